@@ -1,0 +1,96 @@
+"""Emoji memes: a picture of one emoji with the name of another as its caption -> do the two belong together?
+
+Stands in for memes whose meaning lies in picture and text *together*, as Hateful Memes makes them with benign
+confounders (Kiela et al., 2020, https://arxiv.org/abs/2005.04790): label 1 when picture and caption come from different
+groups of `mmutils.data.emoji`, label 0 when from the same one. Nothing harmful is in it.
+
+What one must know:
+- Within a split each picture, and each caption, occurs equally often with both labels, so a model that looks at one of
+  them alone has an AUROC of exactly 0.5, whatever it learns.
+- No picture is shown with its own name, no pair occurs twice, no emoji is in two splits.
+- `group` is the picture's family: pairs that show (nearly) the same drawing are resampled together. Captions recur
+  across groups, so intervals from resampling groups are a little too narrow.
+"""
+
+import hashlib
+
+import pandas as pd
+
+from mmutils.data import check
+from mmutils.data.emoji import files, labelled
+
+__all__ = ["CLASSES", "examples", "files"]
+CLASSES = ("match", "mismatch")
+ROUNDS = {"train": 4, "val": 2, "test": 2}  # each picture occurs this often with each label
+
+
+def examples(root=None, split: str = "train", language: str = "en") -> pd.DataFrame:
+    """Table of examples: 4 pairs of each label for every picture in train, 2 in val and test, in a fixed mixed order.
+
+    id is "<picture's code points>+<caption's>", the same in both languages. Further columns: image_emoji, text_emoji,
+    image_class, text_class. ValueError for any other language or split, and if root is not None.
+    """
+    rows = labelled(root, split, language).set_index("codepoints", drop=False)
+    pairs = _pairs(rows["category"].to_dict(), ROUNDS[split], split)
+    pairs = sorted(pairs, key=lambda pair: _digest(split, *pair))
+    picture, caption = (rows.loc[list(side)].reset_index(drop=True) for side in zip(*pairs, strict=True))
+    table = pd.DataFrame(
+        {
+            "id": picture["codepoints"] + "+" + caption["codepoints"],
+            "group": picture["family"],
+            "image": picture["image"],
+            "text": caption[f"name_{language}"],
+            "label": (picture["category"] != caption["category"]).astype(int),
+            "image_emoji": picture["emoji"],
+            "text_emoji": caption["emoji"],
+            "image_class": picture["category"],
+            "text_class": caption["category"],
+        }
+    )
+    return check(table, CLASSES)
+
+
+def _pairs(category: dict[str, str], rounds: int, key: str) -> set[tuple[str, str]]:
+    """Pairs (picture, caption) of code points: per round, one permutation within each category and one across them.
+
+    A round that would repeat a pair is drawn again.
+    """
+    members = pd.Series(category).groupby(category).groups  # category -> code points
+    pairs = set()
+    for number in range(rounds):
+        for name, inside in members.items():
+            pairs |= _new(pairs, lambda draw, inside=inside: _within(inside, draw), f"{key} {number} {name}")
+        pairs |= _new(pairs, lambda draw: _across(members, draw), f"{key} {number}")
+    return pairs
+
+
+def _new(pairs: set, make, key: str) -> set[tuple[str, str]]:
+    """The first draw of `make` that has no pair in common with those there are."""
+    draws = (set(make(f"{key} {attempt}")) for attempt in range(10_000))
+    return next(draw for draw in draws if not draw & pairs)
+
+
+def _within(members, key: str):
+    """Shuffled in a circle, each picture takes its neighbour's name: never its own."""
+    order = _shuffled(members, key)
+    return zip(order, order[1:] + order[:1], strict=True)
+
+
+def _across(members: dict[str, list[str]], key: str):
+    """Sorted by category in a circle, each picture takes the name that lies `offset` further on.
+
+    With an offset from the largest category's size to N minus it, that name is always in another category.
+    """
+    order = [emoji for name in _shuffled(members, key) for emoji in _shuffled(members[name], key)]
+    largest = max(map(len, members.values()))
+    offset = largest + _digest(key) % (len(order) - 2 * largest + 1)
+    return zip(order, order[offset:] + order[:offset], strict=True)
+
+
+def _shuffled(items, key: str) -> list[str]:
+    """Order by hash: random to the eye, and the same for ever (a generator's stream may change with its library)."""
+    return sorted(items, key=lambda item: _digest(key, item))
+
+
+def _digest(*parts: str) -> int:
+    return int.from_bytes(hashlib.sha256(" ".join(parts).encode()).digest()[:8])

@@ -1,0 +1,37 @@
+"""Emoji topics: a picture and its name, in English or Hindi -> which of Unicode's 7 groups the emoji belongs to.
+
+Stands in for crisis tweets (picture + text in two languages -> topic) where those cannot be had: small, real, open,
+built in. The texts are names of two or three words, so it does not show how well a model reads a tweet. Pictures, names
+and split: `mmutils.data.emoji`.
+"""
+
+import pandas as pd
+
+from mmutils.data import check
+from mmutils.data.emoji import GROUPS, check_choice, files, labelled
+
+__all__ = ["CLASSES", "examples", "files"]
+CLASSES = GROUPS
+
+
+def examples(root=None, split: str = "train", language: str = "en", text: str = "name") -> pd.DataFrame:
+    """Table of examples; id is the emoji's code points, group its family, the same in both languages.
+
+    language: "en" or "hi". text: "name", or "keywords" (CLDR's, which contain the name's words, joined by commas).
+    Further columns: emoji, subgroup. ValueError for any other language, text or split, and if root is not None.
+    """
+    check_choice("text", text, ("name", "keywords"))
+    rows = labelled(root, split, language)
+    texts = rows[f"{text}_{language}"]
+    table = pd.DataFrame(
+        {
+            "id": rows["codepoints"],
+            "group": rows["family"],
+            "image": rows["image"],
+            "text": texts if text == "name" else texts.map(", ".join),
+            "label": rows["category"].map(CLASSES.index),
+            "emoji": rows["emoji"],
+            "subgroup": rows["subgroup"],
+        }
+    )
+    return check(table, CLASSES)
