@@ -89,6 +89,17 @@ def fingerprint(name: str, root=None) -> str:
     return digest.hexdigest()
 
 
+def describe(name: str, root, tables: dict[str, pd.DataFrame], language: str | None = None) -> dict:
+    """What a record says of the data of a run: name, language, fingerprint, examples of each split, whether it is built in."""
+    return {
+        "name": name,
+        "language": language,
+        "fingerprint": fingerprint(name, root or None),
+        "splits": {split: len(table) for split, table in tables.items()},
+        "built_in": not root,
+    }
+
+
 def _refuse(examples: pd.DataFrame, wrong: pd.Series, problem: str) -> None:
     """ValueError with the first three rows at fault, if there are any."""
     rows = examples[wrong]
