@@ -1,0 +1,250 @@
+"""The runner, on a small copy of the package and notebooks that train nothing: what runs, is skipped, or fails."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import psutil
+import pytest
+import yaml
+from filelock import FileLock
+
+from mmutils import experiments, fingerprints
+
+COPIED = "__init__ runs storage fingerprints metrics reproduce execute experiments"
+DATA = """
+def fingerprint(name, root=None):
+    return "unchanged"
+"""
+PARAMETERS = """
+out: str = "outputs/toy"
+word: str = "a"
+rate: float = 0.1
+seeds: list[int] = [0]
+"""
+RECORD = """
+from pathlib import Path
+from mmutils import runs, helper
+data = {"name": "toy", "fingerprint": "unchanged", "splits": {}, "built_in": True}
+Path(out).mkdir(parents=True, exist_ok=True)
+(Path(out) / "encoder.safetensors").write_text(helper.answer(word))
+runs.save(out, notebook="toy.ipynb", parameters=runs.parameters("toy.ipynb", globals()), study="crisis", data=data,
+          classes=[], systems=[], history=[], predictions=None, extra={"word": word})
+"""
+ACTS = """
+import os, time
+acts = {"raise": lambda: {}["no such key"], "kill": lambda: os.kill(os.getpid(), 9), "hang": lambda: time.sleep(99)}
+acts.get(word, lambda: None)()
+"""
+
+
+class Repository:
+    """A folder with the runner's part of the package, one notebook, and whatever experiments a test gives it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "mmutils" / "data").mkdir(parents=True)
+        for name in COPIED.split():
+            shutil.copy(fingerprints.ROOT / "mmutils" / f"{name}.py", folder / "mmutils")
+        (folder / "mmutils" / "data" / "__init__.py").write_text(DATA)
+        self.helper("def answer(word):\n    return word\n")
+        self.notebook("toy.ipynb", PARAMETERS, ACTS, RECORD)
+        wrong = folder / "jupyter" / "kernels" / "python3"  # a kernel of the user's that is not this interpreter
+        wrong.mkdir(parents=True)
+        (wrong / "kernel.json").write_text('{"argv": ["false"], "display_name": "x", "language": "python"}')
+
+    def helper(self, source):
+        (self.folder / "mmutils" / "helper.py").write_text(source)
+
+    def notebook(self, name, *sources):
+        cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
+        cells[0].metadata.tags = ["parameters"]
+        kernel = {"kernelspec": {"name": "of somebody else", "language": "python", "display_name": "x"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), self.folder / name)
+
+    def experiments(self, *entries, **profile):
+        (self.folder / "report").mkdir(exist_ok=True)
+        entries = [{"notebook": "toy.ipynb", **entry} for entry in entries]
+        content = {"profiles": {"demo": {"report": False, "runs": entries, **profile}}}
+        (self.folder / "report" / "experiments.yaml").write_text(yaml.safe_dump(content))
+
+    def start(self, *arguments):
+        command = [sys.executable, "-m", "mmutils.reproduce", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        environment = os.environ | {"JUPYTER_DATA_DIR": str(self.folder / "jupyter")}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, **pipes)
+
+    def run(self, *arguments):
+        """Exit status and everything that was printed."""
+        child = self.start(*arguments)
+        output, errors = child.communicate(timeout=60)
+        assert "Traceback" not in errors, errors
+        return child.returncode, output + errors
+
+    def record(self, name):
+        return json.loads((self.folder / "report" / "runs" / name / "record.json").read_text())
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+def state(output, name):
+    """The state of a run in the closing table."""
+    table = output.partition("\nrun ")[2]
+    return next(line.split()[1] for line in table.splitlines() if line.startswith(f"{name} "))
+
+
+def test_only_what_is_stale_runs(repository):
+    repository.experiments({"name": "one", "parameters": {"word": "b"}}, {"name": "two", "needs": ["one"]})
+    status, output = repository.run()
+    assert status == 0, output
+    assert (state(output, "one"), state(output, "two")) == ("ok", "ok")
+    assert repository.record("one")["extra"] == {"word": "b"}
+    assert repository.record("one")["parameters"] == {"word": "b", "rate": 0.1, "seeds": [0]}
+    folder = repository.folder / "report" / "runs" / "one"
+    assert {path.name for path in folder.iterdir()} == {"record.json", "toy.ipynb", "run.log", "encoder.safetensors"}
+
+    begun = time.monotonic()
+    status, output = repository.run()
+    assert (status, state(output, "one"), state(output, "two")) == (0, "fresh", "fresh")
+    assert time.monotonic() - begun < 5
+
+    entries = {"name": "one", "parameters": {"word": "c"}}, {"name": "two", "needs": ["one"]}
+    repository.experiments(*entries)
+    assert "parameters changed: word 'b' -> 'c'" in repository.run("--list")[1]
+    output = repository.run()[1]
+    assert (state(output, "one"), state(output, "two")) == ("ok", "ok")
+    assert "[2 of 2] two: running (one changed)" in output
+
+    (folder / "encoder.safetensors").unlink()  # as in a fresh clone: weights are not committed
+    assert state(repository.run()[1], "one") == "fresh"
+    output = repository.run("--only", "two", "--force")[1]  # reads them, so they are made again
+    assert "one: running (two reads its encoder.safetensors, not here)" in output
+    assert (state(output, "one"), state(output, "two")) == ("ok", "ok")
+    repository.helper("def answer(word):\n    return word * 2\n")
+    assert repository.run("--list")[1].count("code changed: mmutils/helper.py") == 2
+
+
+def test_a_failure_does_not_stop_the_others(repository):
+    repository.experiments(
+        {"name": "raises", "parameters": {"word": "raise"}, "study": "memes"},
+        {"name": "needs", "needs": ["raises"]},
+        {"name": "dies", "parameters": {"word": "kill"}},
+        {"name": "good"},
+    )
+    status, output = repository.run()
+    assert status == 1
+    assert [state(output, n) for n in ("raises", "needs", "dies", "good")] == ["failed", "skipped", "failed", "ok"]
+    raised, died = repository.record("raises"), repository.record("dies")
+    assert (raised["status"], raised["study"], raised["scores"]) == ("failed", "memes", [])
+    assert raised["reason"] == "KeyError in cell 3: 'no such key'"
+    assert any("no such key" in line for line in raised["extra"]["log"])
+    assert died["reason"].startswith("the kernel died in cell 3")
+    assert "failed before: KeyError" in repository.run("--list")[1]
+
+
+def kernels(folder):
+    """Processes that run in a repository's folder."""
+    found = []
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        if process.info["cwd"] == str(folder) and "ipykernel_launcher" in " ".join(process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
+def test_a_notebook_that_hangs_is_ended_with_its_kernel(repository):
+    repository.experiments({"name": "hangs", "parameters": {"word": "hang"}, "timeout": 6})
+    assert repository.run()[0] == 1
+    assert repository.record("hangs")["reason"] == "timed out after 6 s in cell 3"
+    assert not kernels(repository.folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT for one process on Windows")
+def test_interrupted_it_leaves_no_kernel_and_checkpoints_to_go_on_from(repository):
+    repository.experiments({"name": "hangs", "parameters": {"word": "hang"}})
+    child = repository.start()
+    while not kernels(repository.folder):
+        assert child.poll() is None
+        time.sleep(0.2)
+    status, output = repository.run()  # a second runner is refused as long as the first works
+    assert (status, "another runner" in output) == (2, True)
+    child.send_signal(signal.SIGINT)
+    assert "go on" in child.communicate(timeout=20)[1]
+    assert child.returncode == 130
+    assert not kernels(repository.folder)
+    folder = repository.folder / "report" / "runs" / "hangs"
+    assert not (folder / "record.json").exists()
+    (folder / "checkpoints" / "epoch").write_text("1")
+    status, output = repository.run("--timeout", "1")  # the lock is free again; unchanged: checkpoints stay
+    assert (status, state(output, "hangs")) == (1, "failed")
+    assert (folder / "checkpoints" / "epoch").exists()
+    repository.helper("def answer(word):\n    return word * 2\n")
+    repository.run("--timeout", "1")
+    assert not (folder / "checkpoints" / "epoch").exists()
+
+
+def test_a_notebook_without_a_record_has_failed(repository):
+    repository.notebook("bare.ipynb", PARAMETERS, "1 + 1")
+    repository.experiments({"name": "bare", "notebook": "bare.ipynb"})
+    assert repository.run()[0] == 1
+    assert "wrote no record" in repository.record("bare")["reason"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"parameters": {"wrod": "b"}}, r"unknown 'wrod'; did you mean 'word'\? there are word, rate, seeds"),
+        ({"parameters": {"word": 3}}, "word is str, given 3, a int"),
+        ({"parameters": {"rate": "1e-3"}}, r"write 1\.0e-3"),
+        ({"parameters": {"seeds": [0, "1"]}}, r"seeds is list\[int\]"),
+        ({"parameters": {"seeds": [True]}}, r"seeds is list\[int\]"),
+        ({"parameters": {"out": "x"}}, "unknown 'out'"),
+        ({"needs": ["two"]}, "unknown 'two'"),
+        ({"needs": ["one"]}, "circle: one"),
+        ({"notebook": "tox.ipynb"}, "no notebook"),
+        ({"timeuot": 3}, "did you mean 'timeout'"),
+        ({"name": "a/b"}, "a name is a folder"),
+    ],
+)
+def test_mistakes_in_the_experiments_are_found_before_anything_runs(repository, entry, message):
+    repository.experiments({"name": "one", **entry})
+    with pytest.raises(ValueError, match=message):
+        experiments.read(repository.folder / "report" / "experiments.yaml", "demo", repository.folder)
+
+
+def test_defaults_of_a_profile_go_where_they_fit(repository):
+    repository.notebook("other.ipynb", 'out: str = "x"\nepochs: int = 1')
+    shared = {"timeout": 7, "study": "memes", "parameters": {"word": "b", "epochs": 3}}
+    entries = {"name": "two", "needs": ["one"], "parameters": {"word": "c"}}, {"name": "one", "notebook": "other.ipynb"}
+    repository.experiments(*entries, defaults=shared, out="outputs/demo")
+    path = repository.folder / "report" / "experiments.yaml"
+    profile = experiments.read(path, "demo", repository.folder)
+    one, two = profile.runs
+    assert (one.name, one.parameters, one.timeout) == ("one", {"epochs": 3}, 7)
+    assert (two.name, two.parameters, two.study) == ("two", {"word": "c"}, "memes")
+    assert (profile.out, profile.report) == ("outputs/demo", False)
+    repository.experiments(*entries, defaults={"parameters": {"wodr": 1}})
+    with pytest.raises(ValueError, match="did you mean 'word'"):
+        experiments.read(path, "demo", repository.folder)
+    with pytest.raises(ValueError, match=r"no profile 'paper'.* there are demo"):
+        experiments.read(path, "paper", repository.folder)
+
+
+def test_wrong_use_is_said_and_a_dead_lock_is_no_lock(repository):
+    repository.experiments({"name": "one"})
+    status, output = repository.run("--only", "tow")
+    assert (status, "no run tow in this profile; there are one" in output) == (2, True)
+    assert repository.run("--profile", "paper")[0] == 2
+    assert repository.run("--list") == (0, "one                          missing  toy.ipynb\n")
+    (repository.folder / "report" / "runs").mkdir(parents=True)
+    lock = repository.folder / "report" / "runs" / ".lock"
+    lock.write_text("12345")  # of a runner that was killed
+    with FileLock(lock, timeout=0):
+        pass

@@ -1,0 +1,268 @@
+"""Records come back as they were written, refuse what breaks the contract, and know when they are stale."""
+
+import json
+import math
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pandas as pd
+import papermill
+import pytest
+
+from mmutils import fingerprints, runs
+from mmutils.metrics import scores
+
+PARAMETERS = """
+epochs: int = 3  # passes
+rate: float = 1e-3
+seeds: list[int] = [0, 1]
+out: str = "outputs/toy"
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """Path of a notebook with the parameters above, which reads one package module."""
+    cells = [
+        nbformat.v4.new_code_cell(source) for source in (PARAMETERS, "from mmutils.train import fit\nx = 1  # one")
+    ]
+    cells[0].metadata.tags = ["parameters"]
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "toy.ipynb")
+    return str(tmp_path / "toy.ipynb")
+
+
+def system(name, **entries):
+    keys = ("inputs", "language", "method", "model", "weights", "trained")
+    return {"system": name, **dict.fromkeys(keys, "x"), "chosen": True, **entries}
+
+
+def table(systems=("a", "b"), seeds=(0, 1), count=6, classes=3):
+    rng = np.random.default_rng(0)
+    parts = []
+    for name in systems:
+        for seed in seeds:
+            for split in ("val", "test"):
+                ids = [f"{split}{i}" for i in range(count)]
+                part = pd.DataFrame({"system": name, "seed": seed, "split": split, "id": ids, "group": ids})
+                part["label"] = np.arange(count) % classes
+                probabilities = rng.dirichlet(np.ones(classes), count).astype(np.float32)
+                parts.append(part.assign(**{f"p_{k}": probabilities[:, k] for k in range(classes)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture
+def save(tmp_path, notebook):
+    """runs.save with all it needs; entries replace."""
+
+    def saved(**entries):
+        data = {"name": "toy", "fingerprint": "f", "splits": {"val": 6, "test": 6}, "built_in": True}
+        known = {
+            "notebook": notebook,
+            "parameters": {"epochs": 3, "rate": 1e-3, "seeds": (0, 1), "out": "elsewhere"},
+            "study": "crisis",
+            "data": data,
+            "classes": ["x", "y", "z"],
+            "systems": [system("a"), system("b")],
+            "history": [{"system": "a", "seed": 0, "epoch": 1, "loss": np.float32(0.5), "auroc": math.nan}],
+            "predictions": table(),
+        }
+        return runs.save(tmp_path / "runs" / "toy", **known | entries)
+
+    return saved
+
+
+def test_a_record_comes_back_as_it_was(save, tmp_path):
+    record = save(extra={"rates": {0.5: np.arange(3)}})
+    folder = tmp_path / "runs" / "toy"
+    assert record == runs.load(folder) == runs.all_records(tmp_path / "runs")[0]
+    assert list(record) == list(runs.KEYS)
+    assert record["parameters"] == {"epochs": 3, "rate": 1e-3, "seeds": [0, 1]}  # `out` says where, not what
+    assert record["history"][0] == {"system": "a", "seed": 0, "epoch": 1, "loss": 0.5, "auroc": None}
+    assert record["extra"] == {"rates": {"0.5": [0, 1, 2]}}
+    pd.testing.assert_frame_equal(
+        runs.predictions(folder), table().astype({"label": "int16", "seed": "int32"}), check_exact=True
+    )
+    rows = table().query("system == 'b' and seed == 1 and split == 'test'")
+    assert record["scores"][-1] == {"system": "b", "seed": 1, "split": "test", "examples": 6, **scores(rows)}
+    assert len(record["scores"]) == 8
+
+
+def test_the_same_content_gives_the_same_bytes(save, tmp_path):
+    save()
+    first = (tmp_path / "runs/toy/predictions.parquet").read_bytes()
+    save()
+    assert (tmp_path / "runs/toy/predictions.parquet").read_bytes() == first
+    text = (tmp_path / "runs/toy/record.json").read_text()
+    assert "NaN" not in text
+    assert 20 < len(text.splitlines()) < 100  # readable: a row of the history is a line
+    assert not [path for path in (tmp_path / "runs/toy").iterdir() if path.name.startswith(".")]
+
+
+def broken(change):
+    rows = table()
+    change(rows)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"study": "tweets"}, "crisis, memes"),
+        ({"systems": [system("a"), system("a")]}, "differ"),
+        ({"systems": [system("a"), {"system": "b"}]}, "lacks inputs"),
+        ({"systems": [system("a"), system("b"), system("c")]}, r"'c'\]"),
+        ({"systems": [system("a")]}, r"'b'\]"),
+        ({"data": {"name": "toy"}}, "fingerprint"),
+        ({"classes": ["x", "y"]}, "2 classes"),
+        ({"predictions": table().drop(columns="group")}, "need the columns"),
+        ({"predictions": broken(lambda t: t.__setitem__("split", t["split"].replace("val", "dev")))}, "'dev'"),
+        ({"predictions": broken(lambda t: t.__setitem__("id", t["id"].replace("val1", "val0")))}, "twice"),
+        ({"predictions": table().iloc[1:]}, "a, seed 0: 5 examples of val"),
+        ({"predictions": table().iloc[6:]}, "every system and seed"),
+        ({"predictions": broken(lambda t: t.__setitem__("label", [1, *t["label"][1:]]))}, "two labels"),
+        ({"predictions": broken(lambda t: t.__setitem__("p_0", t["p_0"] + 1))}, "sum to 1"),
+        ({"failed": [{"system": "c", "seed": 0, "reason": "nan"}]}, "failed needs"),
+        ({"extra": {"model": {"a": object()}}}, "record.extra.model.a is a object"),
+    ],
+)
+def test_save_refuses_what_breaks_the_contract(save, tmp_path, entries, message):
+    with pytest.raises(ValueError, match=message):
+        save(**entries)
+    assert not (tmp_path / "runs/toy/record.json").exists()
+
+
+def test_what_failed_is_in_no_score(save, tmp_path):
+    collapsed = table()
+    collapsed.loc[(collapsed["system"] == "b") & (collapsed["seed"] == 1), "p_0"] = math.nan
+    record = save(predictions=collapsed, failed=[{"system": "b", "seed": 1, "reason": "collapsed"}])
+    assert [(row["system"], row["seed"]) for row in record["scores"]] == [("a", 0)] * 2 + [("a", 1)] * 2 + [
+        ("b", 0)
+    ] * 2
+    assert len(runs.predictions(tmp_path / "runs/toy")) == 36
+
+
+def test_a_run_without_systems(save, tmp_path):
+    save()
+    record = save(systems=[], predictions=None, history=[], extra={"leaks": 0})
+    assert record["scores"] == []
+    assert runs.predictions(tmp_path / "runs/toy").empty
+    assert not (tmp_path / "runs/toy/predictions.parquet").exists()
+
+
+def test_a_failure_replaces_the_record(save, tmp_path, notebook):
+    save()
+    record = runs.fail(tmp_path / "runs/toy", "out of memory", notebook=notebook, parameters={}, study="crisis")
+    assert record["status"] == "failed"
+    assert record["scores"] == record["systems"] == []
+    assert runs.stale(record) == ["failed before: out of memory"]
+    assert not (tmp_path / "runs/toy/predictions.parquet").exists()
+
+
+def test_broken_records_are_refused_and_named(save, tmp_path):
+    save()
+    folder = tmp_path / "runs" / "toy"
+    (folder / "predictions.parquet").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"predictions\.parquet"):
+        runs.load(folder)
+    for text in ("{", "[]", json.dumps({"schema": 1})):
+        (folder / "record.json").write_text(text)
+        with pytest.raises(ValueError, match=r"broken record .*record\.json"):
+            runs.load(folder)
+    (tmp_path / "runs" / "empty").mkdir()
+    with pytest.warns(UserWarning, match="run (empty|toy) is left out") as caught:
+        assert runs.all_records(tmp_path / "runs") == []
+    assert len(caught) == 2
+    with pytest.raises(FileNotFoundError, match="reproduce"):
+        runs.load(folder.parent / "nowhere")
+
+
+def test_parameters_come_from_the_notebook_and_its_namespace(notebook):
+    namespace = {"epochs": 5, "rate": 0.1, "seeds": [2], "out": "here", "other": 1}
+    assert runs.parameters(notebook, namespace) == {"epochs": 5, "rate": 0.1, "seeds": [2]}
+    with pytest.raises(ValueError, match="rate"):
+        runs.parameters(notebook, {"epochs": 5, "seeds": [2]})
+    known = papermill.inspect_notebook(notebook)
+    assert {name: kind for name, (_, kind) in fingerprints.defaults(notebook).items()} == {
+        name: entry["inferred_type_name"] for name, entry in known.items()
+    }
+
+
+def test_derived_parameters_are_refused(tmp_path):
+    cell = nbformat.v4.new_code_cell("a = 1\ntwice = a * 2", metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
+    with pytest.raises(ValueError, match=r"'twice' must be a plain literal"):
+        fingerprints.defaults(tmp_path / "n.ipynb")
+
+
+def test_only_what_a_program_does_counts():
+    plain = 'def f(x):\n    y = "# no comment"\n    return x'
+    noted = (
+        '"""Page."""\n\n# why\n' + plain.replace(":\n", ':  # shape\n    """Doc\n    string."""\n\n', 1) + "  # (B,)\n"
+    )
+    assert fingerprints.significant(noted) == fingerprints.significant(plain)
+    assert fingerprints.significant(plain.replace("no", "a")) != fingerprints.significant(plain)
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A repository with a package of a few modules and a notebook that uses some of them."""
+    sources = {
+        "__init__": "",
+        "metrics": "",
+        "train": "from . import batches\nfrom mmutils.plots import draw",
+        "batches": "def late():\n    import mmutils.images",
+        "images": "",
+        "plots": "from mmutils import unused",
+        "unused": "",
+        "data/__init__": "",
+        "data/toy": "from .shared import table",
+        "data/shared": "",
+        "data/other": "",
+        "methods/__init__": "",
+        "methods/dino": "",
+        "methods/clip": "",
+    }
+    for name, source in sources.items():
+        path = tmp_path / "mmutils" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    cells = ["!pip install x\n%matplotlib inline\nfrom mmutils import data, methods, train", 'data.load("toy")']
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    return tmp_path
+
+
+def test_the_code_of_a_run_is_what_its_notebook_reaches(package):
+    found = fingerprints.code_files("n.ipynb", {"method": "DINO", "words": ["x y"]}, package)
+    reached = "__init__ batches data/__init__ data/shared data/toy images methods/__init__ methods/dino metrics train"
+    assert sorted(found) == sorted(f"mmutils/{name}.py" for name in reached.split())
+
+
+def test_stale_says_what_changed(save, notebook, package, monkeypatch):
+    monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "f")
+    record = save()
+    assert runs.stale(record) == []
+    assert runs.stale(record, notebook=notebook, parameters={"out": "there"}) == []
+    assert runs.stale(record, parameters={"epochs": 5}) == ["parameters changed: epochs 3 -> 5"]
+    [reason] = runs.stale(record, root=package)
+    assert reason.startswith("code changed: ")
+    assert "mmutils/train.py" in reason
+    monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "g")
+    assert runs.stale(record) == ["data changed"]
+    content = nbformat.read(notebook, 4)
+    content.cells[1].source += "  # a remark"
+    nbformat.write(content, notebook)
+    assert runs.stale(record) == ["data changed"]
+    content.cells[1].source = content.cells[1].source.replace("x = 1", "x = 2")
+    nbformat.write(content, notebook)
+    assert runs.stale(record) == ["notebook changed", "data changed"]
+
+
+def test_reading_records_needs_no_torch():
+    heavy = "('torch', 'sklearn', 'papermill')"
+    code = f"import sys; from mmutils import runs, reproduce; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=fingerprints.ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
