@@ -1,0 +1,189 @@
+"""The training loop, one for all methods: `fit(method, batches, TrainConfig(...))`.
+
+AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) with a linear warm-up and a cosine. Learning rate
+and weight decay are functions of progress, the trained fraction in [0, 1), and an epoch's randomness is seeded from
+(seed, epoch). So weights, optimizer and history are all there is to save, and a run that was killed at any moment
+ends with the weights of an uninterrupted one.
+
+accelerate finds the device and runs the backward pass. With precision "bf16" only the modules of method.encoders()
+run in bfloat16; heads, softmaxes and losses stay in float32, since whole steps of self-supervised methods in bfloat16
+were seen to end in NaN.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import convert_outputs_to_fp32
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from mmutils.batches import Batches, derived_seed
+from mmutils.checkpoint import TrainingState
+
+CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each look waits for the device
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. ValueError for values out of range."""
+
+    epochs: int
+    learning_rate: float = 1e-3  # peak
+    encoder_learning_rate: float | None = None  # peak for parameters inside method.encoders(); None: learning_rate
+    weight_decay: float = 0.05  # of parameters with two or more axes
+    weight_decay_end: float | None = None  # reached by a cosine; None: constant
+    warmup: float = 0.1  # fraction of training in which the learning rate rises from 0
+    final: float = 0.0  # fraction of the peak that the cosine falls to
+    clip: float | None = 1.0  # largest norm of the whole gradient
+    precision: str = "no"  # "bf16": encoders in bfloat16
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.epochs < 1 or not 0 <= self.warmup < 1 or self.seed < 0:
+            raise ValueError(f"need epochs >= 1, warmup in [0, 1) and seed >= 0; given {self}")
+        if self.precision not in ("no", "bf16"):
+            raise ValueError(
+                f"precision is 'no' or 'bf16', not {self.precision!r} (float16 overflows in contrastive losses)"
+            )
+        if self.clip is not None and self.clip <= 0:
+            raise ValueError(f"clip is a norm above 0, or None; given {self.clip}")
+
+
+def cosine(progress: float, start: float, end: float) -> float:
+    """Half a cosine: start at progress 0, the mean of both at 0.5, end at 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def warmup_cosine(progress: float, peak: float, warmup: float = 0.0, final: float = 0.0) -> float:
+    """0 at the start, `peak` at progress == warmup, final * peak at 1."""
+    if progress < warmup:
+        return peak * progress / warmup
+    return cosine((progress - warmup) / (1 - warmup), peak, final * peak)
+
+
+def fit(
+    method: nn.Module,
+    batches: Batches,
+    config: TrainConfig,
+    *,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    select: str | None = None,
+    checkpoint: str | Path | None = None,
+) -> list[dict]:
+    """Train the method in place and return the history, a dict per epoch; the method is left in eval mode.
+
+    A row has epoch (from 1), progress, loss (mean over examples), learning_rate (of the heads, at the last step),
+    seconds, what evaluate(method) returns (called in eval mode after each epoch) and what method.monitor() returns.
+    With `select`, the name of such a score, the weights of the epoch where it is largest (the first of equals) are
+    put back at the end. With `checkpoint`, a folder, the state is saved after each epoch and a second call goes on
+    from there, or returns at once if all epochs are done. FloatingPointError if a loss is not finite; ValueError for
+    a checkpoint of another run or an unknown score.
+    """
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise ValueError(
+            "fit trains in one process. Start it without `accelerate launch`; spread whole runs over the GPUs."
+        )
+    method.to(accelerator.device)
+    batches.device = accelerator.device
+    optimizer = _optimizer(method, config)
+    state = TrainingState(method, optimizer, select, checkpoint, _identity(method, batches, config, select))
+    done = len(state.history)
+    with tqdm(total=config.epochs * len(batches), initial=done * len(batches), desc="training", delay=2) as bar:
+        for epoch in range(done, config.epochs):
+            started = time.perf_counter()
+            row = _train_epoch(accelerator, method, optimizer, batches, config, epoch, bar)
+            row["seconds"] = time.perf_counter() - started
+            method.eval()
+            scores = (evaluate(method) if evaluate else {}) | method.monitor()
+            state.end_epoch(row | {name: float(score) for name, score in scores.items()})
+    state.restore_best()
+    method.eval()
+    return state.history
+
+
+def _train_epoch(accelerator, method, optimizer, batches: Batches, config: TrainConfig, epoch: int, bar: tqdm) -> dict:
+    """One pass over the batches; the loop."""
+    torch.manual_seed(derived_seed(config.seed, epoch))
+    method.train()
+    losses, sizes, steps = [], [], len(batches)
+    with _mixed_precision(method, config.precision, accelerator.device):
+        for step, batch in enumerate(batches.epoch(epoch)):
+            progress = (epoch * steps + step) / (config.epochs * steps)
+            _schedule(optimizer, config, progress)
+            optimizer.zero_grad(set_to_none=True)
+            loss = method.loss(batch, progress)  # (), mean over the batch
+            losses.append(loss.detach())
+            sizes.append(len(batch["id"]))
+            if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
+                _check_finite(losses, epoch)
+            accelerator.backward(loss)
+            method.before_step(progress)
+            if config.clip is not None:
+                accelerator.clip_grad_norm_(method.parameters(), config.clip)
+            optimizer.step()
+            method.after_step(progress)
+            bar.update()
+    mean = float(torch.stack(losses).cpu().double() @ torch.tensor(sizes).double() / sum(sizes))  # over examples
+    rate = warmup_cosine(progress, config.learning_rate, config.warmup, config.final)
+    return {"epoch": epoch + 1, "progress": (epoch + 1) / config.epochs, "loss": mean, "learning_rate": rate}
+
+
+def _optimizer(method: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over method.parameter_groups(), whose marks `encoder` and `decay` say how each group is scheduled."""
+    groups = []
+    for group in method.parameter_groups():
+        if parameters := [parameter for parameter in group["params"] if parameter.requires_grad]:
+            groups.append({**group, "params": parameters})
+    if not groups:
+        raise ValueError("the method has no parameter that requires a gradient: nothing to train")
+    return torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)  # one pass over memory: 3 times as fast
+
+
+def _schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, progress: float) -> None:
+    encoder_peak = config.learning_rate if config.encoder_learning_rate is None else config.encoder_learning_rate
+    end = config.weight_decay if config.weight_decay_end is None else config.weight_decay_end
+    for group in optimizer.param_groups:
+        peak = encoder_peak if group["encoder"] else config.learning_rate
+        group["lr"] = warmup_cosine(progress, peak, config.warmup, config.final)
+        group["weight_decay"] = cosine(progress, config.weight_decay, end) if group["decay"] else 0.0
+
+
+def _check_finite(losses: list[Tensor], epoch: int) -> None:
+    """Look at all losses of the epoch so far, () each."""
+    finite = torch.stack(losses).isfinite().cpu()
+    if not finite.all():
+        step = int(finite.int().argmin())  # the first that is not
+        raise FloatingPointError(
+            f"the loss is {losses[step].item()} in epoch {epoch + 1}, step {step + 1}. Try a lower learning rate, "
+            'a longer warm-up, a smaller clip, or precision="no".'
+        )
+
+
+@contextmanager
+def _mixed_precision(method: nn.Module, precision: str, device: torch.device):
+    """Let the encoders run in bfloat16 with float32 results, as Accelerator.prepare_model does, and undo it."""
+    encoders = list(dict.fromkeys(method.encoders().values())) if precision == "bf16" else []
+    for encoder in encoders:
+        encoder.forward = convert_outputs_to_fp32(torch.autocast(device.type, torch.bfloat16)(encoder.forward))
+    try:
+        yield
+    finally:
+        for encoder in encoders:
+            del encoder.forward  # the class's own shows again
+
+
+def _identity(method: nn.Module, batches: Batches, config: TrainConfig, select: str | None) -> dict:
+    """What must be equal for a checkpoint to be continued."""
+    columns = [column for column in ("id", "text", "label") if column in batches.examples]
+    data = int(pd.util.hash_pandas_object(batches.examples[columns], index=False).sum())
+    identity = {**asdict(config), "select": select, "method": type(method).__name__}
+    identity |= {"parameters": sum(parameter.numel() for parameter in method.parameters())}
+    return identity | {"data": data, "batch_size": batches.batch_size, "batches_seed": batches.seed}

@@ -1,0 +1,182 @@
+"""The loop: schedules against closed forms, what a step does, which epoch is kept, and an exact resumption."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from mmutils.batches import Batches
+from mmutils.methods import Method
+from mmutils.train import TrainConfig, cosine, fit, warmup_cosine
+
+
+class Toy(Method):
+    """Two classes told apart by the sign of the first feature; notes what the loop does."""
+
+    def __init__(self, features=4):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(nn.Linear(features, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.head = nn.Linear(8, 2)
+        self.calls, self.types, self.scale = [], set(), 1.0
+
+    def loss(self, batch, progress):
+        features = self.encoder(batch["features"])
+        self.calls.append(("loss", progress))
+        self.types.add((self.encoder[0](batch["features"]).dtype, features.dtype))
+        return self.scale * nn.functional.cross_entropy(self.head(features), batch["label"])
+
+    def before_step(self, progress):
+        assert all(parameter.grad is not None for parameter in self.parameters())
+        self.calls.append(("before", self.head.weight.detach().clone()))
+
+    def after_step(self, progress):
+        self.calls.append(("after", self.head.weight.detach().clone()))
+
+    def encoders(self):
+        return {"encoder": self.encoder}
+
+    def monitor(self):
+        return {"calls": len(self.calls)}
+
+
+def batches(count=24, batch_size=10, **options):
+    features = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
+    examples = pd.DataFrame({"id": [str(row) for row in range(count)], "label": (features[:, 0] > 0).long().numpy()})
+    return Batches(examples, batch_size, extra={"features": features}, shuffle=True, **options)
+
+
+def test_schedules_equal_their_closed_forms():
+    assert [cosine(progress, 1.0, 3.0) for progress in (0, 0.5, 1)] == pytest.approx([1, 2, 3])
+    assert warmup_cosine(0.0, 2.0, warmup=0.1) == 0
+    assert warmup_cosine(0.05, 2.0, warmup=0.1) == pytest.approx(1)
+    assert warmup_cosine(0.1, 2.0, warmup=0.1, final=0.01) == pytest.approx(2)
+    assert warmup_cosine(0.55, 2.0, warmup=0.1, final=0.01) == pytest.approx((2 + 0.02) / 2)
+    assert warmup_cosine(1.0, 2.0, warmup=0.1, final=0.01) == pytest.approx(0.02)
+    scheduler_steps = [2 * (1 + math.cos(math.pi * step / 20)) / 2 for step in range(20)]  # CosineAnnealingLR's formula
+    assert [warmup_cosine(step / 20, 2.0) for step in range(20)] == pytest.approx(scheduler_steps)
+
+
+def test_fit_equals_a_loop_written_out():
+    """Same weights as AdamW with the schedules, groups and clipping done by hand, on unequal batches."""
+    config = TrainConfig(
+        3, 0.01, encoder_learning_rate=0.002, weight_decay=0.1, weight_decay_end=0.4, clip=0.1, warmup=0.2
+    )
+    method, data = Toy(), batches()
+    history = fit(method, data, config)
+    other = Toy()
+    weights, biases = ([p for p in other.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
+    optimizer = torch.optim.AdamW([{"params": [parameter]} for parameter in weights + biases])
+    for epoch in range(3):
+        total = 0
+        for step, batch in enumerate(data.epoch(epoch)):
+            progress = (3 * epoch + step) / 9
+            for group in optimizer.param_groups:
+                inside = any(group["params"][0] is parameter for parameter in other.encoder.parameters())
+                group["lr"] = warmup_cosine(progress, 0.002 if inside else 0.01, 0.2)
+                group["weight_decay"] = cosine(progress, 0.1, 0.4) if group["params"][0].ndim > 1 else 0
+            optimizer.zero_grad()
+            loss = other.loss(batch, progress)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(other.parameters(), 0.1)
+            optimizer.step()
+            total += loss.item() * len(batch["id"])
+        assert history[epoch]["loss"] == pytest.approx(total / 24, abs=1e-6)  # over examples, not over batches
+    for ours, expected in zip(method.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert [row["epoch"] for row in history] == [1, 2, 3] and history[-1]["progress"] == 1
+    assert history[-1]["learning_rate"] == warmup_cosine(8 / 9, 0.01, 0.2)
+    assert all(row["seconds"] > 0 for row in history)
+
+
+def test_order_of_a_step_and_monitor():
+    method = Toy()
+    history = fit(method, batches(), TrainConfig(2, warmup=0.0))
+    assert [name for name, _ in method.calls] == ["loss", "before", "after"] * 6
+    assert [value for name, value in method.calls if name == "loss"] == pytest.approx([step / 6 for step in range(6)])
+    (_, before), (_, after) = method.calls[1:3]
+    assert not torch.equal(before, after)
+    assert [row["calls"] for row in history] == [9, 18]
+
+
+def test_training_learns():
+    history = fit(Toy(), batches(), TrainConfig(40, 0.02))
+    assert history[0]["loss"] > 0.6 and history[-1]["loss"] < 0.1
+
+
+def test_best_epoch_is_restored_first_of_ties():
+    scores, kept, modes = [0.1, 0.7, float("nan"), 0.7, 0.2], [], []
+
+    def evaluate(method):
+        kept.append({name: value.clone() for name, value in method.state_dict().items()})
+        modes.append(method.training)
+        return {"f1": scores[len(kept) - 1]}
+
+    method = Toy()
+    history = fit(method, batches(), TrainConfig(5), evaluate=evaluate, select="f1")
+    assert [row["f1"] for row in history] == pytest.approx(scores, nan_ok=True)
+    assert all(torch.equal(value, kept[1][name]) for name, value in method.state_dict().items())
+    assert not torch.equal(kept[1]["head.weight"], kept[3]["head.weight"])
+    assert modes == [False] * 5 and not method.training
+    with pytest.raises(ValueError, match=r"select='auroc' is no score of an epoch.*'f1'"):
+        kept.clear()
+        fit(Toy(), batches(), TrainConfig(1), evaluate=evaluate, select="auroc")
+
+
+def test_bfloat16_in_encoders_only():
+    method = Toy()
+    history = fit(method, batches(), TrainConfig(40, 0.02, precision="bf16"))
+    assert method.types == {(torch.float32, torch.float32)}  # a call beside the encoder is not touched, nor are results
+    assert history[-1]["loss"] < 0.1 and all(math.isfinite(row["loss"]) for row in history)
+    exact = fit(Toy(), batches(), TrainConfig(40, 0.02))
+    assert history[0]["loss"] != exact[0]["loss"] and history[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.02)
+    assert "forward" not in vars(method.encoder)
+
+
+def test_a_loss_that_is_not_finite_is_named(tmp_path):
+    class Breaks(Toy):
+        def loss(self, batch, progress):
+            self.scale = float("inf") if progress >= 0.5 and len(self.calls) % 9 == 3 else 1.0  # epoch 2, step 2
+            return super().loss(batch, progress)
+
+    with pytest.raises(FloatingPointError, match="inf in epoch 2, step 2"):
+        fit(Breaks(), batches(), TrainConfig(2), checkpoint=tmp_path)
+    assert len(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["history"]) == 1  # the last good epoch
+
+
+def test_checkpoint_of_another_run_is_refused_and_a_finished_one_returns(tmp_path):
+    method = Toy()
+    history = fit(method, batches(), TrainConfig(2), checkpoint=tmp_path)
+    again = Toy()
+    assert fit(again, batches(), TrainConfig(2), checkpoint=tmp_path) == history
+    assert not again.calls and torch.equal(again.head.weight, method.head.weight)
+    for changed in ({"config": TrainConfig(2, 0.1)}, {"batches": batches(seed=1)}, {"batches": batches(23)}):
+        given = {"config": TrainConfig(2), "batches": batches(), **changed}
+        with pytest.raises(ValueError, match=r"is of another run.*Delete it"):
+            fit(Toy(), given["batches"], given["config"], checkpoint=tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_killed_run_ends_with_the_same_bits(tmp_path):
+    script = Path(__file__).parent / "killed_run.py"
+    root = str(script.parents[1])
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, cwd=root, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "equal after" in done.stdout
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"warmup": 1.0}, {"precision": "fp16"}, {"clip": 0.0}, {"seed": -1}])
+def test_wrong_config_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"given|precision"):
+        TrainConfig(**{"epochs": 1, **wrong})
+
+
+def test_nothing_to_train_is_refused():
+    with pytest.raises(ValueError, match="nothing to train"):
+        fit(Toy().requires_grad_(False), batches(), TrainConfig(1))
