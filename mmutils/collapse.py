@@ -1,0 +1,71 @@
+"""Watches self-supervised training for collapse: encoders that say the same about every picture.
+
+The loss does not show it (for CASS as published it is then perfect), so it is read off the features:
+their spread, their effective rank (RankMe, Garrido et al. 2023, https://arxiv.org/abs/2210.02885) and the loss beside
+its value at chance. Small batches are a cause of collapse, so `check_batch` is here too.
+"""
+
+import math
+from collections import defaultdict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def spread(features: Tensor) -> float:
+    """Standard deviation of L2-normalised features (N, D) per dimension, averaged, times sqrt(D).
+
+    1 for directions drawn evenly from the sphere, 0 when all rows point the same way.
+    """
+    directions = F.normalize(features.float(), dim=-1)  # (N, D)
+    return directions.std(dim=0, unbiased=False).mean().item() * math.sqrt(features.shape[-1])
+
+
+def effective_rank(features: Tensor) -> float:
+    """Exponential of the entropy of the singular values of L2-normalised features (N, D), as shares of their sum.
+
+    min(N, D) when all directions are used alike, 1 when all rows are the same. Not finite features: nan.
+    """
+    if not torch.isfinite(features).all():
+        return math.nan
+    values = torch.linalg.svdvals(F.normalize(features.cpu().double(), dim=-1))
+    shares = values / values.sum().clamp(min=1e-12)
+    return torch.special.entr(shares).sum().exp().item()
+
+
+def check_batch(size: int, minimum: int, method: str, reason: str) -> None:
+    """ValueError when a batch of `size` examples is smaller than what the method needs."""
+    if size < minimum:
+        raise ValueError(
+            f"{method} was given a batch of {size} examples and needs at least {minimum}: {reason}. "
+            "Take a larger batch_size, and drop_last=True so that no small rest is left at the end of an epoch."
+        )
+
+
+class Watch:
+    """Collects an epoch's numbers and its last `rows` rows of features; `read` sums them up and starts afresh."""
+
+    def __init__(self, rows: int = 512):
+        self.rows = rows
+        self.numbers = defaultdict(list)
+        self.features = {}
+
+    def add(self, **numbers: Tensor | float) -> None:
+        """One value per name and step (scalars), averaged over the steps when read."""
+        for name, number in numbers.items():
+            self.numbers[name].append(torch.as_tensor(number).detach())
+
+    def keep(self, name: str, features: Tensor) -> None:
+        """Features (B, D) of this step."""
+        rows = features.detach().float()
+        self.features[name] = torch.cat([self.features.get(name, rows[:0]), rows])[-self.rows :]
+
+    def read(self) -> dict[str, float]:
+        """Mean of each number; `spread_<name>` and `effective_rank_<name>` of each kind of features."""
+        result = {name: torch.stack(values).float().mean().item() for name, values in self.numbers.items()}
+        for name, features in self.features.items():
+            result |= {f"spread_{name}": spread(features), f"effective_rank_{name}": effective_rank(features)}
+        self.numbers.clear()
+        self.features.clear()
+        return result
