@@ -1,0 +1,81 @@
+"""The report: tables and figures from records, filled into report.md, rendered to one HTML file and one PDF.
+
+    python -m mmutils.report [--out DIR] [--profile NAME]
+
+Prose lies in report/report.md; between its markers `<!-- begin: NAME -->` and `<!-- end: NAME -->` stand blocks that
+are made here from records and predictions alone. The same records give the same bytes. Nothing here imports torch.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from mmutils.report import crisis, html, pdf
+from mmutils.report.markdown import fill
+from mmutils.report.results import Study
+from mmutils.report.sections import Page
+
+__all__ = ["fill", "render", "stale"]
+
+REPOSITORY = Path(__file__).parents[2]
+STUDIES = {"crisis": crisis}  # a module for each study: WARNING, SECTIONS, explorer(page)
+
+
+def render(folder: str | Path | None = None, profile: str = "demo") -> Path:
+    """Fills and renders the report of the runs in `folder`/runs; returns the path of report.html.
+
+    Writes report.md, figures/, report.html and report.pdf into `folder` (default: the repository's report/, and then
+    the results in README.md too). profile: named in the command that a missing section prints.
+    """
+    folder = Path(folder) if folder else REPOSITORY / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    text, pages = _filled(folder, profile)
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    explorers = "\n".join(filter(None, (STUDIES[name].explorer(page) for name, page in pages.items())))
+    page = folder / "report.html"
+    page.write_text(html.render(text, folder, explorers), encoding="utf-8")
+    (folder / "report.pdf").write_bytes(pdf.render(text, folder))
+    if _is_own(folder) and (REPOSITORY / "README.md").exists():
+        readme = REPOSITORY / "README.md"
+        readme.write_text(_readme(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
+    return page
+
+
+def stale(folder: str | Path | None = None, profile: str = "demo") -> list[str]:
+    """Names of the texts (report.md, README.md) that are not what the records in `folder` give now."""
+    folder = Path(folder) if folder else REPOSITORY / "report"
+    text, _ = _filled(folder, profile, draw=False)
+    found = [] if (folder / "report.md").read_text(encoding="utf-8") == text else ["report.md"]
+    readme = REPOSITORY / "README.md"
+    if _is_own(folder) and readme.exists():
+        current = readme.read_text(encoding="utf-8")
+        found += [] if _readme(current, text) == current else ["README.md"]
+    return found
+
+
+def _filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str, Page]]:
+    """report.md with all blocks filled, and its figures written; figures that no block made any more are deleted."""
+    prose = (REPOSITORY / "report" / "report.md").read_text(encoding="utf-8")
+    pages, blocks = {}, {}
+    figures = folder / "figures"
+    for name, module in STUDIES.items():
+        pages[name] = Page(Study(folder, name), folder, profile, module.WARNING, draw)
+        blocks |= {section.name: section.markdown(pages[name]) for section in module.SECTIONS}
+    made = set().union(*(page.made for page in pages.values()))
+    for path in figures.iterdir() if draw and figures.is_dir() else ():
+        if path.name not in made:
+            path.unlink()
+    text = fill(prose, blocks)
+    up = Path(os.path.relpath(REPOSITORY, folder.resolve())).as_posix()
+    return text.replace("](../", f"]({up}/"), pages
+
+
+def _readme(readme: str, report: str) -> str:
+    """README.md with the first study's answer and table, links seen from the repository's root."""
+    blocks = dict(re.findall(r"<!-- begin: ([\w-]+) -->\n(.*?)<!-- end: \1 -->", report, re.DOTALL))
+    results = "\n\n".join(blocks[name].strip() for name in ("crisis-answer", "crisis-results") if blocks[name].strip())
+    return fill(readme, {"results": re.sub(r"\]\((?=figures/|runs/)", "](report/", results)})
+
+
+def _is_own(folder: Path) -> bool:
+    return folder.resolve() == (REPOSITORY / "report").resolve()

@@ -1,0 +1,75 @@
+"""Markdown as the report uses it: CommonMark with tables and formulas, blocks between markers, and escaping of data."""
+
+import re
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+_BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
+_COMMENT = re.compile(r"^<!--.*?-->\n?", re.DOTALL | re.MULTILINE)
+
+
+def parser() -> MarkdownIt:
+    """The parser of both renderers. HTML in the source is text, so nothing in the data can become markup."""
+    return MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, double_inline=False)
+
+
+def fill(text: str, blocks: dict[str, str]) -> str:
+    """The text with the content between `<!-- begin: NAME -->` and `<!-- end: NAME -->` replaced by `blocks[NAME]`.
+
+    A marker without a block raises ValueError and lists the blocks there are; blocks without a marker are left out.
+    """
+
+    def content(match: re.Match) -> str:
+        if match[2] not in blocks:
+            raise ValueError(f"no block {match[2]!r} for a marker in the text; there are: {', '.join(sorted(blocks))}")
+        inner = blocks[match[2]].strip("\n")
+        return match[1] + (f"\n{inner}\n\n" if inner else "") + match[4]
+
+    filled = _BLOCK.sub(content, text)
+    if filled.count("<!-- begin:") != len(_BLOCK.findall(filled)):
+        raise ValueError("a marker '<!-- begin: NAME -->' has no '<!-- end: NAME -->' on a line below it")
+    return filled
+
+
+def without(text: str, name: str, instead: str = "") -> str:
+    """The text with the whole block of that name, content and markers, replaced."""
+    return _BLOCK.sub(lambda match: instead if match[2] == name else match[0], text)
+
+
+def without_comments(text: str) -> str:
+    """The text without the markers and other comments that begin a line."""
+    return _COMMENT.sub("", text)
+
+
+def escape(text: object) -> str:
+    """A string from data as Markdown text on one line: no character of it is read as markup or as a formula."""
+    line = " ".join(str(text).split())
+    line = re.sub(r"([\\`*_{}\[\]|$~!#])", r"\\\1", line).replace("&", "&amp;")
+    return line.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def table(header: list[str], rows: list[list[str]], numbers: slice = slice(1, None)) -> str:
+    """A GFM table; the columns in the slice `numbers` are aligned right. Cells are Markdown."""
+    right = range(len(header))[numbers]
+    rule = ["--:" if position in right else "---" for position in range(len(header))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+def is_caption(inline: Token) -> bool:
+    """Is this paragraph emphasised from its first to its last letter, as the captions of tables are?"""
+    children = inline.children or []
+    kinds = [child.type for child in children]
+    return len(kinds) > 2 and kinds[0] == "em_open" and kinds[-1] == "em_close" and kinds.count("em_open") == 1
+
+
+def slug(text: str, taken: set[str]) -> str:
+    """GitHub's anchor of a heading, made unique among those taken (which it joins)."""
+    base = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+    name, number = base, 0
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    taken.add(name)
+    return name

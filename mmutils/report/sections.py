@@ -1,0 +1,99 @@
+"""What a study's chapter is made of: blocks of Markdown that fill the markers of report.md.
+
+A `Section` has the name of its marker, the runs that it needs (prefixes of their names) and a function that builds it.
+Where runs are missing it says so with the command that makes them, or vanishes if it is `quiet`. A further study is one
+module with a tuple `SECTIONS`, named in `mmutils.report.STUDIES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from mmutils import plots
+from mmutils.report import markdown
+from mmutils.report.results import Study
+
+LANGUAGES = {"en": "English", "hi": "Hindi"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One block of the report."""
+
+    name: str
+    needs: tuple[str, ...]
+    build: Callable[["Page"], str]
+    quiet: bool = False
+
+    def markdown(self, page: "Page") -> str:
+        """The block's content for the runs there are."""
+        missing = page.study.missing(*self.needs)
+        if not missing and (self.needs or page.study.systems):
+            return self.build(page)
+        if self.quiet:
+            return ""
+        wanted = ", ".join(f"`{name}`" for name in missing) or "the study's runs"
+        return f"*Not run yet: {wanted}.* Command: `python -m mmutils.reproduce --profile {page.profile}`"
+
+
+@dataclass
+class Page:
+    """Where a section writes to: the study's results, the report's folder, and the figures made so far."""
+
+    study: Study
+    folder: Path
+    profile: str
+    warning: str  # what stands above each table made from built-in data
+    draw: bool = True  # False: only the text is wanted, no picture is written
+    made: set[str] = field(default_factory=set)
+
+    def table(self, caption: str, header: list[str], rows: list[list[str]], numbers: slice = slice(1, None)) -> str:
+        """A table under its caption, which begins with a warning where the data are the built-in ones."""
+        first = f"**{self.warning}** {caption}" if self.study.built_in else caption
+        return f"*{first}*\n\n{markdown.table(header, rows, numbers)}"
+
+    def figure(self, name: str, figure: Figure, text: str) -> str:
+        """Saves a figure as figures/NAME.svg and returns its Markdown; `text` is for those who do not see it."""
+        return self.file(f"{name}.svg", lambda path: plots.save(figure, path), text)
+
+    def file(self, name: str, write: Callable[[Path], None], text: str) -> str:
+        """The same for any picture file that `write` writes."""
+        path = self.folder / "figures" / name
+        if self.draw:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path)
+        self.made.add(name)
+        return f"![{markdown.escape(text)}](figures/{name})"
+
+    def record(self, system: dict, label: str) -> str:
+        """A link from a row to the record that it was made from."""
+        return f"[{markdown.escape(label)}](runs/{system['run']}/record.json)"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """0.8263 -> '82.6', with a real minus sign."""
+    return f"{100 * value:.{digits}f}".replace("-", "−")
+
+
+def points(value: float) -> str:
+    """A difference in percentage points, with its sign: 0.047 -> '+4.7'."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def between(low: float, high: float, show: Callable[[float], str] = percent) -> str:
+    """An interval for a cell."""
+    return f"[{show(low)}, {show(high)}]"
+
+
+def spread(values) -> str:
+    """Mean ± standard deviation over seeds, in percent; of one seed the value alone."""
+    return percent(values.mean()) + (f" ± {percent(values.std(ddof=1))}" if len(values) > 1 else "")
+
+
+def p_value(p: float | None) -> str:
+    """A p-value for a cell, never as 0."""
+    if p is None:
+        return "–"
+    return "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".")

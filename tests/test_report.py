@@ -1,0 +1,320 @@
+"""The report, from made-up records: its numbers are those of the predictions, data never becomes markup, same bytes."""
+
+import html.parser
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from subprocess import run
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+from mmutils import report, runs
+from mmutils.report import crisis, diagnostics, markdown
+
+CLASSES = ["Animals & Nature", "Food & Drink", "<b>People</b>"]
+HOSTILE = "<script>alert(1)</script> | $x$ *y* [z](javascript:1) #चेतावनी"
+SHIFT = {"text-en": 1.2, "text-hi": 0.5, "image": 0.8, "fusion-en": 2.4, "fusion-hi": 2.2}
+
+
+def _examples(folder: Path, language: str, count: int) -> pd.DataFrame:
+    words = {"en": "dog face", "hi": "कुत्ते का चेहरा क्षत्रिय"}[language]
+    texts = [f"{words} {i}" for i in range(count - 1)] + [HOSTILE]
+    pictures = []
+    for i in range(count):
+        pictures.append(str(folder / f"{i % 20}.png"))
+        if i < 20:
+            Image.new("RGBA", (40, 40), (12 * i, 90, 255 - 12 * i, 255)).save(pictures[-1])
+    ids = [f"u{i:03}" for i in range(count)]
+    return pd.DataFrame({"id": ids, "group": ids, "image": pictures, "text": texts, "label": np.arange(count) % 3})
+
+
+def _predictions(strength: float, system: str, seeds: int, tables: dict[str, pd.DataFrame], generator) -> pd.DataFrame:
+    parts = []
+    for split, examples in tables.items():
+        labels = examples["label"].to_numpy()
+        classes = labels.max() + 1
+        hard = generator.normal(size=(len(labels), classes))  # what all seeds find hard
+        for seed in range(seeds):
+            logits = strength * np.eye(classes)[labels] * 1.5 + hard + 0.3 * generator.normal(size=hard.shape)
+            p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            table = examples[["id", "group", "label"]].assign(system=system, seed=seed, split=split)
+            parts.append(table.assign(**{f"p_{k}": p[:, k].astype(np.float32) for k in range(classes)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _scores(table: pd.DataFrame) -> list[dict]:
+    rows = []
+    for (system, seed, split), part in table.groupby(["system", "seed", "split"]):
+        y, guess = part["label"], part.filter(regex="^p_").to_numpy().argmax(1)
+        row = {"system": system, "seed": int(seed), "split": split, "accuracy": accuracy_score(y, guess)}
+        for kind in ("macro", "weighted"):
+            for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+                row[f"{name}_{kind}"] = float(score(y, guess, average=kind))
+        rows.append(row)
+    return rows
+
+
+def _write_run(folder: Path, name: str, tables: dict[str, pd.DataFrame], classes: list[str], seeds: int) -> None:
+    kind = "image" if name.startswith("image") else name
+    inputs, language, _ = crisis.KINDS[kind]
+    generator = np.random.default_rng(len(name))
+    parts, systems = [], []
+    for number, system in enumerate(("plain", "tuned")):
+        parts.append(_predictions(SHIFT[kind] + 0.15 * number, system, seeds, tables, generator))
+        what = {"system": system, "inputs": inputs, "language": language, "method": "supervised", "chosen": number == 1}
+        systems.append(what | {"model": f"net {system}", "weights": "none", "trained": "all of it"})
+    predictions = pd.concat(parts, ignore_index=True)
+    history = [{"system": s["system"], "seed": seed, "epoch": e + 1, "loss": 1.1 / (e + 1 + seed / 9)}
+               for s in systems for seed in range(seeds) for e in range(5)]  # fmt: skip
+    place = folder / "runs" / name
+    place.mkdir(parents=True)
+    predictions.to_parquet(place / runs.PREDICTIONS)
+    record = {
+        "schema": runs.SCHEMA,
+        "run": name,
+        "status": "ok",
+        "study": "crisis",
+        "classes": classes,
+        "systems": systems,
+        "data": {"name": "emoji_topics", "built_in": True},
+        "scores": _scores(predictions),
+        "history": history,
+        "extra": {},
+        "fingerprints": {"predictions": runs.file_digest(place / runs.PREDICTIONS)},
+    }
+    (place / runs.RECORD).write_text(json.dumps(dict.fromkeys(runs.KEYS) | record))
+
+
+def _write_audit(folder: Path, classes: list[str]) -> None:
+    counts = [{"label": name, "train": 10, "val": 40, "test": 40} for name in classes]
+    found = {"counts": counts, "leaks": [{"what": "text", "values": 7}], "duplicates": []}
+    record = {
+        "schema": runs.SCHEMA,
+        "run": "data",
+        "status": "ok",
+        "study": "crisis",
+        "systems": [],
+        "fingerprints": {},
+    }
+    record |= {"classes": classes, "data": {"built_in": True}, "extra": {"audit": {"en": found, "hi": found}}}
+    (folder / "runs" / "data").mkdir(parents=True)
+    (folder / "runs" / "data" / runs.RECORD).write_text(json.dumps(dict.fromkeys(runs.KEYS) | record))
+
+
+def make_records(folder: Path, tables: dict[str, pd.DataFrame], classes: list[str], seeds: int = 3) -> None:
+    _write_audit(folder, classes)
+    for name in (*crisis.FOUR, "image-small"):
+        _write_run(folder, name, tables, classes, seeds)
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """A report of five made-up runs, rendered once."""
+    folder = tmp_path_factory.mktemp("report")
+    pictures = tmp_path_factory.mktemp("pictures")
+    module = SimpleNamespace(examples=lambda root, split, language="en": _examples(pictures, language, 120))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnostics.data, "load", lambda name: module)
+        examples = module.examples(None, "test")
+        make_records(folder, {"val": examples, "test": examples}, CLASSES)
+        report.render(folder)
+        yield folder
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_second_render_has_the_same_bytes(rendered):
+    before = _bytes(rendered)
+    (rendered / "figures" / "left-over.svg").write_text("from an earlier report")
+    report.render(rendered)
+    assert _bytes(rendered) == before
+    assert len([n for n in before if n.endswith(".svg")]) >= 15
+
+
+def test_table_holds_what_the_predictions_give(rendered):
+    predictions = pd.read_parquet(rendered / "runs" / "text-en" / "predictions.parquet")
+    rows = predictions[(predictions["system"] == "tuned") & (predictions["split"] == "test")]
+    found = [
+        f1_score(p["label"], p[["p_0", "p_1", "p_2"]].to_numpy().argmax(1), average="macro")
+        for _, p in rows.groupby("seed")
+    ]
+    line = next(
+        x for x in (rendered / "report.md").read_text().splitlines() if x.startswith("| [Text, English](runs/text-en/")
+    )
+    assert "In two splits: 7 texts. More than once in a split: nothing." in (rendered / "report.md").read_text()
+    cells = [cell.strip(" *") for cell in line.split("|")]
+    assert cells[5] == f"{100 * np.mean(found):.1f} ± {100 * np.std(found, ddof=1):.1f}"
+
+
+def test_every_generated_table_begins_with_the_warning(rendered):
+    text = (rendered / "report.md").read_text()
+    blocks = re.findall(r"<!-- begin: [\w-]+ -->\n(.*?)<!-- end", text, re.DOTALL)
+    for block in blocks:
+        for before in re.findall(r"([^\n]*)\n\n\| [^\n]*\n\| [-:]", block):
+            assert before.startswith("***Emoji data, not crisis tweets.**")
+
+
+class _Reader(html.parser.HTMLParser):
+    """Checks nesting, and collects what the page would load and what it shows."""
+
+    EMPTY = {"meta", "img", "input", "br", "hr", "link"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loads, self.links, self.ids = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag in ("img", "script", "link", "iframe", "source", "image", "use"):
+            self.loads += [attributes[k] for k in ("src", "href", "xlink:href") if k in attributes]
+        elif tag == "a":
+            self.links.append(attributes["href"])
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.EMPTY:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_html_is_whole_and_loads_nothing(rendered):
+    page = (rendered / "report.html").read_text()
+    reader = _Reader()
+    reader.feed(page)
+    assert not reader.open
+    assert all(address.startswith(("data:", "#")) for address in reader.loads)
+    assert "@import" not in page
+    assert all(a.startswith(("data:", "#")) for a in re.findall(r"url\(([^)]+)\)", page))
+    assert len(reader.ids) == len(set(reader.ids))
+    assert all(link[1:] in reader.ids for link in reader.links if link.startswith("#"))
+    assert len(page) < 3_000_000
+
+
+def test_data_cannot_become_markup(rendered):
+    page = (rendered / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "<b>People</b>" not in page
+    assert "&lt;b&gt;People&lt;/b&gt;" in page
+    shown = markdown.parser().render(markdown.table(["a", "b"], [[markdown.escape(HOSTILE), "1"]]))
+    assert shown.count("<td") == 2
+    assert "<script" not in shown
+    assert "<a " not in shown
+    assert "<em>" not in shown
+    assert "math" not in shown
+
+
+def test_pdf_has_pages(rendered):
+    content = (rendered / "report.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 3
+
+
+def test_two_runs_make_a_report_and_the_rest_is_not_run_yet(rendered, tmp_path):
+    for name in ("text-en", "image-small"):
+        shutil.copytree(rendered / "runs" / name, tmp_path / "runs" / name)
+    text = report.render(tmp_path).with_suffix(".md").read_text()
+    assert "*Not run yet: `text-hi`, `fusion-en`, `fusion-hi`.*" in text
+    assert "*Not run yet: `data`.*" in text
+    assert "| [Text, English](runs/text-en/record.json)" in text
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_runs_with_other_classes_do_not_share_a_report(rendered, tmp_path):
+    shutil.copytree(rendered / "runs", tmp_path / "runs")
+    path = tmp_path / "runs" / "text-en" / runs.RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": ["a", "b", "c"]}))
+    with pytest.raises(ValueError, match="different classes"):
+        report.render(tmp_path)
+
+
+def test_no_run_at_all_makes_a_report(tmp_path):
+    text = report.render(tmp_path).with_suffix(".md").read_text()
+    assert "Not run yet" in text
+
+
+def test_stale_names_the_text_that_records_no_longer_give(rendered):
+    assert report.stale(rendered) == []
+    path = rendered / "report.md"
+    good = path.read_text()
+    path.write_text(good.replace("± ", "± 1", 1))
+    assert report.stale(rendered) == ["report.md"]
+    path.write_text(good)
+
+
+def test_readme_shows_the_answer_and_the_table_with_links_from_the_root(rendered):
+    markers = "# x\n<!-- begin: results -->\n<!-- end: results -->\n"
+    text = report._readme(markers, (rendered / "report.md").read_text())
+    assert "](report/figures/gap.svg)" in text
+    assert "| [Text, English](report/runs/text-en/record.json)" in text
+    assert report._readme(text, (rendered / "report.md").read_text()) == text
+
+
+def test_fill_names_a_marker_without_a_block():
+    text = "<!-- begin: a -->\nold\n<!-- end: a -->\n"
+    assert markdown.fill(text, {"a": r"new \1"}) == "<!-- begin: a -->\n\nnew \\1\n\n<!-- end: a -->\n"
+    with pytest.raises(ValueError, match="no block 'a'"):
+        markdown.fill(text, {"b": ""})
+    with pytest.raises(ValueError, match="end"):
+        markdown.fill("<!-- begin: a -->\n", {"a": ""})
+
+
+def test_rendering_needs_no_torch():
+    code = "import sys, mmutils.report; sys.exit('torch' in sys.modules)"
+    assert run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not (report.REPOSITORY / "report" / "runs").is_dir(), reason="no committed records")
+def test_committed_report_is_what_its_records_give():
+    assert report.stale() == [], "run: python -m mmutils.report"
+
+
+@pytest.mark.skipif(
+    not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs Chromium and its driver"
+)
+def test_a_reader_can_filter_examples_and_sort_a_table(rendered):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium.webdriver.support.ui import Select
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    with webdriver.Chrome(options=options, service=service) as browser:
+        phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        browser.get((rendered / "report.html").as_uri())
+        find = lambda selector: browser.find_elements("css selector", selector)  # noqa: E731
+        assert find("#explorer-box output")[0].text == "120 of 120 examples"
+        browser.execute_script("document.querySelector('#explorer-box').scrollIntoView()")
+        Select(find("[name=language]")[0]).select_by_value("hi")
+        Select(find("[name=agreement]")[0]).select_by_value("rescued")
+        expected = int(re.search(r"### Hindi: (\d+) rescued", (rendered / "report.md").read_text())[1])
+        assert find("#explorer-box output")[0].text == f"{expected} of 120 examples"
+        Select(find("[name=agreement]")[0]).select_by_value("")
+        find("[name=words]")[0].send_keys("alert(1)")
+        assert HOSTILE in find(".card")[0].text
+        head = find("main .scroll > table th button")[1]
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", head)
+        column = [
+            float(cell.text.split()[0])
+            for cell in find("main .scroll > table")[0].find_elements("css selector", "td:nth-child(2)")
+        ]
+        assert column == sorted(column)
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+        assert not browser.get_log("browser")
