@@ -2,13 +2,15 @@
 
 from torch import Tensor, nn
 
+from mmutils.standardise import Standardise
+
 
 class Classifier(nn.Module):
     """Logits (B, K) of a batch, in float32 whatever precision the encoder runs in.
 
-    The head is the encoder's own where it has one (`encoder.head(classes)`: a fusion's), else a layer norm, since encoders
-    differ in scale, and a linear layer, with `hidden` units before it if that is above 0. ValueError for fewer than 2 classes,
-    or hidden units for an encoder with a head of its own.
+    The head is the encoder's own where it has one (`encoder.head(classes)`: a fusion's). Otherwise features are standardised,
+    since encoders differ in scale, and pass a linear layer, with `hidden` units before it if that is above 0. ValueError for
+    fewer than 2 classes, or hidden units for an encoder with a head of its own.
     """
 
     def __init__(self, encoder: nn.Module, classes: int, hidden: int = 0, dropout: float = 0.3):
@@ -26,6 +28,6 @@ class Classifier(nn.Module):
 
 
 def multilayer_head(dim: int, classes: int, hidden: int, dropout: float) -> nn.Sequential:
-    """Layer norm and linear layer, from features (B, dim) to logits (B, K), with a hidden layer between if there is one."""
+    """Layer norm and linear layer, from features (B, dim) to logits (B, K), with a hidden layer if asked for."""
     layers = [nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout)] if hidden else []
-    return nn.Sequential(nn.LayerNorm(dim), *layers, nn.Linear(hidden or dim, classes))
+    return nn.Sequential(Standardise(dim), *layers, nn.Linear(hidden or dim, classes))

@@ -19,7 +19,6 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from mmutils.hub import image_weights
-from mmutils.standardise import Standardise
 from mmutils.tokens import add_prefix, train_tokenizer, warn_of_lost_marks
 from mmutils.transformer import cut, last_layers, load_model, new_model, no_progress_bar, pool
 

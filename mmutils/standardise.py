@@ -1,0 +1,46 @@
+"""Standardisation: every dimension of given features gets mean 0 and variance 1, as estimated while training.
+
+Fusion of pretrained features needs it. All texts share most of their vector (unrelated sentences have cosines above 0.7
+in multilingual-e5), and a layer norm leaves the shared part in place. With the concatenation MLP, trained until the val
+score no longer rose, standardising instead of a layer norm gave .77 instead of .73 macro F1 on emoji_topics in English,
+.75 instead of .69 in Hindi, and an AUROC of .81 instead of .77 on emoji_memes (val, mean of 3 seeds). For a linear head
+it only made training faster. Like the batch norm without scale and shift before the linear probe of He et al. 2022,
+https://arxiv.org/abs/2111.06377, but always by the running estimate: a batch of one works, and training and evaluation
+compute the same.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Standardise(nn.Module):
+    """(x - mean) / standard deviation, over all axes but the last, by estimates that follow the training batches.
+
+    The estimates are the mean of all batches so far, later an exponential one in which a new batch weighs `momentum`.
+    No gradient flows through them. Computed in float32.
+    """
+
+    def __init__(self, dim: int, momentum: float = 0.1, epsilon: float = 1e-5):
+        super().__init__()
+        self.dim, self.momentum, self.epsilon = dim, momentum, epsilon
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("square", torch.ones(dim))  # mean of the squares
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Standardised values (B, D) or (B, T, D); mask (B, T) says which tokens are real and count."""
+        values = values.float()
+        if self.training:
+            self.update(values.detach(), mask)
+        return (values - self.mean) / ((self.square - self.mean.square()).clamp(min=0) + self.epsilon).sqrt()
+
+    @torch.no_grad()
+    def update(self, values: Tensor, mask: Tensor | None) -> None:
+        """Move the estimates towards this batch's."""
+        rows = values.flatten(0, -2)  # (rows, D)
+        share = torch.ones_like(rows[:, :1]) if mask is None else mask.flatten().float().unsqueeze(-1)
+        share = share / share.sum()
+        self.batches += 1
+        weight = (1 / self.batches).clamp(min=self.momentum)
+        self.mean.lerp_((share * rows).sum(dim=0), weight)
+        self.square.lerp_((share * rows.square()).sum(dim=0), weight)
