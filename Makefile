@@ -4,7 +4,7 @@ PROFILE ?= demo
 OUT ?= report
 BIN := .venv/bin
 
-.PHONY: report test lint clean
+.PHONY: report test lint clean address
 
 report: .venv/report.stamp
 	$(BIN)/python -m mmutils.reproduce --profile $(PROFILE) --out $(OUT)
@@ -18,6 +18,11 @@ lint: .venv/test.stamp
 
 clean:
 	rm -rf .venv outputs .pytest_cache .ruff_cache
+
+address: # of a fork, in badges and setup cells: make address REPOSITORY=owner/name
+	@echo "$(REPOSITORY)" | grep -Eq '^[^/ ]+/[^/ ]+$$' || { echo "Give the repository: make address REPOSITORY=owner/name"; exit 1; }
+	sed -i.old -E 's#(/github/|github\.com/)[^/"]+/[^/"]+(/blob/main/[a-zA-Z_/]+\.ipynb|\.git mmutils-repository)#\1$(REPOSITORY)\2#' */*.ipynb
+	@rm -f */*.ipynb.old
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

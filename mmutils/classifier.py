@@ -8,9 +8,9 @@ from mmutils.standardise import Standardise
 class Classifier(nn.Module):
     """Logits (B, K) of a batch, in float32 whatever precision the encoder runs in.
 
-    The head is the encoder's own where it has one (`encoder.head(classes)`: a fusion's). Otherwise features are standardised,
-    since encoders differ in scale, and pass a linear layer, with `hidden` units before it if that is above 0. ValueError for
-    fewer than 2 classes, or hidden units for an encoder with a head of its own.
+    The head is the encoder's own where it has one (`encoder.head(classes)`: a fusion's). Otherwise features are
+    standardised, since encoders differ in scale, and pass a linear layer, with `hidden` units before it if that is
+    above 0. ValueError for fewer than 2 classes, or hidden units for an encoder with a head of its own.
     """
 
     def __init__(self, encoder: nn.Module, classes: int, hidden: int = 0, dropout: float = 0.3):

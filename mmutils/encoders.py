@@ -252,6 +252,8 @@ class UpperLayers(Encoder):
     def encode(self, batch: dict) -> Encoded:
         given = entry(batch, f"{self.key}_tokens", "give Batches the lower layers' tokens and mask as extra")
         mask = batch[f"{self.key}_mask"].bool()
+        longest = int(mask.sum(dim=1).max())  # of this batch; the cache is padded to the longest of all
+        given, mask = given[:, :longest], mask[:, :longest]
         tokens = self.model(inputs_embeds=given.float(), attention_mask=mask.long()).last_hidden_state
         return Encoded(pool(tokens, mask, self.pooling), tokens, mask)
 

@@ -1,7 +1,7 @@
 """Repeat one supervised training over several seeds, and choose between systems on val.
 
-One number from one run says little: initialisation and order alone move scores by several points (Bouthillier et al. 2021,
-https://arxiv.org/abs/2103.03098). So every system is trained once per seed, and every prediction of every seed is kept.
+One number from one run says little: initialisation and order alone move scores by several points (Bouthillier et al.
+2021, https://arxiv.org/abs/2103.03098). So every system is trained once per seed, and every prediction is kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +29,9 @@ def repeat(
 ) -> tuple[list[dict], pd.DataFrame]:
     """Train `build()` once per seed on batches["train"]; return history rows and predictions on val and test.
 
-    The epoch with the best `select` score on val is kept; test is read once per seed, after that choice. Both results carry
-    the columns `system` and `seed`, as `runs.save` wants them. With `checkpoint`, a folder, a stopped repetition goes on.
+    The epoch with the best `select` score on val is kept; test is read once per seed, after that choice. Both results
+    carry the columns `system` and `seed`, as `runs.save` wants them. With `checkpoint`, a folder, a stopped repetition
+    goes on where it was.
     """
     history, predictions = [], []
     for seed in seeds:
@@ -65,16 +66,14 @@ def best_on_val(predictions: pd.DataFrame, score: str = "f1_macro") -> str:
 
 
 def summary(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Mean ± standard deviation over the seeds, percent: a row for each system, columns by split and score."""
+    """Mean ± standard deviation over the seeds, percent: a row for each system and split, a column for each score."""
     names = ["accuracy", "f1_macro", "f1_weighted", "auroc"]
     rows = [
         {"system": system, "split": split, **scores(table)}
         for (system, split, _), table in predictions.groupby(["system", "split", "seed"], sort=False)
     ]
     groups = (100 * pd.DataFrame(rows).set_index(["system", "split"])[names]).groupby(level=[0, 1], sort=False)
-    mean, deviation = groups.mean(), groups.std().fillna(0)
-    texts = mean.map("{:.1f}".format) + " ± " + deviation.map("{:.1f}".format)
-    return texts.unstack("split").swaplevel(axis=1).sort_index(axis=1, level=0, sort_remaining=False)[["val", "test"]]
+    return groups.mean().map("{:.1f}".format) + " ± " + groups.std().fillna(0).map("{:.1f}".format)
 
 
 def systems(predictions: pd.DataFrame, chosen: str, **entries) -> list[dict]:

@@ -90,7 +90,7 @@ def fingerprint(name: str, root=None) -> str:
 
 
 def describe(name: str, root, tables: dict[str, pd.DataFrame], language: str | None = None) -> dict:
-    """What a record says of the data of a run: name, language, fingerprint, examples of each split, whether it is built in."""
+    """What a record says of a run's data: name, language, fingerprint, examples by split, whether it is built in."""
     return {
         "name": name,
         "language": language,

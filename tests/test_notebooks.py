@@ -1,0 +1,51 @@
+"""Notebooks: their form, and each of them end to end through the smoke profile."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmutils import runs
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted(path for path in ROOT.glob("*/*.ipynb") if path.parent.name != "outputs")
+SECTIONS = ["Setup", "Parameters", "Data", "Method", "Training", "Evaluation", "Record"]
+
+
+def cells(path: Path, kind: str) -> list[dict]:
+    every = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in every if cell["cell_type"] == kind]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_form(path: Path) -> None:
+    """Cleared, thin, one parameters cell, the same sections in the same order, badge and setup as everywhere."""
+    code, prose = cells(path, "code"), cells(path, "markdown")
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code), "clear the outputs"
+    assert [cell["metadata"].get("tags") for cell in code].count(["parameters"]) == 1
+    assert not any(re.search(r"^\s*(def|class) ", cell["source"], re.M) for cell in code), (
+        "definitions belong in mmutils"
+    )
+    assert max(len(cell["source"].splitlines()) for cell in code) <= 20, "split the cell"
+    headings = [line[3:] for cell in prose for line in cell["source"].splitlines() if line.startswith("## ")]
+    assert headings == SECTIONS
+    assert f"blob/main/{path.relative_to(ROOT).as_posix()})" in prose[0]["source"], "badge of another notebook"
+    assert code[0]["source"] == cells(NOTEBOOKS[0], "code")[0]["source"], "the setup cell is the same in all notebooks"
+
+
+@pytest.mark.timeout(900)
+def test_smoke_profile(tmp_path: Path) -> None:
+    """Every notebook runs, leaves an honest record, and the report is rendered; a second call has nothing to do."""
+    command = [sys.executable, "-m", "mmutils.reproduce", "--profile", "smoke", "--out", str(tmp_path)]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stdout + first.stderr
+    records = runs.all_records(tmp_path / "runs")
+    assert {record["notebook"] for record in records} == {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS}
+    assert all(record["status"] == "ok" for record in records)
+    assert (tmp_path / "report.html").stat().st_size > 50_000
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    second = subprocess.run([*command, "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(line.split()[1] == "fresh" for line in second.stdout.splitlines()), second.stdout
