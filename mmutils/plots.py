@@ -59,7 +59,7 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
         if example.image is not None:
             axis.imshow(_on_white(example.image))
         label = titles[position] if titles else example.text
-        axis.set_title(_wrapped(label, 18), y=-0.04, va="top", loc="center", fontsize=8)
+        axis.set_title(_wrapped(label, 18), y=-0.1, va="top", loc="center", fontsize=8)
     return figure
 
 
@@ -202,6 +202,33 @@ def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x")
+    return figure
+
+
+def share_curves(rows: list[dict], ylabel: str, chance: float | None = None) -> Figure:
+    """A score over the share of labels (percent, logarithmic), a line with intervals for each label.
+
+    rows: `label`, `share`, `estimate`, `low`, `high`.
+    """
+    style()
+    table = pd.DataFrame(rows)
+    labels = table["label"].unique()
+    figure = Figure(figsize=(4.6, 2.5 + 0.18 * len(labels)))
+    axis = figure.subplots()
+    for number, (label, part) in enumerate(table.groupby("label", sort=False)):
+        part = part.sort_values("share")
+        x = part["share"] * 1.04 ** (number - (len(labels) - 1) / 2)  # side by side, so that no interval hides another
+        colour, line = PALETTE[number % len(PALETTE)], ("-", "--", ":")[number // len(PALETTE) % 3]
+        axis.vlines(x, part["low"], part["high"], color=colour, linewidth=1)
+        axis.plot(x, part["estimate"], line, marker="o", markersize=3.5, color=colour, label=label)
+    if chance is not None:
+        axis.axhline(chance, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+    shares = sorted(table["share"].unique())
+    axis.set(xscale="log", xlabel="share of the labels, %", ylabel=ylabel)
+    axis.set_xticks(shares, [f"{share:.3g}" for share in shares])
+    axis.set_xticks([], minor=True)
+    axis.grid(axis="y")
+    figure.legend(loc="outside lower left", handlelength=3)
     return figure
 
 

@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from mmutils import report, runs
 from mmutils.report import crisis, diagnostics, markdown
+from mmutils.report import memes as memes_chapter
+from mmutils.report.results import Study
+from mmutils.report.sections import Page
 
 CLASSES = ["Animals & Nature", "Food & Drink", "<b>People</b>"]
 HOSTILE = "<script>alert(1)</script> | $x$ *y* [z](javascript:1) #चेतावनी"
@@ -232,6 +235,138 @@ def test_two_runs_make_a_report_and_the_rest_is_not_run_yet(rendered, tmp_path):
     assert "*Not run yet: `data`.*" in text
     assert "| [Text, English](runs/text-en/record.json)" in text
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def _memes_run(folder: Path, name: str, table: pd.DataFrame, systems: dict[str, tuple[float, dict]], **entries) -> None:
+    """A run of the memes study: for each system how good it is, and what its description says beside the usual."""
+    generator = np.random.default_rng(1)
+    tables = {"val": table, "test": table}
+    predictions = pd.concat(_predictions(s, k, 3, tables, generator) for k, (s, _) in systems.items())
+    predictions = predictions[~predictions["system"].isin([f["system"] for f in entries.get("failed", ())])]
+    rows = _scores(predictions)
+    for row in rows:
+        part = predictions.query("system == @row['system'] and seed == @row['seed'] and split == @row['split']")
+        p = part.filter(regex="^p_").to_numpy(float)
+        p = p / p.sum(1, keepdims=True)
+        row["auroc"] = roc_auc_score(part["label"], p[:, 1] if p.shape[1] == 2 else p, multi_class="ovr")
+    place = folder / "runs" / name
+    place.mkdir(parents=True)
+    predictions.to_parquet(place / runs.PREDICTIONS)
+    usual = {"inputs": "image+text", "language": "en", "method": "supervised", "weights": "none", "trained": "head"}
+    described = [usual | {"system": k, "model": k, "chosen": False} | more for k, (_, more) in systems.items()]
+    record = dict.fromkeys(runs.KEYS) | {
+        "schema": runs.SCHEMA, "run": name, "status": "ok", "study": "memes", "systems": described, "scores": rows,
+        "classes": [str(k) for k in range(table["label"].max() + 1)], "data": {"name": "emoji", "built_in": True},
+        "fingerprints": {"predictions": runs.file_digest(place / runs.PREDICTIONS)},
+    }  # fmt: skip
+    (place / runs.RECORD).write_text(json.dumps(record | entries))
+
+
+def make_memes_records(folder: Path, examples: pd.DataFrame, gain: float = 1.0) -> None:
+    """CLIP, CASS (its published form collapsed), and fine-tuning from CLIP, which is better by `gain`."""
+    probe = {"seed": 0, "probe": "knn", "split": "test", "f1_macro": 0.4, "effective_rank": 1.2}
+    images = {"inputs": "image", "language": None}
+    for name, kept in (("clip", "CLIP, net"), ("cass", "CASS, variance, net")):
+        method = name.upper()
+        systems = {"random, net": (0.2, images | {"method": "random"}), kept: (1.0, images | {"method": method})}
+        failed = []
+        if name == "cass":
+            collapsed = {"system": "CASS as published, net", "reason": "collapsed: rank 1.2"}
+            systems[collapsed["system"]] = (0.2, images | {"method": method})
+            failed = [collapsed | {"seed": seed} for seed in range(3)]
+        probes = [probe | {"system": s, "probe": kind} for s in systems for kind in ("knn", "linear")]
+        watched = {"loss": 1.0, "loss_chance": 2.0, "agreement": 0.1, "effective_rank_cnn": 2.0}
+        history = [watched | {"system": s, "seed": 0, "epoch": e} for s in systems for e in (1, 2, 3)]
+        recalls = {f"{way}_r{k}": k / 20 for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)}
+        extra = {"probes": probes}
+        if name == "clip":
+            extra |= {"retrieval": {"en": recalls | {"candidates": 120}}, "queries": {HOSTILE: ["u001", "u002"]}}
+        parameters = {"image_encoder": "resnet", "size": 48, "cnn": "resnet", "cnn_size": 48, "vit": "vit"}
+        _memes_run(folder, name, examples, systems, failed=failed, history=history, extra=extra, parameters=parameters)
+    starts = {
+        "random and e5": (0.0, "random:clip:image"),
+        "random, ViT": (0.3, "random:cass:vit"),
+        "CLIP and e5": (1.0, "clip:image"),
+        "CASS and e5": (0.2, "cass:cnn"),
+        "CASS, ViT": (0.2, "cass:vit"),
+        "DINO": (0.2, "dino:unknown"),
+        "packages": (1.0, "b0"),
+    }
+    tuned = {}
+    starts |= {"CASS and e5": (0.3, "cass:cnn"), "CASS, ViT": (0.3, "cass:vit"), "packages": (1.0, "b0")}
+    for start, (strength, model) in starts.items():
+        for share in (0.1, 1.0):
+            more = {"start": start, "share": share, "model": f"{model} and e5"}
+            tuned[f"{start}, {100 * share:g} % of labels"] = ((0.1 + gain * strength) * (0.5 + share / 2), more)
+    pairs = pd.concat([examples, examples.assign(id=examples["id"] + "b")])
+    pairs["label"] = np.arange(len(pairs)) % 2
+    _memes_run(folder, "finetuning", pairs.reset_index(drop=True), tuned)
+
+
+@pytest.fixture(scope="module")
+def memes(rendered, tmp_path_factory):
+    """A report of the memes study alone, on the examples of the other report."""
+    folder = tmp_path_factory.mktemp("memes")
+    make_memes_records(folder, diagnostics.data.load("emoji").examples(None, "test"))
+    report.render(folder)
+    return folder
+
+
+def test_pretraining_is_compared_with_the_same_network_untrained(memes):
+    text = (memes / "report.md").read_text()
+    table = pd.read_parquet(memes / "runs" / "finetuning" / "predictions.parquet").query("split == 'test'")
+    means = {}
+    for start in ("CLIP and e5", "random and e5"):
+        rows = table[table["system"] == f"{start}, 100 % of labels"]
+        means[start] = f"{100 * np.mean([roc_auc_score(p['label'], p['p_1']) for _, p in rows.groupby('seed')]):.1f}"
+    sentence = f"AUROC is {means['CLIP and e5']} with CLIP and e5 and {means['random and e5']} without"
+    assert f"> **Pretraining helps: {sentence}" in text
+    row = next(x for x in text.splitlines() if x.startswith("| [CLIP and e5, 100 % of labels](runs/finetuning/"))
+    assert f"| **{means['CLIP and e5']} ± " in row
+    assert "| CLIP and e5 – random and e5 | 10 % of the labels |" in text
+    assert "| CASS and e5 – random and e5 | all labels |" in text, "the same network, saved by another run"
+    assert "| CASS, ViT – random, ViT | all labels |" in text
+    assert "| DINO – random, ViT (other networks) | all labels |" in text
+    assert "packages – random and e5" not in text
+
+
+def test_collapsed_training_is_listed_and_in_no_test(memes):
+    text = (memes / "report.md").read_text()
+    assert "- run `cass`, CASS as published, net, seed 2, failed: collapsed: rank 1.2" in text
+    row = next(x for x in text.splitlines() if x.startswith("| [CASS as published, net]"))
+    assert "**FAILED** | 40.0 | 40.0 | – | – | – | – | 1.2 |" in row
+    assert "memes-cass-effective_rank_cnn.svg" in text
+
+
+def test_memes_tables_begin_with_the_warning_and_hold_no_markup(memes):
+    text = (memes / "report.md").read_text()
+    tables = re.findall(r"([^\n]*)\n\n\| [^\n]*\n\| [-:][^\n]*\n(?=\|[^\n]*(?:runs/| – |figures/))", text)
+    assert len(tables) >= 6
+    assert all(before.startswith("***Emoji data, not memes.**") for before in tables)
+    page = (memes / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert (memes / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert report.stale(memes) == []
+
+
+def test_readme_shows_the_second_answer(memes):
+    markers = "# x\n<!-- begin: results -->\n<!-- end: results -->\n"
+    text = report._readme(markers, (memes / "report.md").read_text())
+    assert "## The second answer\n\n> **Pretraining helps" in text
+    assert "](report/figures/memes-answer.svg)" in text
+
+
+def test_pretraining_that_changes_nothing_is_inconclusive(tmp_path):
+    make_memes_records(tmp_path, _examples(tmp_path, "en", 60), gain=0.0)
+    page = Page(Study(tmp_path, "memes"), tmp_path, "demo", "", draw=False)
+    assert memes_chapter.answer(page).startswith("> **Inconclusive")
+    assert memes_chapter.results(page).count("(= chance)") >= 2
+
+
+def test_without_memes_runs_there_is_one_line(rendered):
+    text = (rendered / "report.md").read_text()
+    assert text.count("Not run yet") == 1
+    assert "## Harmful memes" not in text
 
 
 def test_runs_with_other_classes_do_not_share_a_report(rendered, tmp_path):

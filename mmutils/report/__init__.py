@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from mmutils.report import crisis, html, pdf
+from mmutils.report import crisis, html, memes, pdf
 from mmutils.report.markdown import fill
 from mmutils.report.results import Study
 from mmutils.report.sections import Page
@@ -18,7 +18,9 @@ from mmutils.report.sections import Page
 __all__ = ["fill", "render", "stale"]
 
 REPOSITORY = Path(__file__).parents[2]
-STUDIES = {"crisis": crisis}  # a module for each study: WARNING, SECTIONS, explorer(page)
+STUDIES = {"crisis": crisis, "memes": memes}  # a module for each study: WARNING, SECTIONS, explorer(page)
+
+SECOND = "The second answer"  # in README.md
 
 
 def render(folder: str | Path | None = None, profile: str = "demo") -> Path:
@@ -59,7 +61,7 @@ def _filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[st
     pages, blocks = {}, {}
     figures = folder / "figures"
     for name, module in STUDIES.items():
-        pages[name] = Page(Study(folder, name), folder, profile, module.WARNING, draw)
+        pages[name] = Page(Study(folder, name), folder, getattr(module, "PROFILE", profile), module.WARNING, draw)
         blocks |= {section.name: section.markdown(pages[name]) for section in module.SECTIONS}
     made = set().union(*(page.made for page in pages.values()))
     for path in figures.iterdir() if draw and figures.is_dir() else ():
@@ -71,9 +73,12 @@ def _filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[st
 
 
 def _readme(readme: str, report: str) -> str:
-    """README.md with the first study's answer and table, links seen from the repository's root."""
+    """README.md with the answers and the first study's table, links seen from the repository's root."""
     blocks = dict(re.findall(r"<!-- begin: ([\w-]+) -->\n(.*?)<!-- end: \1 -->", report, re.DOTALL))
-    results = "\n\n".join(blocks[name].strip() for name in ("crisis-answer", "crisis-results") if blocks[name].strip())
+    shown = [blocks[name].strip() for name in ("crisis-answer", "crisis-results") if blocks[name].strip()]
+    if "> **" in blocks["memes-answer"]:
+        shown += [f"## {SECOND}", blocks["memes-answer"].strip().replace("(#", "(report/report.md#")]
+    results = "\n\n".join(shown)
     return fill(readme, {"results": re.sub(r"\]\((?=figures/|runs/)", "](report/", results)})
 
 

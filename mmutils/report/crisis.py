@@ -99,21 +99,12 @@ def results(page: Page) -> str:
         '"= chance": the interval of accuracy holds the share of the largest class. Weighted recall equals accuracy. '
         "Each input links to its record."
     )
-    return page.table(caption, header, rows) + _failures(page)
+    return page.table(caption, header, rows) + diagnostics.failures(page)
 
 
 def _bold(page: Page) -> set[str]:
     won = {t["pair"]: t["holm"] < 0.05 and t["difference"].estimate > 0 for t in tests(page)}
     return {k for k in ("fusion-en", "fusion-hi") if won.get((k, f"text-{k[-2:]}")) and won.get((k, "image"))}
-
-
-def _failures(page: Page) -> str:
-    lines = [f"run `{r['run']}` failed: {markdown.escape(r['reason'])}" for r in page.study.failed]
-    for name, record in page.study.records.items():
-        for f in record["failed"] or []:
-            reason = markdown.escape(f["reason"])
-            lines.append(f"run `{name}`, {markdown.escape(f['system'])}, seed {f['seed']}, failed: {reason}")
-    return "".join(f"\n\n- {line}" for line in lines)
 
 
 def gaps(page: Page) -> str:

@@ -79,6 +79,16 @@ def calibration(page: Page, named: Named) -> str:
     return page.table(caption, header, rows) + "\n\n" + "\n".join(images)
 
 
+def failures(page: Page) -> str:
+    """A list of the runs and of the single trainings that failed or collapsed."""
+    lines = [f"run `{r['run']}` failed: {markdown.escape(r['reason'])}" for r in page.study.failed]
+    for name, record in page.study.records.items():
+        for f in record["failed"] or []:
+            reason = markdown.escape(f["reason"])
+            lines.append(f"run `{name}`, {markdown.escape(f['system'])}, seed {f['seed']}, failed: {reason}")
+    return "".join(f"\n\n- {line}" for line in lines)
+
+
 def examples(page: Page) -> dict[str, pd.DataFrame]:
     """The test examples by language and id; nothing where they did not come with the package: licences differ."""
     return page.study.once(("examples",), lambda: _examples(page)) if page.study.built_in else {}

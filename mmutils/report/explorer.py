@@ -33,6 +33,7 @@ def explorer_html(tables: dict[str, pd.DataFrame], systems: list[tuple], classes
     averaged predictions by id.
     """
     first = next(iter(tables.values()))
+    first = first[[all(i in table.index for _, _, table in systems) for i in first.index]]  # a run may take a few only
     pictures, numbers = {}, {}
     for path in first["image"].dropna():
         numbers[path] = pictures.setdefault(thumbnail(path), len(pictures))

@@ -1,7 +1,7 @@
 """What the runs of one study say: systems, scores, predictions, intervals. No text, no figure."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -71,10 +71,11 @@ class Study:
         rows = table[(table["system"] == system["system"]) & (table["split"] == split)]
         return rows.sort_values(["seed", "id"]).reset_index(drop=True)
 
-    def interval(self, system: dict, score: str = "f1_macro") -> statistics.Interval:
+    def interval(self, system: dict, score: str = "f1_macro", resamples: int = 10_000) -> statistics.Interval:
         """95 % interval of a system's test score over groups and seeds."""
-        key = ("interval", system["run"], system["system"], score)
-        return self.once(key, lambda: statistics.bootstrap_interval(self.predictions(system), score))
+        key = ("interval", system["run"], system["system"], score, resamples)
+        compute = partial(statistics.bootstrap_interval, self.predictions(system), score, resamples=resamples)
+        return self.once(key, compute)
 
     def once(self, key: tuple, compute: Callable):
         """What `compute()` gave the first time it was asked for under this key."""

@@ -1,0 +1,173 @@
+"""What fine-tuning starts from and ends with: encoders on disk, a share of the labels, a submission file.
+
+Weights are safetensors; what to build for them stands in a small JSON file beside them. No pickled model.
+"""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mmutils import fusion
+from mmutils.batches import Batches
+from mmutils.encoders import Encoder, FusedEncoder, ImageEncoder, TextEncoder
+from mmutils.features import features
+from mmutils.pretrain import untrained
+
+
+def share_of_labels(examples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """That share of each class, at least one example, drawn with the seed, in the old order and with the old index.
+
+    ValueError for a share outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share}: give a share of the labels above 0 and at most 1")
+    rows = examples.sample(frac=1, random_state=seed)  # a class's first rows in this order are drawn
+    counts = rows["label"].map((rows["label"].value_counts() * share).round().clip(lower=1))
+    kept = rows.index[rows.groupby("label").cumcount() < counts]
+    return examples.loc[sorted(kept)]
+
+
+def batches(
+    tables: Mapping[str, pd.DataFrame],
+    extras: Mapping[str, dict],
+    share: float,
+    seed: int,
+    batch_size: int,
+    augment=None,
+    **given,
+) -> dict[str, Batches]:
+    """Batches of train, val and test, with a share of train's labels, and smaller batches where few are left.
+
+    extras: per split, features of all its rows; given: what else Batches takes. A batch of train has at most a quarter
+    of its rows, so that an epoch has some steps, but is not made smaller than 16 for that.
+    """
+    rows = share_of_labels(tables["train"], share, seed)
+    own = {"extra": {key: part[rows.index] for key, part in extras["train"].items()}, "augment": augment, **given}
+    smaller = min(batch_size, max(16, len(rows) // 4))
+    found = {"train": Batches(rows, smaller, shuffle=True, seed=seed, **own)}
+    return found | {split: Batches(tables[split], 512, extra=extras[split], **given) for split in ("val", "test")}
+
+
+def submission(predictions: pd.DataFrame, file: str | Path) -> pd.DataFrame:
+    """Write and return `id,proba,label` as the Hateful Memes challenge wants it: p_1, the mean over seeds.
+
+    predictions: those of one system and split.
+    """
+    proba = predictions.groupby("id", sort=False)["p_1"].mean()
+    rows = pd.DataFrame({"id": proba.index, "proba": proba.to_numpy(), "label": (proba > 0.5).astype(int).to_numpy()})
+    rows.to_csv(file, index=False, float_format="%.6f")
+    return rows
+
+
+def save(encoder: Encoder, folder: str | Path, name: str) -> None:
+    """Write <name>.safetensors (all weights), <name>.json (what to build) and, with text, the tokenizers' folders."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    description = _describe(encoder, folder, name)
+    (folder / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in encoder.state_dict().items()}
+    save_file(state, folder / f"{name}.safetensors")
+
+
+def load(folder: str | Path, name: str, trained: bool = True) -> Encoder:
+    """The encoder that `save` wrote; trained=False: the same network with new random weights.
+
+    FileNotFoundError says which run has to go first.
+    """
+    folder = Path(folder)
+    for file in (folder / f"{name}.json", folder / f"{name}.safetensors"):
+        if not file.is_file():
+            raise FileNotFoundError(f"no {file}: run the notebook that makes {folder.name} first")
+    encoder = _build(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), folder)
+    if trained:
+        encoder.load_state_dict(load_file(folder / f"{name}.safetensors"))
+    encoder.source = f"{folder.name}/{name}" if trained else "random"
+    return encoder
+
+
+def start(given: str, folder: str | Path, size: int | None = None, examples: pd.DataFrame | None = None) -> Encoder:
+    """The encoder that a text names, from which a training starts.
+
+    "run:name": saved by the run of that name in `folder`. "random:run:name": the same network with new random weights,
+    and batch norms that have seen the `examples`. With a slash, as "intfloat/multilingual-e5-small", a Hugging Face
+    model; else a timm model, at `size` pixels; both with their pretrained weights.
+    """
+    if given.count(":"):
+        *random, run, name = given.split(":")
+        if random not in ([], ["random"]):
+            raise ValueError(f"{given!r}: give run:name, random:run:name, or the name of a model")
+        encoder = load(Path(folder) / run, name, trained=not random)
+        if not random or examples is None:
+            return encoder
+        distinct = examples.drop_duplicates("image")
+        return untrained(encoder, Batches(distinct, 64, **inputs(encoder)))
+    return TextEncoder(given) if "/" in given else ImageEncoder(given, pretrained=True, size=size)
+
+
+def inputs(*encoders: Encoder) -> dict:
+    """What Batches must be given for these encoders together: image_size, tokenizer, max_length, as far as needed."""
+    inside = [module for encoder in encoders for module in encoder.modules()]
+    sizes = [module.size for module in inside if isinstance(module, ImageEncoder)]
+    texts = [module for module in inside if isinstance(module, TextEncoder)]
+    tokens = {"tokenizer": texts[0].tokenizer, "max_length": texts[0].max_length} if texts else {}
+    return ({"image_size": max(sizes)} if sizes else {}) | tokens
+
+
+def frozen_features(encoder: Encoder, examples: pd.DataFrame) -> Tensor:
+    """Features (N, D) of the examples, each different picture, text or pair encoded once and kept on disk."""
+    given = inputs(encoder)
+    seen = [column for column, key in (("image", "image_size"), ("text", "tokenizer")) if key in given]
+    distinct = examples.drop_duplicates(seen)
+    found = features(encoder, Batches(distinct, 64, **given))["features"]
+    row_of = {key: row for row, key in enumerate(distinct[seen].itertuples(index=False, name=None))}
+    return found[[row_of[key] for key in examples[seen].itertuples(index=False, name=None)]]
+
+
+def whole(encoders: Sequence[Encoder], join: str) -> Encoder:
+    """One encoder from one, or from an image and a text encoder by the fusion of that name; a copy. ValueError else."""
+    given = [copy.deepcopy(encoder) for encoder in encoders]
+    if len(given) == 1:
+        return given[0]
+    if len(given) != 2:
+        raise ValueError(f"{len(given)} encoders: give one, or an image and a text encoder")
+    return FusedEncoder(*given, fusion.load(join)(given[0].dim, given[1].dim))
+
+
+def _describe(encoder: Encoder, folder: Path, name: str) -> dict:
+    """What `_build` needs; a tokenizer is written into a folder beside it."""
+    if isinstance(encoder, ImageEncoder):
+        return {"image": encoder.name, "size": encoder.size}
+    if isinstance(encoder, TextEncoder):
+        encoder.save(folder / f"{name}-text")
+        return {"text": f"{name}-text", "pooling": encoder.pooling, "max_length": encoder.max_length}
+    if not isinstance(encoder, FusedEncoder):
+        raise ValueError(f"a {type(encoder).__name__} cannot be saved, only image, text and fused encoders")
+    sides = [_describe(side, folder, name) for side in (encoder.image, encoder.text)]
+    return {"sides": sides, "fusion": _fusion_name(encoder.fusion), **_fusion_options(encoder.fusion)}
+
+
+def _build(known: dict, folder: Path) -> Encoder:
+    if "image" in known:
+        return ImageEncoder(known["image"], size=known["size"])
+    if "text" in known:
+        options = {"pooling": known["pooling"], "max_length": known["max_length"]}
+        return TextEncoder(folder / known["text"], pretrained=False, **options)
+    image, text = (_build(side, folder) for side in known["sides"])
+    options = {key: value for key, value in known.items() if key not in ("sides", "fusion")}
+    return FusedEncoder(image, text, fusion.load(known["fusion"])(image.dim, text.dim, **options))
+
+
+def _fusion_name(module: fusion.Fusion) -> str:
+    return next(name for name in ("concatenation", "gated", "compare") if fusion.load(name) is type(module))
+
+
+def _fusion_options(module: fusion.Fusion) -> dict:
+    """The widths a fusion was made with."""
+    if isinstance(module, fusion.Concatenation):
+        return {"hidden": [layer.out_features for layer in module.layers if isinstance(layer, nn.Linear)]}
+    return {"dim": module.dim}

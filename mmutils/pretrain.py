@@ -1,0 +1,213 @@
+"""What the pretraining notebooks share: examples without labels, and what features are worth.
+
+The loss of a self-supervised method does not say what its features are good for (a collapsed CASS has a perfect one).
+So they are judged by labels that pretraining never saw, by k nearest neighbours and a linear probe, beside the same
+network before training. That is no straw man: its batch norms, where it has them, have seen the pictures.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mmutils import data
+from mmutils.batches import Batches
+from mmutils.collapse import effective_rank, spread
+from mmutils.data import emoji
+from mmutils.encoders import CachedEncoder, Encoded, Encoder, TextEncoder
+from mmutils.features import compute, features
+from mmutils.methods import Method
+from mmutils.metrics import knn, linear_probe, scores, table
+from mmutils.standardise import Standardise
+from mmutils.train import TrainConfig, fit
+
+SPLITS = ("train", "val", "test")
+COLLAPSED = 2.0  # effective rank of features below which a branch says the same of everything
+
+
+def unlabelled(name: str, root: str | None = None, languages: Sequence[str] = ("en",), limit: int = 0) -> pd.DataFrame:
+    """Pictures and texts of the train split, once per language, with all labels -1; for emoji the pool goes with them.
+
+    languages: empty for a data set that has only one. limit: number of examples, 0 for all. A picture in two languages
+    is two examples with the same `image` and `group`.
+    """
+    parts = []
+    for language in languages or [None]:
+        options = {"language": language} if language else {}
+        rows = data.load(name).examples(root, "train", **options)
+        if name.startswith("emoji"):
+            rows = pd.concat([rows.drop_duplicates("image"), emoji.pool(**options)])
+        parts.append(rows.assign(id=rows["id"] + (f".{language}" if language else ""), label=-1))
+    columns = list(data.COLUMNS)
+    return data.few(pd.concat(parts, ignore_index=True)[columns], limit)
+
+
+class Standardised(Encoder):
+    """An encoder whose features are standardised: those of pretrained text models point nearly all the same way."""
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder, self.standardise, self.dim = encoder, Standardise(encoder.dim), encoder.dim
+
+    def encode(self, batch: dict) -> Encoded:
+        return Encoded(self.standardise(self.encoder(batch)))
+
+
+def reader(texts: Sequence[str], name: str = "", frozen: bool = True) -> TextEncoder:
+    """The text encoder `name`, frozen or not, or without a name a small one from scratch, made for these texts."""
+    return TextEncoder(name, frozen=frozen) if name else TextEncoder.small(texts)
+
+
+def text_side(text: TextEncoder) -> Encoder:
+    """What stands for the text encoder in a method: itself, or its standardised cached features if it is frozen."""
+    return Standardised(CachedEncoder("text", text.dim)) if text.frozen else text
+
+
+def text_inputs(text: TextEncoder, examples: pd.DataFrame) -> dict:
+    """What Batches must be given for `text_side`: the tokenizer, or the frozen encoder's features as `extra`."""
+    tokens = {"tokenizer": text.tokenizer, "max_length": text.max_length}
+    return {"extra": {"text": features(text, Batches(examples, 64, **tokens))["features"]}} if text.frozen else tokens
+
+
+@torch.inference_mode()
+def embeddings(embed: Callable[[dict], Tensor], batches: Batches) -> Tensor:
+    """What `embed`, such as `clip.embed_image`, makes of all examples (N, E), in order, on the CPU."""
+    return torch.cat([embed(batch).cpu() for batch in batches.epoch()])
+
+
+class Pretrained(NamedTuple):
+    """What `repeat` found: history, predictions, rows of probes, failures as `runs.save` takes them, last method."""
+
+    history: list[dict]
+    predictions: pd.DataFrame
+    probes: list[dict]
+    failed: list[dict]
+    method: Method
+
+
+def repeat(
+    system: str,
+    build: Callable[[], Method],
+    branches: Mapping[str, str],
+    batches: Batches,
+    labelled: Mapping[str, Batches],
+    classes: int,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    baseline: bool = True,
+    checkpoint: str | Path | None = None,
+) -> Pretrained:
+    """Train `build()` once per seed, keep the epoch best by kNN on val, and probe each branch's features.
+
+    branches: readable name -> name in `method.encoders()`. Systems are "<system>, <branch>", and with `baseline` also
+    "random, <branch>", the same network before training. A branch whose effective rank ends below 2 has collapsed; it
+    is among `failed`, its scores among `probes`.
+    """
+    history, frames, rows, failed = [], [], [], []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        method = build()
+        encoders = {name: method.encoders()[key] for name, key in branches.items()}
+        judged = {f"random, {name}": untrained(encoder, labelled["train"]) for name, encoder in encoders.items()}
+        judged = {**judged, **{f"{system}, {name}": encoder for name, encoder in encoders.items()}}
+        batches.seed = seed
+        found = fit(
+            method,
+            batches,
+            replace(config, seed=seed),
+            evaluate=lambda method, encoders=encoders: nearest(encoders, labelled),
+            select="knn",
+            checkpoint=checkpoint and Path(checkpoint) / f"{system}-{seed}".replace(" ", "-"),
+        )
+        chosen = {name: encoder for name, encoder in judged.items() if baseline or not name.startswith("random, ")}
+        frame, scored = probes(chosen, labelled, classes, seed)
+        history += [{"system": system, "seed": seed, **row} for row in found]
+        frames.append(frame)
+        rows += scored
+        for row in scored:
+            if row["split"] == "test" and row["probe"] == "knn" and not row["effective_rank"] >= COLLAPSED:
+                reason = f"collapsed: effective rank {row['effective_rank']:.2f} of the features"
+                failed.append({"system": row["system"], "seed": seed, "reason": reason})
+    return Pretrained(history, pd.concat(frames, ignore_index=True), rows, failed, method)
+
+
+def untrained(encoder: nn.Module, batches: Batches) -> nn.Module:
+    """A copy of the encoder as it is, with the batch-norm statistics of one pass over `batches`."""
+    start = copy.deepcopy(encoder)
+    norms = [module for module in start.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+    if norms:
+        compute_in_training(start, batches)
+    return start.eval()
+
+
+@torch.no_grad()
+def compute_in_training(encoder: nn.Module, batches: Batches) -> None:
+    """One pass in training mode without learning."""
+    encoder.train()
+    for batch in batches.epoch():
+        encoder(batch)
+
+
+def nearest(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -> dict[str, float]:
+    """AUROC on val by k nearest neighbours: `knn_<name>` of each encoder, `knn` their mean; for fit's evaluate.
+
+    It reads the neighbours' votes, not only which class wins, and so wavers less on a small val than macro F1.
+    """
+    found = {}
+    for name, encoder in encoders.items():
+        train, val = (compute(encoder, batches[split], False)["features"] for split in ("train", "val"))
+        probe = knn(train, batches["train"].labels, val, batches["val"].labels)
+        found[f"knn_{name}"] = probe.scores["auroc"]
+    return found | {"knn": sum(found.values()) / len(found)}
+
+
+def probes(
+    encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches], classes: int, seed: int
+) -> tuple[pd.DataFrame, list[dict]]:
+    """What each encoder's features are worth: the linear probe's predictions, and a row per encoder, probe and split.
+
+    encoders: by the names that their systems have in the record. batches: labelled ones of train, val and test.
+    Predictions have the columns of `runs.save`. Rows have system, seed, probe ("knn" or "linear"), split, accuracy,
+    f1_macro, auroc, and of the split's features spread and effective_rank.
+    """
+    frames, rows = [], []
+    labels = {split: batches[split].labels for split in SPLITS}
+    for system, encoder in encoders.items():
+        found = {split: compute(encoder, batches[split], False)["features"] for split in SPLITS}
+        both = torch.cat([found["val"], found["test"]])
+        linear = linear_probe(found["train"], labels["train"], found["val"], labels["val"], both, classes=classes)
+        near = knn(found["train"], labels["train"], both, classes=classes)
+        for split, part in (("val", slice(None, len(found["val"]))), ("test", slice(len(found["val"]), None))):
+            watched = {"spread": spread(found[split]), "effective_rank": effective_rank(found[split])}
+            for kind, probe in (("knn", near), ("linear", linear)):
+                frame = table(batches[split].examples, probe.probabilities[part])
+                rows.append({"system": system, "seed": seed, "probe": kind, "split": split, **_main(frame), **watched})
+            frames.append(frame.assign(system=system, seed=seed, split=split))
+    return pd.concat(frames, ignore_index=True), rows
+
+
+def best(rows: list[dict], systems: Sequence[str]) -> str:
+    """Which of the systems has the best mean macro F1 on val over probes and seeds; test is not looked at."""
+    rows = pd.DataFrame(rows).query("split == 'val' and system in @systems")
+    return rows.groupby("system", sort=False)["f1_macro"].mean().idxmax()
+
+
+def summary(rows: list[dict], split: str = "test") -> pd.DataFrame:
+    """Macro F1 of the probes in percent, and the effective rank, as means over the seeds: a row for each system."""
+    rows = pd.DataFrame(rows).query("split == @split")
+    shown = rows.pivot_table(index="system", columns="probe", values="f1_macro", sort=False) * 100
+    ranks = rows.groupby("system", sort=False)["effective_rank"].mean()
+    return shown.assign(effective_rank=ranks).round(1)
+
+
+def _main(frame: pd.DataFrame) -> dict[str, float]:
+    found = scores(frame)
+    return {name: found[name] for name in ("accuracy", "f1_macro", "auroc")}
