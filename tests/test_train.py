@@ -165,8 +165,9 @@ def test_checkpoint_of_another_run_is_refused_and_a_finished_one_returns(tmp_pat
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_killed_run_ends_with_the_same_bits(tmp_path):
     script = Path(__file__).parent / "killed_run.py"
-    root = str(script.parents[1])
-    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, cwd=root, check=False)
+    environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
+    command = [sys.executable, script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal after" in done.stdout
 

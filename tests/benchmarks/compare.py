@@ -1,8 +1,12 @@
 """What the benchmarks share: two ways timed in alternation, so that a busy machine slows both alike."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # mmutils, from wherever a benchmark is started
 
 
 def seconds(work: Callable[[], object]) -> float:
