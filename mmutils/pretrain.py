@@ -27,6 +27,7 @@ from mmutils.standardise import Standardise
 from mmutils.train import TrainConfig, fit
 
 SPLITS = ("train", "val", "test")
+PROBES = {"knn": "neighbours", "linear": "linear probe"}
 COLLAPSED = 2.0  # effective rank of features below which a branch says the same of everything
 
 
@@ -87,7 +88,15 @@ class Pretrained(NamedTuple):
     predictions: pd.DataFrame
     probes: list[dict]
     failed: list[dict]
+    encoders: list[str]  # names of what was, or would have been, probed
     method: Method
+
+
+def joined(forms: Sequence[Pretrained]) -> Pretrained:
+    """Several of them as one, with the last one's method."""
+    history, probed, failed, encoders = ([row for form in forms for row in form[k]] for k in (0, 2, 3, 4))
+    predictions = pd.concat([form.predictions for form in forms if len(form.predictions)], ignore_index=True)
+    return Pretrained(history, predictions, probed, failed, encoders, forms[-1].method)
 
 
 def repeat(
@@ -104,36 +113,54 @@ def repeat(
 ) -> Pretrained:
     """Train `build()` once per seed, keep the epoch best by kNN on val, and probe each branch's features.
 
-    branches: readable name -> name in `method.encoders()`. Systems are "<system>, <branch>", and with `baseline` also
-    "random, <branch>", the same network before training. A branch whose effective rank ends below 2 has collapsed; it
-    is among `failed`, its scores among `probes`.
+    branches: readable name -> name in `method.encoders()`. What is probed is called "<system>, <branch>", and with
+    `baseline` also "random, <branch>", the same network before training, or "before, <branch>" where that has pretrained
+    weights; `probes` says what the systems are called. A branch whose effective rank ends below 2 has collapsed, and with a loss that is not finite all branches have failed:
+    they are among `failed`, collapsed ones also among `probes`.
     """
     history, frames, rows, failed = [], [], [], []
     for seed in seeds:
         torch.manual_seed(seed)
         method = build()
         encoders = {name: method.encoders()[key] for name, key in branches.items()}
-        judged = {f"random, {name}": untrained(encoder, labelled["train"]) for name, encoder in encoders.items()}
-        judged = {**judged, **{f"{system}, {name}": encoder for name, encoder in encoders.items()}}
+        before = {f"{origin(e)}, {name}": untrained(e, labelled["train"]) for name, e in encoders.items() if baseline}
+        after = {f"{system}, {name}": encoder for name, encoder in encoders.items()}
         batches.seed = seed
-        found = fit(
-            method,
-            batches,
-            replace(config, seed=seed),
-            evaluate=lambda method, encoders=encoders: nearest(encoders, labelled),
-            select="knn",
-            checkpoint=checkpoint and Path(checkpoint) / f"{system}-{seed}".replace(" ", "-"),
-        )
-        chosen = {name: encoder for name, encoder in judged.items() if baseline or not name.startswith("random, ")}
-        frame, scored = probes(chosen, labelled, classes, seed)
-        history += [{"system": system, "seed": seed, **row} for row in found]
+        try:
+            found = fit(
+                method,
+                batches,
+                replace(config, seed=seed),
+                evaluate=lambda method, encoders=encoders: nearest(encoders, labelled),
+                select="knn",
+                checkpoint=checkpoint and Path(checkpoint) / f"{system}-{seed}".replace(" ", "-"),
+            )
+            history += [{"system": system, "seed": seed, **row} for row in found]
+            judged = before | after
+        except FloatingPointError as error:
+            failed += [_failure(name, probe, seed, error) for name in after for probe in PROBES]
+            judged = before
+        if not judged:
+            continue
+        frame, scored = probes(judged, labelled, classes, seed)
         frames.append(frame)
         rows += scored
         for row in scored:
-            if row["split"] == "test" and row["probe"] == "knn" and not row["effective_rank"] >= COLLAPSED:
+            if row["split"] == "test" and not row["effective_rank"] >= COLLAPSED:
                 reason = f"collapsed: effective rank {row['effective_rank']:.2f} of the features"
-                failed.append({"system": row["system"], "seed": seed, "reason": reason})
-    return Pretrained(history, pd.concat(frames, ignore_index=True), rows, failed, method)
+                failed.append(_failure(row["encoder"], row["probe"], seed, reason))
+    predictions = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()  # nothing where all diverged
+    return Pretrained(history, predictions, rows, failed, [*before, *after], method)
+
+
+def origin(encoder: nn.Module) -> str:
+    """"random" for a network that starts from nothing, "before" where any part of it has pretrained weights."""
+    sources = {module.source for module in encoder.modules() if hasattr(module, "source")}
+    return "random" if sources <= {"random"} else "before"
+
+
+def _failure(encoder: str, probe: str, seed: int, reason: object) -> dict:
+    return {"system": f"{encoder}: {PROBES[probe]}", "seed": seed, "reason": str(reason)}
 
 
 def untrained(encoder: nn.Module, batches: Batches) -> nn.Module:
@@ -172,15 +199,15 @@ def nearest(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -
 def probes(
     encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches], classes: int, seed: int
 ) -> tuple[pd.DataFrame, list[dict]]:
-    """What each encoder's features are worth: the linear probe's predictions, and a row per encoder, probe and split.
+    """What each encoder's features are worth: the probes' predictions, and a row per encoder, probe and split.
 
-    encoders: by the names that their systems have in the record. batches: labelled ones of train, val and test.
-    Predictions have the columns of `runs.save`. Rows have system, seed, probe ("knn" or "linear"), split, accuracy,
-    f1_macro, auroc, and of the split's features spread and effective_rank.
+    encoders: by readable names. batches: labelled ones of train, val and test. Predictions have the columns of
+    `runs.save`, their systems are "<encoder>: neighbours" and "<encoder>: linear probe". Rows have encoder, seed, probe
+    ("knn" or "linear"), split, accuracy, f1_macro, auroc, and of the split's features spread and effective_rank.
     """
     frames, rows = [], []
     labels = {split: batches[split].labels for split in SPLITS}
-    for system, encoder in encoders.items():
+    for name, encoder in encoders.items():
         found = {split: compute(encoder, batches[split], False)["features"] for split in SPLITS}
         both = torch.cat([found["val"], found["test"]])
         linear = linear_probe(found["train"], labels["train"], found["val"], labels["val"], both, classes=classes)
@@ -189,22 +216,35 @@ def probes(
             watched = {"spread": spread(found[split]), "effective_rank": effective_rank(found[split])}
             for kind, probe in (("knn", near), ("linear", linear)):
                 frame = table(batches[split].examples, probe.probabilities[part])
-                rows.append({"system": system, "seed": seed, "probe": kind, "split": split, **_main(frame), **watched})
-            frames.append(frame.assign(system=system, seed=seed, split=split))
+                rows.append({"encoder": name, "seed": seed, "probe": kind, "split": split, **_main(frame), **watched})
+                frames.append(frame.assign(system=f"{name}: {PROBES[kind]}", seed=seed, split=split))
     return pd.concat(frames, ignore_index=True), rows
 
 
-def best(rows: list[dict], systems: Sequence[str]) -> str:
-    """Which of the systems has the best mean macro F1 on val over probes and seeds; test is not looked at."""
-    rows = pd.DataFrame(rows).query("split == 'val' and system in @systems")
-    return rows.groupby("system", sort=False)["f1_macro"].mean().idxmax()
+def described(found: Pretrained, method: str, sources: Mapping[str, str], **entries) -> list[dict]:
+    """What the record says of the systems of `repeat`: a dict for each; of those trained the best on val is `chosen`.
+
+    sources: where each branch's first weights are from. entries: what else is to be said of all.
+    """
+    val = pd.DataFrame(found.probes).query("split == 'val'")
+    val = val[~val["encoder"].str.startswith(("random, ", "before, "))]
+    best = val.groupby(["encoder", "probe"], sort=False)["f1_macro"].mean().idxmax() if len(val) else None
+    rows = []
+    for name in found.encoders:
+        first = name.split(", ")[0]
+        known = {"model": name, "method": first if first in ("random", "before") else method, "encoder": name}
+        known["weights"] = sources[name.rsplit(", ", 1)[-1]]
+        for probe, shown in PROBES.items():
+            chosen = {"probe": probe, "chosen": (name, probe) == best, "trained": f"{shown} on frozen features"}
+            rows.append({"system": f"{name}: {shown}", **known, **chosen, **entries})
+    return rows
 
 
 def summary(rows: list[dict], split: str = "test") -> pd.DataFrame:
-    """Macro F1 of the probes in percent, and the effective rank, as means over the seeds: a row for each system."""
+    """Macro F1 of the probes in percent, and the effective rank, as means over the seeds: a row for each encoder."""
     rows = pd.DataFrame(rows).query("split == @split")
-    shown = rows.pivot_table(index="system", columns="probe", values="f1_macro", sort=False) * 100
-    ranks = rows.groupby("system", sort=False)["effective_rank"].mean()
+    shown = rows.pivot_table(index="encoder", columns="probe", values="f1_macro", sort=False) * 100
+    ranks = rows.groupby("encoder", sort=False)["effective_rank"].mean()
     return shown.assign(effective_rank=ranks).round(1)
 
 

@@ -7,7 +7,8 @@ ends with the weights of an uninterrupted one.
 
 accelerate finds the device and runs the backward pass. With precision "bf16" only the modules of method.encoders()
 run in bfloat16; heads, softmaxes and losses stay in float32, since whole steps of self-supervised methods in bfloat16
-were seen to end in NaN.
+were seen to end in NaN. On a CPU, torch 2.14 gives arbitrary gradients for a bfloat16 convolution of stride 2 on a map
+of 1x1: networks that divide the side by 32 need views of at least 32 pixels.
 """
 
 import math
@@ -28,6 +29,7 @@ from mmutils.batches import Batches, derived_seed
 from mmutils.checkpoint import TrainingState
 
 CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each look waits for the device
+ADVICE = 'Try a lower learning rate, a longer warm-up, a smaller clip, or precision="no".'
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def fit(
     seconds, what evaluate(method) returns (called in eval mode after each epoch) and what method.monitor() returns.
     With `select`, the name of such a score, the weights of the epoch where it is largest (the first of equals) are
     put back at the end. With `checkpoint`, a folder, the state is saved after each epoch and a second call goes on
-    from there, or returns at once if all epochs are done. FloatingPointError if a loss is not finite; ValueError for
+    from there, or returns at once if all epochs are done. FloatingPointError if a loss or a weight is not finite; ValueError for
     a checkpoint of another run or an unknown score.
     """
     accelerator = Accelerator()
@@ -131,6 +133,8 @@ def _train_epoch(accelerator, method, optimizer, batches: Batches, config: Train
             optimizer.step()
             method.after_step(progress)
             bar.update()
+    if not all(parameter.isfinite().all() for parameter in method.parameters()):  # the last step's doing
+        raise FloatingPointError(f"weights are not finite after epoch {epoch + 1}. {ADVICE}")
     mean = float(torch.stack(losses).cpu().double() @ torch.tensor(sizes).double() / sum(sizes))  # over examples
     rate = warmup_cosine(progress, config.learning_rate, config.warmup, config.final)
     return {"epoch": epoch + 1, "progress": (epoch + 1) / config.epochs, "loss": mean, "learning_rate": rate}
@@ -162,8 +166,7 @@ def _check_finite(losses: list[Tensor], epoch: int) -> None:
     if not finite.all():
         step = int(finite.int().argmin())  # the first that is not
         raise FloatingPointError(
-            f"the loss is {losses[step].item()} in epoch {epoch + 1}, step {step + 1}. Try a lower learning rate, "
-            'a longer warm-up, a smaller clip, or precision="no".'
+            f"the loss is {losses[step].item()} in epoch {epoch + 1}, step {step + 1}. {ADVICE}"
         )
 
 

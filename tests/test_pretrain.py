@@ -91,28 +91,51 @@ def test_repeat_judges_before_and_after_and_names_what_collapsed(labelled) -> No
 
     branches = {"net": "cnn", "constant": "vit"}
     found = pretrain.repeat("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3, 4])
-    systems = {"random, net", "random, constant", "CASS, net", "CASS, constant"}
-    assert set(found.predictions["system"]) == systems
+    assert found.encoders == ["random, net", "random, constant", "CASS, net", "CASS, constant"]
+    probes = ("neighbours", "linear probe")
+    assert set(found.predictions["system"]) == {f"{name}: {probe}" for name in found.encoders for probe in probes}
     assert {(entry["system"], entry["seed"]) for entry in found.failed} == {
-        (f"{kind}, constant", seed) for kind in ("random", "CASS") for seed in (3, 4)
+        (f"{kind}, constant: {probe}", seed) for kind in ("random", "CASS") for seed in (3, 4) for probe in probes
     }
-    assert len(found.probes) == 4 * 2 * 2 * 2  # systems, seeds, probes, splits
-    assert len(found.predictions) == 4 * 2 * (21 + 21)
+    assert len(found.probes) == 4 * 2 * 2 * 2  # encoders, seeds, probes, splits
+    assert len(found.predictions) == 4 * 2 * 2 * (21 + 21)
     assert [row["seed"] for row in found.history] == [3, 4]
     assert np.allclose(found.predictions.filter(like="p_").sum(axis=1), 1, atol=1e-5)
     again = pretrain.repeat("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3], baseline=False)
-    assert set(again.predictions["system"]) == {"CASS, net", "CASS, constant"}
-    first = found.predictions.query("seed == 3 and system == 'CASS, net'").reset_index(drop=True)
-    pd.testing.assert_frame_equal(first, again.predictions.query("system == 'CASS, net'").reset_index(drop=True))
+    assert again.encoders == ["CASS, net", "CASS, constant"]
+    query = "system == 'CASS, net: neighbours'"
+    first = found.predictions.query(f"seed == 3 and {query}").reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, again.predictions.query(query).reset_index(drop=True))
 
 
-def test_best_looks_at_val_only() -> None:
+def test_the_described_system_that_is_chosen_is_the_best_on_val_of_those_trained() -> None:
+    values = {"random, a": (0.9, 0.9), "M, a": (0.5, 0.1), "M, b": (0.6, 0.0)}  # val, test
     rows = [
-        {"system": name, "split": split, "f1_macro": value}
-        for name, split, value in (("a", "val", 0.6), ("b", "val", 0.5), ("a", "test", 0.1), ("b", "test", 0.9))
+        {"encoder": name, "probe": probe, "split": split, "f1_macro": value - 0.1 * (probe == "knn")}
+        for name, pair in values.items()
+        for probe in ("knn", "linear")
+        for split, value in zip(("val", "test"), pair, strict=True)
     ]
-    assert pretrain.best(rows, ["a", "b"]) == "a"
-    assert pretrain.best(rows, ["b"]) == "b"
+    found = pretrain.Pretrained([], pd.DataFrame(), rows, [], [*values, "M, diverged"], None)
+    systems = pretrain.described(found, "M", {"a": "random", "b": "hub", "diverged": "random"}, inputs="image")
+    assert [s["system"] for s in systems if s["chosen"]] == ["M, b: linear probe"]
+    assert len(systems) == 8 and {s["method"] for s in systems} == {"random", "M"}
+    assert {s["weights"] for s in systems if s["encoder"] == "M, b"} == {"hub"}
+
+
+def test_a_training_that_diverges_fails_alone(labelled) -> None:
+    """A loss that is not finite costs the seed's own systems, not the run nor the network before training."""
+
+    class Diverging(CASS):
+        def loss(self, batch: dict, progress: float) -> torch.Tensor:
+            return super().loss(batch, progress) * torch.nan
+
+    pictures = Batches(pretrain.unlabelled("emoji_topics", limit=16), 8, image_size=32, shuffle=True)
+    build = lambda: Diverging(image(), image(), dim=8)  # noqa: E731
+    found = pretrain.repeat("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0])
+    assert {f["system"] for f in found.failed} == {"CASS, net: neighbours", "CASS, net: linear probe"}
+    assert "nan" in found.failed[0]["reason"]
+    assert set(found.predictions["system"]) == {"random, net: neighbours", "random, net: linear probe"}
 
 
 @pytest.mark.parametrize("join", [Concatenation, Compare, Gated, None])

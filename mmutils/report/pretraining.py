@@ -1,7 +1,7 @@
 """What pretraining learned, from the records of the pretraining notebooks: probes, curves, retrieval.
 
-Their systems are called "<method>, <network>", beside "random, <network>", the same network before training. The
-predictions are those of the linear probe; `extra["probes"]` has both probes' scores, of collapsed encoders too.
+Their encoders are called "<method>, <network>", beside "random, <network>" or "before, <network>", the same network
+before training; each is two systems, one per probe. `extra["probes"]` has scores and rank of collapsed encoders too.
 """
 
 import re
@@ -11,9 +11,10 @@ import pandas as pd
 from mmutils import data, plots, statistics
 from mmutils.report import markdown
 from mmutils.report.explorer import thumbnail
-from mmutils.report.sections import LANGUAGES, Page, between, p_value, percent, points, spread
+from mmutils.report.sections import LANGUAGES, Page, between, p_value, percent, points
 
-PROBED = ["System", "Neighbours", "Linear", "95 % interval", "Gain over random", "95 % interval", "p, Holm", "Rank"]
+PROBED = ["Encoder", "Neighbours", "Gain", "p, Holm", "Linear probe", "Gain", "p, Holm", "Rank"]
+BEFORE = ("random, ", "before, ")
 RECALLS = ("R@1", "R@5", "R@10")
 WATCHED = {"CLIP": ("loss", "effective_rank_image"), "DINO": ("loss", "teacher_entropy", "effective_rank_teacher")}
 AGREEMENT = ("agreement", "effective_rank_cnn", "effective_rank_vit")  # CASS and CASS-MM
@@ -28,25 +29,62 @@ NOTES = {
 
 def learned(page: Page) -> str:
     """Each pretrained encoder against the same network before training, by neighbours and by a linear probe."""
-    rows, tests = [], []
+    tests, rows = gains(page), []
     for run, record in _records(page).items():
-        probes = pd.DataFrame(record["extra"]["probes"]).query("split == 'test'")
-        for system, part in probes.groupby("system", sort=False):
-            cells, test = _probed(page, run, system, part)
-            rows.append(cells)
-            tests.append(test)
-    corrected = iter(statistics.holm([test.p_value for test in tests if test]))
-    for cells, test in zip(rows, tests, strict=True):
-        gain = ["–"] * 3
-        if test:
-            gain = [points(test.estimate), between(test.low, test.high, points), p_value(next(corrected))]
-        cells[4:4] = gain
+        probed = pd.DataFrame(record["extra"]["probes"]).query("split == 'test'").groupby("encoder")
+        ranks = probed["effective_rank"].mean()
+        for encoder in dict.fromkeys(system["encoder"] for system in record["systems"]):
+            shown = f"{encoder} ({run})" if encoder.startswith(BEFORE) else encoder
+            cells = [page.record({"run": run}, shown)]
+            for probe in ("knn", "linear"):
+                system = _system(page, run, encoder, probe)
+                cells += [_score(page, system), *_gain(*tests.get((run, encoder, probe), (None, None)))]
+            cells[0] += "" if system else " **FAILED**"
+            rows.append([*cells, f"{ranks[encoder]:.1f}" if encoder in ranks else "–"])
     caption = (
-        "Macro F1 on test, percent, mean ± standard deviation over seeds, of the 20 nearest neighbours and of a linear "
-        "probe on frozen features; the probe's gain over the same network before training, in points, paired, with "
-        "Holm's correction over the table; effective rank of the features. FAILED: collapsed, in no mean and no test."
+        "Macro F1 on test, percent, mean over seeds with 95 % interval, of the 20 nearest neighbours and of a linear "
+        "probe on frozen features; gain over the same network before training, in points, paired, with Holm's "
+        "correction over the table; effective rank of the features. FAILED: collapsed or diverged, in no mean and test."
     )
     return f"### What pretraining learned\n\n{page.table(caption, PROBED, rows)}" if rows else ""
+
+
+def gains(page: Page) -> dict[tuple, tuple[statistics.Interval, float]]:
+    """By run, encoder and probe: the gain in macro F1 over the network before training, and Holm's p of all of them."""
+    return page.study.once(("gains",), lambda: _gains(page))
+
+
+def _gains(page: Page) -> dict[tuple, tuple[statistics.Interval, float]]:
+    found = {}
+    for system in page.study.systems:
+        if "probe" in system and not system["encoder"].startswith(BEFORE):
+            key = (system["run"], system["encoder"], system["probe"])
+            branch = system["encoder"].rsplit(", ", 1)[-1]
+            names = (f"{first}{branch}" for first in BEFORE)
+            before = next(filter(None, (_system(page, system["run"], name, system["probe"]) for name in names)), None)
+            if before:
+                found[key] = statistics.paired_difference(*map(page.study.predictions, (system, before)))
+    corrected = statistics.holm([test.p_value for test in found.values()])
+    return {key: (test, float(p)) for (key, test), p in zip(found.items(), corrected, strict=True)}
+
+
+def _system(page: Page, run: str, encoder: str, probe: str) -> dict | None:
+    wanted = (run, encoder, probe)
+    return next((s for s in page.study.systems if (s["run"], s.get("encoder"), s.get("probe")) == wanted), None)
+
+
+def _score(page: Page, system: dict | None) -> str:
+    if not system:
+        return "–"
+    found = page.study.interval(system)
+    return f"{percent(found.estimate)} {between(found.low, found.high)}"
+
+
+def _gain(test: statistics.Interval | None, holm: float | None) -> list[str]:
+    if not test:
+        return ["–", "–"]
+    gain = f"{points(test.estimate)} {between(test.low, test.high, points)}"
+    return [f"**{gain}**" if holm < 0.05 and test.estimate > 0 else gain, p_value(holm)]
 
 
 def _records(page: Page) -> dict[str, dict]:
@@ -55,28 +93,7 @@ def _records(page: Page) -> dict[str, dict]:
 
 
 def _method(record: dict) -> str:
-    return next((s["method"] for s in record["systems"] if s["method"] != "random"), "")
-
-
-def _probed(page: Page, run: str, name: str, probes: pd.DataFrame) -> tuple[list[str], statistics.Interval | None]:
-    """A row without the gain, and the test of the gain; a system of which every seed failed has no test."""
-    system = _system(page, run, name)
-    failed = {f["seed"] for f in page.study.records[run]["failed"] or [] if f["system"] == name}
-    kept = probes if system is None else probes[~probes["seed"].isin(failed)]
-    scores = [spread(kept.loc[kept["probe"] == kind, "f1_macro"]) for kind in ("knn", "linear")]
-    shown = f"{name} ({run})" if name.startswith("random") else name
-    label = page.record({"run": run}, shown) + (" **FAILED**" if system is None else "")
-    found = page.study.interval(system) if system else None
-    interval = between(found.low, found.high) if found else "–"
-    before = _system(page, run, f"random, {name.rsplit(', ', 1)[-1]}")
-    test = None
-    if system and before and system["method"] != "random":
-        test = statistics.paired_difference(*(page.study.predictions(s) for s in (system, before)))
-    return [label, *scores, interval, f"{kept['effective_rank'].mean():.1f}"], test
-
-
-def _system(page: Page, run: str, name: str) -> dict | None:
-    return next((s for s in page.study.systems if (s["run"], s["system"]) == (run, name)), None)
+    return next((s["method"] for s in record["systems"] if s["method"] not in ("random", "before")), "")
 
 
 def collapse(page: Page) -> str:
