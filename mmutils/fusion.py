@@ -48,16 +48,29 @@ class Concatenation(Fusion):
     """Both side by side through an MLP of 512, 128 and 32 units, as in the crisis study that this one follows.
 
     Joint layers on concatenated features: Ngiam et al. 2011, https://icml.cc/2011/papers/399_icmlpaper.pdf.
+    hide: share of the examples of which, in training, one side drawn by lot is replaced by its mean, so that neither is
+    relied on alone (ModDrop, Neverova et al. 2015, https://arxiv.org/abs/1501.00102).
     """
 
-    def __init__(self, image_dim: int, text_dim: int, hidden: tuple[int, ...] = (512, 128, 32), dropout: float = 0.3):
+    def __init__(
+        self,
+        image_dim: int,
+        text_dim: int,
+        hidden: tuple[int, ...] = (512, 128, 32),
+        dropout: float = 0.3,
+        hide: float = 0.0,
+    ):
         super().__init__()
         self.image, self.text = Standardise(image_dim), Standardise(text_dim)
         self.layers = multilayer((image_dim + text_dim, *hidden), dropout)
-        self.dim = hidden[-1]
+        self.dim, self.hide = hidden[-1], hide
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
-        return self.layers(torch.cat([self.image(image.features), self.text(text.features)], dim=-1))
+        v, t = self.image(image.features), self.text(text.features)
+        if self.training and self.hide:
+            lot = torch.rand(len(v), 1, device=v.device)
+            v, t = v * (lot >= self.hide / 2), t * (lot < 1 - self.hide / 2)
+        return self.layers(torch.cat([v, t], dim=-1))
 
 
 class Gated(Fusion):

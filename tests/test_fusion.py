@@ -42,6 +42,19 @@ def test_concatenation_has_the_published_widths():
     assert [(layer.in_features, layer.out_features) for layer in layers] == [(20, 512), (512, 128), (128, 32)]
 
 
+def test_concatenation_hides_one_side_in_training_only():
+    many = [Encoded(torch.ones(2000, dim) * torch.randn(2000, 1)) for dim in (12, 8)]
+    fuse = fusion.Concatenation(12, 8, hide=0.5)
+    seen = []
+    fuse.layers.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    fuse.train()(*many)
+    fuse.eval()(*many)
+    hidden = torch.stack([(part == 0).all(dim=1) for part in seen[0].split([12, 8], dim=1)])  # (2, B)
+    assert hidden.all(dim=0).sum() == 0, "an example without either side"
+    assert torch.allclose(hidden.float().mean(dim=1), torch.full((2,), 0.25), atol=0.04)  # half of the time, half each
+    assert not (seen[1] == 0).all(dim=1).any()
+
+
 def test_gated_is_the_papers_formula():
     fuse = fusion.Gated(12, 8, dim=4).eval()
     v, t = IMAGE.features.numpy(), TEXT.features.numpy()  # standardisation has seen nothing yet
