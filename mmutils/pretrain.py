@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mmutils import data
+from mmutils.augment import Augment
 from mmutils.batches import Batches
 from mmutils.collapse import effective_rank, spread
 from mmutils.data import emoji
@@ -46,6 +47,12 @@ def unlabelled(name: str, root: str | None = None, languages: Sequence[str] = ("
         parts.append(rows.assign(id=rows["id"] + (f".{language}" if language else ""), label=-1))
     columns = list(data.COLUMNS)
     return data.few(pd.concat(parts, ignore_index=True)[columns], limit)
+
+
+def view(size: int, crop: float, recolour: bool, text_safe: bool) -> Augment:
+    """Views of `size` pixels of at least the share `crop` of a picture, or text-safe ones; with hue and grey or not."""
+    changes = {} if recolour else {"hue": 0.0, "grey": 0.0}
+    return Augment.text_safe(size, **changes) if text_safe else Augment(size, scale=(crop, 1.0), **changes)
 
 
 class Standardised(Encoder):
@@ -114,9 +121,10 @@ def repeat(
     """Train `build()` once per seed, keep the epoch best by kNN on val, and probe each branch's features.
 
     branches: readable name -> name in `method.encoders()`. What is probed is called "<system>, <branch>", and with
-    `baseline` also "random, <branch>", the same network before training, or "before, <branch>" where that has pretrained
-    weights; `probes` says what the systems are called. A branch whose effective rank ends below 2 has collapsed, and with a loss that is not finite all branches have failed:
-    they are among `failed`, collapsed ones also among `probes`.
+    `baseline` also "random, <branch>", the same network before training, or "before, <branch>" where that has
+    pretrained weights; `probes` says what the systems are called. A branch whose effective rank ends below 2 has
+    collapsed, and after a loss that is not finite all branches have failed: they are among `failed`, collapsed ones
+    also among `probes`.
     """
     history, frames, rows, failed = [], [], [], []
     for seed in seeds:
@@ -154,7 +162,7 @@ def repeat(
 
 
 def origin(encoder: nn.Module) -> str:
-    """"random" for a network that starts from nothing, "before" where any part of it has pretrained weights."""
+    """ "random" for a network that starts from nothing, "before" where any part of it has pretrained weights."""
     sources = {module.source for module in encoder.modules() if hasattr(module, "source")}
     return "random" if sources <= {"random"} else "before"
 

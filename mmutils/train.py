@@ -85,8 +85,8 @@ def fit(
     seconds, what evaluate(method) returns (called in eval mode after each epoch) and what method.monitor() returns.
     With `select`, the name of such a score, the weights of the epoch where it is largest (the first of equals) are
     put back at the end. With `checkpoint`, a folder, the state is saved after each epoch and a second call goes on
-    from there, or returns at once if all epochs are done. FloatingPointError if a loss or a weight is not finite; ValueError for
-    a checkpoint of another run or an unknown score.
+    from there, or returns at once if all epochs are done. FloatingPointError if a loss or a weight is not finite;
+    ValueError for a checkpoint of another run or an unknown score.
     """
     accelerator = Accelerator()
     if accelerator.num_processes > 1:
@@ -165,9 +165,7 @@ def _check_finite(losses: list[Tensor], epoch: int) -> None:
     finite = torch.stack(losses).isfinite().cpu()
     if not finite.all():
         step = int(finite.int().argmin())  # the first that is not
-        raise FloatingPointError(
-            f"the loss is {losses[step].item()} in epoch {epoch + 1}, step {step + 1}. {ADVICE}"
-        )
+        raise FloatingPointError(f"the loss is {losses[step].item()} in epoch {epoch + 1}, step {step + 1}. {ADVICE}")
 
 
 @contextmanager

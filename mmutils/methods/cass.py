@@ -71,7 +71,7 @@ class CASS(Method):
         vit: nn.Module,
         dim: int = 256,
         hidden: int | None = None,
-        cure: str = "variance",
+        cure: str = "contrastive",
         covariance: float = 0.04,
         temperature: float = 0.1,
         minimum_batch: int = 8,
