@@ -26,12 +26,13 @@ def repeat(
     seeds: Sequence[int],
     select: str = "f1_macro",
     checkpoint: Path | None = None,
+    after: Callable[[str, int, Classifier], None] | None = None,
 ) -> tuple[list[dict], pd.DataFrame]:
     """Train `build()` once per seed on batches["train"]; return history rows and predictions on val and test.
 
     The epoch with the best `select` score on val is kept; test is read once per seed, after that choice. Both results
     carry the columns `system` and `seed`, as `runs.save` wants them. With `checkpoint`, a folder, a stopped repetition
-    goes on where it was.
+    goes on where it was. `after` is called with system, seed and the trained classifier.
     """
     history, predictions = [], []
     for seed in seeds:
@@ -50,6 +51,8 @@ def repeat(
         for split in ("val", "test"):
             frame = predict(method.classifier, batches[split])
             predictions.append(frame.assign(system=system, seed=seed, split=split))
+        if after:
+            after(system, seed, method.classifier)
     return history, pd.concat(predictions, ignore_index=True)
 
 

@@ -61,7 +61,7 @@ def _filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[st
     pages, blocks = {}, {}
     figures = folder / "figures"
     for name, module in STUDIES.items():
-        pages[name] = Page(Study(folder, name), folder, getattr(module, "PROFILE", profile), module.WARNING, draw)
+        pages[name] = Page(Study(folder, name), folder, profile, module.WARNING, draw)
         blocks |= {section.name: section.markdown(pages[name]) for section in module.SECTIONS}
     made = set().union(*(page.made for page in pages.values()))
     for path in figures.iterdir() if draw and figures.is_dir() else ():

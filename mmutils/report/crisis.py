@@ -224,6 +224,7 @@ SECTIONS = (
     Section("crisis-confusions", (), lambda page: diagnostics.confusions(page, named(page))),
     Section("crisis-classes", (), lambda page: diagnostics.classes(page, named(page))),
     Section("crisis-calibration", (), lambda page: diagnostics.calibration(page, named(page))),
+    Section("crisis-modalities", (), lambda page: diagnostics.modality_use(page, "macro F1"), quiet=True),
     Section("crisis-systems", (), all_systems),
     Section("explorer", (), diagnostics.explorer_notice, quiet=True),
 )

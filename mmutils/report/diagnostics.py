@@ -11,7 +11,7 @@ import pandas as pd
 from mmutils import data, plots, statistics
 from mmutils.report import markdown
 from mmutils.report.explorer import explorer_html, thumbnail
-from mmutils.report.sections import LANGUAGES, Page, percent
+from mmutils.report.sections import LANGUAGES, Page, between, p_value, percent, points
 
 Named = dict[str, tuple[str, dict]]
 
@@ -149,3 +149,55 @@ def explorer(page: Page, named: Named) -> str:
         return ""
     systems = [(title, system, page.study.averaged(system)) for title, system in named.values()]
     return explorer_html(examples(page), systems, page.study.classes)
+
+
+def modality_use(page: Page, score: str) -> str:
+    """Bars and a table for each system of which every text was read with every picture; and what follows from it."""
+    parts, dots = [], []
+    for run, record in page.study.records.items():
+        for system, models in ((record["extra"] or {}).get("modality_use") or {}).items():
+            title = f"{system} ({record['data']['language'] or run})"
+            rows = {row["model"]: row for row in models}
+            dots += [
+                {"label": name, "group": title, "filled": name == "full"}
+                | {key: 100 * row[source] for key, source in (("estimate", "score"), ("low", "low"), ("high", "high"))}
+                for name, row in rows.items()
+            ]
+            cells = [
+                [name, percent(row["score"]), between(row["low"], row["high"]), *_change(row)]
+                for name, row in rows.items()
+            ]
+            header = ["Model", score, "95 % interval", "Change", "95 % interval", "p"]
+            caption = f"{page.record({'run': run}, title)}, {score} on a part of test, percent."
+            parts += [_interaction(rows["additive"], title, score), page.table(caption, header, cells)]
+    if not parts:
+        return ""
+    level = 50 if score == "AUROC" else None
+    figure = plots.forest(dots, f"{score}, % (95 % intervals)", chance=level)
+    image = page.figure(f"{page.study.name}-modalities", figure, f"{score} of whole, additive and shuffled models")
+    return "### Are both modalities used?\n\n" + "\n\n".join([USED, image, *parts])
+
+
+USED = (
+    "Every text of test is read with every picture. `additive`: the best approximation of the model in which text and "
+    "picture cannot interact ([EMAP](https://arxiv.org/abs/2010.06572)); shuffled: one side comes from another example "
+    "([perceptual score](https://arxiv.org/abs/2110.14375)); averaged out: the mean over that side, as if missing."
+)
+
+
+def _change(row: dict) -> list[str]:
+    if row["model"] == "full":
+        return ["–"] * 3
+    return [points(row["change"]), between(row["change_low"], row["change_high"], points), p_value(row["p_value"])]
+
+
+def _interaction(row: dict, title: str, score: str) -> str:
+    """What the additive model says, in words."""
+    name = markdown.escape(title)
+    left = f"Without interaction {score} is {percent(row['score'])} {between(row['low'], row['high'])}"
+    if score == "AUROC" and row["low"] <= 0.5 <= row["high"]:
+        return f"**{name}.** {left}: chance. All that it knows lies in how picture and text go together."
+    if row["change_low"] <= 0 <= row["change_high"]:
+        return f"**{name}.** {left}, no clear change: it adds up what picture and text say, each for itself."
+    verb = "loses" if row["change"] < 0 else "gains"
+    return f"**{name}.** {left}: it {verb} {points(row['change'])} points, so picture and text do interact."

@@ -14,7 +14,6 @@ from mmutils.report import diagnostics, markdown, pretraining
 from mmutils.report.sections import Page, Section, between, p_value, percent, points, spread
 
 WARNING = "Emoji data, not memes."
-PROFILE = "memes"  # has this study's runs
 CHAPTER = Path(__file__).with_name("memes.md")  # the prose, with markers for BLOCKS
 RESAMPLES = 2_000  # there are many pairs; p-values are then at least .001
 KINDS = {
@@ -238,6 +237,7 @@ BLOCKS = {
     "results": results,
     "tests": comparisons,
     "shares": shares,
+    "modalities": lambda page: diagnostics.modality_use(page, "AUROC"),
     "learned": pretraining.learned,
     "collapse": pretraining.collapse,
     "retrieval": pretraining.retrieval,

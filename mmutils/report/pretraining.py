@@ -15,6 +15,7 @@ from mmutils.report.sections import LANGUAGES, Page, between, p_value, percent, 
 
 PROBED = ["Encoder", "Neighbours", "Gain", "p, Holm", "Linear probe", "Gain", "p, Holm", "Rank"]
 BEFORE = ("random, ", "before, ")
+RESAMPLES = 2_000
 RECALLS = ("R@1", "R@5", "R@10")
 WATCHED = {"CLIP": ("loss", "effective_rank_image"), "DINO": ("loss", "teacher_entropy", "effective_rank_teacher")}
 AGREEMENT = ("agreement", "effective_rank_cnn", "effective_rank_vit")  # CASS and CASS-MM
@@ -42,15 +43,16 @@ def learned(page: Page) -> str:
             cells[0] += "" if system else " **FAILED**"
             rows.append([*cells, f"{ranks[encoder]:.1f}" if encoder in ranks else "–"])
     caption = (
-        "Macro F1 on test, percent, mean over seeds with 95 % interval, of the 20 nearest neighbours and of a linear "
-        "probe on frozen features; gain over the same network before training, in points, paired, with Holm's "
-        "correction over the table; effective rank of the features. FAILED: collapsed or diverged, in no mean and test."
+        "AUROC on test (each class against the rest), percent, mean over seeds with 95 % interval, of the 20 nearest "
+        "neighbours and of a linear probe on frozen features; gain over the same network before training, in points, "
+        "paired, with Holm's correction over the table; effective rank of the features. FAILED: collapsed or diverged, "
+        "in no mean and no test."
     )
     return f"### What pretraining learned\n\n{page.table(caption, PROBED, rows)}" if rows else ""
 
 
 def gains(page: Page) -> dict[tuple, tuple[statistics.Interval, float]]:
-    """By run, encoder and probe: the gain in macro F1 over the network before training, and Holm's p of all of them."""
+    """By run, encoder and probe: the gain in AUROC over the network before training, and Holm's p of all of them."""
     return page.study.once(("gains",), lambda: _gains(page))
 
 
@@ -63,7 +65,9 @@ def _gains(page: Page) -> dict[tuple, tuple[statistics.Interval, float]]:
             names = (f"{first}{branch}" for first in BEFORE)
             before = next(filter(None, (_system(page, system["run"], name, system["probe"]) for name in names)), None)
             if before:
-                found[key] = statistics.paired_difference(*map(page.study.predictions, (system, before)))
+                found[key] = statistics.paired_difference(
+                    *map(page.study.predictions, (system, before)), "auroc", resamples=RESAMPLES
+                )
     corrected = statistics.holm([test.p_value for test in found.values()])
     return {key: (test, float(p)) for (key, test), p in zip(found.items(), corrected, strict=True)}
 
@@ -76,7 +80,7 @@ def _system(page: Page, run: str, encoder: str, probe: str) -> dict | None:
 def _score(page: Page, system: dict | None) -> str:
     if not system:
         return "–"
-    found = page.study.interval(system)
+    found = page.study.interval(system, "auroc", RESAMPLES)
     return f"{percent(found.estimate)} {between(found.low, found.high)}"
 
 

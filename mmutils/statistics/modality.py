@@ -83,21 +83,26 @@ def modality_use(
 ) -> pd.DataFrame:
     """What is left of a model without interaction, or without one modality: a table with intervals.
 
-    joint (N, N, K) logits of text i with picture j; examples: N rows with id, group, label; options: as in
-    `bootstrap_interval`. Rows: "full"; "additive" (EMAP); "picture shuffled", "text shuffled" (the perceptual score is
-    minus their change); "picture averaged out", "text averaged out" (mean of the logits over the other modality, so the
-    model with that modality missing). Columns: model, score, low, high, and change, change_low, change_high, p_value of
-    the paired difference from "full". ValueError: as `perceptual_score` and `bootstrap_interval`.
+    joint (N, N, K), or (S, N, N, K) for seeds: logits of text i with picture j; examples: N rows with id, group, label;
+    options: as in `bootstrap_interval`. Rows: "full"; "additive" (EMAP); "picture shuffled", "text shuffled" (the
+    perceptual score is minus their change); "picture averaged out", "text averaged out" (mean of the logits over the
+    other modality, so the model with that modality missing). Columns: model, score, low, high, and change, change_low,
+    change_high, p_value of the paired difference from "full". ValueError: as `perceptual_score` and
+    `bootstrap_interval`.
     """
-    joint, order = _square(joint), np.random.default_rng(options.get("seed", 0))
-    shuffled = {name: [_permuted(joint, name, order) for _ in range(permutations)] for name in ("image", "text")}
+    joint = np.asarray(joint)
+    seeds = [_square(one) for one in (joint[None] if joint.ndim == 3 else joint)]
+    order = np.random.default_rng(options.get("seed", 0))
+    shuffled = {
+        name: [_permuted(one, name, order) for one in seeds for _ in range(permutations)] for name in ("image", "text")
+    }
     logits = {
-        "full": _diagonal(joint),
-        "additive": emap(joint),
+        "full": np.stack([_diagonal(one) for one in seeds]),
+        "additive": np.stack([emap(one) for one in seeds]),
         "picture shuffled": np.stack(shuffled["image"]),
         "text shuffled": np.stack(shuffled["text"]),
-        "picture averaged out": joint.mean(axis=1),
-        "text averaged out": joint.mean(axis=0),
+        "picture averaged out": np.stack([one.mean(axis=1) for one in seeds]),
+        "text averaged out": np.stack([one.mean(axis=0) for one in seeds]),
     }
     models = {name: to_predictions(examples, values) for name, values in logits.items()}
     rows = []

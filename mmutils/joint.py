@@ -1,0 +1,53 @@
+"""Logits of every text with every picture, from which `mmutils.statistics` tells whether both are used."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mmutils import statistics
+from mmutils.batches import Batches
+from mmutils.classifier import Classifier
+from mmutils.encoders import Encoded
+from mmutils.features import joined_tokens
+
+
+def picked(examples: int, most: int) -> list[int]:
+    """Rows that stand for all: every one, or `most` evenly spaced ones."""
+    return np.linspace(0, examples - 1, min(most, examples)).round().astype(int).tolist()
+
+
+@torch.inference_mode()
+def joint_logits(classifier: Classifier, batches: Batches, most: int = 150) -> np.ndarray:
+    """Logits (N, N, K) float32 of text i with picture j, for the rows that `picked` gives; evaluation mode.
+
+    The classifier's encoder is a FusedEncoder: each side is encoded once per example, the fusion sees all pairs. The
+    diagonal holds the logits of `predict`. ValueError for an encoder without two sides.
+    """
+    encoder = classifier.encoder
+    if not hasattr(encoder, "fusion"):
+        raise ValueError(f"a {type(encoder).__name__} has no separate sides: pictures and texts cannot be paired anew")
+    classifier.eval()
+    seen = [(encoder.image.encode(batch), encoder.text.encode(batch)) for batch in batches.epoch()]
+    rows = torch.tensor(picked(len(batches.examples), most))
+    images, texts = (_rows([pair[side] for pair in seen], rows) for side in (0, 1))
+    logits = []
+    for row in range(len(rows)):
+        text = Encoded(*(None if part is None else part[row].expand_as(part) for part in texts))
+        logits.append(classifier.head(encoder.fusion(images, text).float()).cpu())  # (N, K)
+    return torch.stack(logits).numpy()
+
+
+def modality_use(joint: list[np.ndarray], examples: pd.DataFrame, score: str, most: int = 150) -> list[dict]:
+    """Rows of `statistics.modality_use` for the record: several seeds' `joint_logits` of all these examples."""
+    rows = examples.iloc[picked(len(examples), most)].reset_index(drop=True)
+    return statistics.modality_use(np.stack(joint), rows, score, resamples=2000).to_dict("records")
+
+
+def _rows(parts: list[Encoded], rows: Tensor) -> Encoded:
+    """Those rows of consecutive batches."""
+    features = torch.cat([part.features for part in parts])[rows]
+    if parts[0].tokens is None:
+        return Encoded(features)
+    found = joined_tokens([part.tokens for part in parts], [part.mask for part in parts])
+    return Encoded(features, found["tokens"][rows].float(), found["mask"][rows])

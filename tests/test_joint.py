@@ -1,0 +1,52 @@
+"""Every text with every picture: the diagonal is the model itself, the rest what it says of the other pairs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mmutils import fusion
+from mmutils.batches import Batches
+from mmutils.classifier import Classifier
+from mmutils.encoders import CachedEncoder, FusedEncoder
+from mmutils.joint import joint_logits, modality_use, picked
+
+
+def made(name: str, count: int = 30) -> tuple[Classifier, Batches]:
+    torch.manual_seed(0)
+    rows = {"id": [str(i) for i in range(count)], "group": [str(i) for i in range(count)], "text": "", "image": None}
+    table = pd.DataFrame(rows | {"label": np.arange(count) % 2})
+    extra = {"picture": torch.randn(count, 12), "words": torch.randn(count, 8)}
+    encoder = FusedEncoder(CachedEncoder("picture", 12), CachedEncoder("words", 8), fusion.load(name)(12, 8))
+    return Classifier(encoder, 2).eval(), Batches(table, 7, extra=extra)
+
+
+@pytest.mark.parametrize("name", ["concatenation", "gated", "cross_attention", "compare", "late"])
+def test_entry_i_j_is_text_i_with_picture_j(name):
+    classifier, batches = made(name)
+    found = joint_logits(classifier, batches, most=11)
+    rows = picked(30, 11)
+    assert found.shape == (11, 11, 2) and rows[0] == 0 and rows[-1] == 29
+    given = {"picture": batches.extra["picture"][rows[4]][None], "words": batches.extra["words"][rows[2]][None]}
+    with torch.inference_mode():
+        np.testing.assert_allclose(found[2, 4], classifier(given)[0].numpy(), atol=1e-5)
+
+
+def test_pairs_that_only_go_together_leave_nothing_to_add_up():
+    """Label 1 where picture and text have the same sign: the additive part is at chance, and whole for a sum."""
+    _, batches = made("compare", 80)
+    text = np.where(np.arange(80) // 2 % 2, 1, -1)
+    picture = np.where(np.arange(80) % 2, text, -text)
+    joint = np.stack([np.zeros((80, 80)), np.multiply.outer(text, picture)], axis=-1)
+    rows = pd.DataFrame(modality_use([joint, joint], batches.examples, "auroc")).set_index("model")
+    assert rows.loc["full", "score"] == 1
+    assert rows.loc["additive", "low"] <= 0.5 <= rows.loc["additive", "high"]
+    added = np.stack([np.zeros((80, 80)), np.add.outer(text, picture)], axis=-1)
+    rows = pd.DataFrame(modality_use([added], batches.examples, "auroc")).set_index("model")
+    assert rows.loc["additive", "change"] == pytest.approx(0)
+
+
+def test_one_encoder_has_no_sides():
+    _, batches = made("late")
+    with pytest.raises(ValueError, match="CachedEncoder"):
+        joint_logits(Classifier(CachedEncoder("words", 8), 2), batches)
