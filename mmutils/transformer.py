@@ -30,14 +30,7 @@ def load_model(name: str, pretrained: bool) -> tuple[nn.Module, transformers.Pre
             model = without_pooler(lambda **more: transformers.AutoModel.from_pretrained(place, **options, **more))
         return model.float(), tokenizer, source
 
-    try:
-        return load(local_files_only=True)
-    except OSError:  # not on this machine
-        if place != name or Path(name).is_dir():
-            raise
-    if not hub.reachable():
-        raise hub.not_found(name, "give the folder of a saved model as its name", "TextEncoder.small(texts)")
-    return load(local_files_only=False)
+    return hub.local_first(load, place, hub.PACKAGED, hub.FOLDER, "use TextEncoder.small(texts) for random weights")
 
 
 def new_model(config: transformers.PretrainedConfig) -> nn.Module:
