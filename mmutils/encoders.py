@@ -172,7 +172,7 @@ class TextEncoder(Encoder):
             self.freeze()
 
     def _settle(self, name: str, pooling: str | None, max_length: int) -> None:
-        kind = self.model.config.model_type
+        self._name, kind = name, self.model.config.model_type  # no setting: the same model may lie in two places
         known = ("own", "mean") if kind in ("clip_text_model", "siglip_text_model") else ("mean", "cls")
         pooling = pooling or known[0]
         if pooling not in known:
@@ -180,6 +180,11 @@ class TextEncoder(Encoder):
         self.fills = kind == "siglip_text_model"  # trained on texts filled up to the last place, and without a mask
         self.pooling, self.max_length, self.dim = pooling, max_length, self.model.config.hidden_size
         warn_of_lost_marks(self.tokenizer, name)
+
+    @property
+    def name(self) -> str:
+        """Where it came from: name or folder."""
+        return self._name
 
     @classmethod
     def small(
@@ -287,14 +292,19 @@ class CachedEncoder(Encoder):
 
 
 class FusedEncoder(Encoder):
-    """An image encoder, a text encoder and a fusion of both (mmutils.fusion) as one encoder."""
+    """An image encoder, a text encoder and a fusion of both (mmutils.fusion) as one encoder.
 
-    def __init__(self, image: Encoder, text: Encoder, fusion: nn.Module):
+    features_only: the fusion sees no tokens, as when it was trained on cached features without them.
+    """
+
+    def __init__(self, image: Encoder, text: Encoder, fusion: nn.Module, features_only: bool = False):
         super().__init__()
         self.image, self.text, self.fusion, self.dim = image, text, fusion, fusion.dim
+        self.features_only = features_only
 
     def encode(self, batch: dict) -> Encoded:
-        return Encoded(self.fusion(self.image.encode(batch), self.text.encode(batch)))
+        sides = [side.encode(batch) for side in (self.image, self.text)]
+        return Encoded(self.fusion(*(Encoded(side.features) if self.features_only else side for side in sides)))
 
     def head(self, classes: int) -> nn.Module:
         """The fusion's own head from fused features to logits (B, K)."""

@@ -89,7 +89,7 @@ class Translator:
 
     def cut(self, text: str) -> bool:
         """Whether the text is longer than what the model reads."""
-        return len(self.tokenizer(text)["input_ids"]) > self.tokenizer.model_max_length
+        return len(self.tokenizer(text, verbose=False)["input_ids"]) > self.tokenizer.model_max_length
 
 
 def parts(text: str) -> tuple[str, str, str]:
