@@ -102,6 +102,7 @@ class ImageEncoder(Encoder):
         config = resolve_model_data_config(self.network)
         self.size = size or config["input_size"][-1]
         self.dim = getattr(self.network, "head_hidden_size", self.network.num_features)
+        self.patch = getattr(getattr(self.network, "patch_embed", None), "patch_size", (1,))[0]  # pixels
         for key in ("mean", "std"):
             self.register_buffer(key, torch.tensor(config[key]).view(3, 1, 1), persistent=False)
         if frozen:
@@ -120,10 +121,12 @@ class ImageEncoder(Encoder):
 
     def resize(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W) at a size that the network takes."""
-        largest = max(image.shape[-2:])
-        if largest == self.size or (largest < self.size and self.dynamic):
-            return image
-        return F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
+        largest = side = max(image.shape[-2:])
+        if largest > self.size or not self.dynamic:
+            side = self.size
+        elif largest < self.size:
+            side = max(largest - largest % self.patch, self.patch)  # whole patches
+        return image if side == largest else F.interpolate(image, (side, side), mode="bilinear", antialias=True)
 
     def tokens(self, grid: Tensor) -> Tensor | None:
         """Tokens (B, T, D) from what timm's forward_features gives: (B, T, D), (B, D, H, W) or (B, H, W, D)."""
@@ -136,7 +139,8 @@ class ImageEncoder(Encoder):
 class TextEncoder(Encoder):
     """Any Hugging Face encoder by name or local folder, with its own tokenizer.
 
-    pooling: "mean" over the real tokens, or "cls", the first token. max_length: tokens, for whoever tokenises.
+    pooling: "mean" over the real tokens; "cls", the first token; or "own", as CLIP (the state at the text's end) and
+    SigLIP (a layer on the last place) were trained, their default. max_length: tokens, for whoever tokenises.
     prefix: written before every text by the tokenizer; by default "query: " for intfloat's e5 models, as in training.
     train_layers: train only the last n layers; embeddings and lower layers are frozen. pretrained=False: random weights
     for the model's configuration. `source` says where the weights came from.
@@ -148,7 +152,7 @@ class TextEncoder(Encoder):
         name: str | Path,
         pretrained: bool = True,
         frozen: bool = False,
-        pooling: str = "mean",
+        pooling: str | None = None,
         max_length: int = 64,
         prefix: str | None = None,
         train_layers: int | None = None,
@@ -167,11 +171,20 @@ class TextEncoder(Encoder):
         if frozen:
             self.freeze()
 
-    def _settle(self, name: str, pooling: str, max_length: int) -> None:
-        if pooling not in ("mean", "cls"):
-            raise ValueError(f"pooling={pooling!r} is unknown; there are 'mean' and 'cls'")
+    def _settle(self, name: str, pooling: str | None, max_length: int) -> None:
+        self._name, kind = name, self.model.config.model_type  # no setting: the same model may lie in two places
+        known = ("own", "mean") if kind in ("clip_text_model", "siglip_text_model") else ("mean", "cls")
+        pooling = pooling or known[0]
+        if pooling not in known:
+            raise ValueError(f"pooling={pooling!r} is unknown; {kind} has {' and '.join(map(repr, known))}")
+        self.fills = kind == "siglip_text_model"  # trained on texts filled up to the last place, and without a mask
         self.pooling, self.max_length, self.dim = pooling, max_length, self.model.config.hidden_size
         warn_of_lost_marks(self.tokenizer, name)
+
+    @property
+    def name(self) -> str:
+        """Where it came from: name or folder."""
+        return self._name
 
     @classmethod
     def small(
@@ -217,8 +230,12 @@ class TextEncoder(Encoder):
     def encode(self, batch: dict) -> Encoded:
         ids = entry(batch, "input_ids", "give Batches this encoder's tokenizer")
         mask = batch["attention_mask"]
-        tokens = self.model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, D)
-        return Encoded(pool(tokens, mask.bool(), self.pooling), tokens, mask.bool())
+        if self.fills:
+            rest = (0, self.model.config.max_position_embeddings - ids.shape[1])
+            ids, mask = F.pad(ids, rest, value=self.tokenizer.pad_token_id), F.pad(mask, rest)
+        found = self.model(input_ids=ids, attention_mask=None if self.fills else mask)
+        tokens, mask = found.last_hidden_state, mask.bool()  # (B, T, D), (B, T)
+        return Encoded(found.pooler_output if self.pooling == "own" else pool(tokens, mask, self.pooling), tokens, mask)
 
     def train(self, mode: bool = True) -> "TextEncoder":
         """As for any encoder; with train_layers only these layers leave evaluation mode."""
@@ -275,14 +292,19 @@ class CachedEncoder(Encoder):
 
 
 class FusedEncoder(Encoder):
-    """An image encoder, a text encoder and a fusion of both (mmutils.fusion) as one encoder."""
+    """An image encoder, a text encoder and a fusion of both (mmutils.fusion) as one encoder.
 
-    def __init__(self, image: Encoder, text: Encoder, fusion: nn.Module):
+    features_only: the fusion sees no tokens, as when it was trained on cached features without them.
+    """
+
+    def __init__(self, image: Encoder, text: Encoder, fusion: nn.Module, features_only: bool = False):
         super().__init__()
         self.image, self.text, self.fusion, self.dim = image, text, fusion, fusion.dim
+        self.features_only = features_only
 
     def encode(self, batch: dict) -> Encoded:
-        return Encoded(self.fusion(self.image.encode(batch), self.text.encode(batch)))
+        sides = [side.encode(batch) for side in (self.image, self.text)]
+        return Encoded(self.fusion(*(Encoded(side.features) if self.features_only else side for side in sides)))
 
     def head(self, classes: int) -> nn.Module:
         """The fusion's own head from fused features to logits (B, K)."""

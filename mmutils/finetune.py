@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmutils import fusion
 from mmutils.batches import Batches
 from mmutils.encoders import Encoder, FusedEncoder, ImageEncoder, TextEncoder
-from mmutils.features import features
+from mmutils.features import features, weights_digest
 from mmutils.pretrain import untrained
 
 
@@ -68,7 +68,7 @@ def save(encoder: Encoder, folder: str | Path, name: str) -> None:
     """Write <name>.safetensors (all weights), <name>.json (what to build) and, with text, the tokenizers' folders."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    description = _describe(encoder, folder, name)
+    description = describe(encoder, folder, name)
     (folder / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     state = {key: value.detach().cpu().contiguous().clone() for key, value in encoder.state_dict().items()}
     save_file(state, folder / f"{name}.safetensors")
@@ -83,7 +83,7 @@ def load(folder: str | Path, name: str, trained: bool = True) -> Encoder:
     for file in (folder / f"{name}.json", folder / f"{name}.safetensors"):
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: run the notebook that makes {folder.name} first")
-    encoder = _build(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), folder)
+    encoder = build(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), folder)
     if trained:
         encoder.load_state_dict(load_file(folder / f"{name}.safetensors"))
     encoder.source = f"{folder.name}/{name}" if trained else "random"
@@ -129,45 +129,70 @@ def frozen_features(encoder: Encoder, examples: pd.DataFrame) -> Tensor:
 
 
 def whole(encoders: Sequence[Encoder], join: str) -> Encoder:
-    """One encoder from one, or from an image and a text encoder by the fusion of that name; a copy. ValueError else."""
+    """One encoder from one, or from an image and a text encoder by the fusion of that name; a copy. ValueError else.
+
+    The fusion of two frozen ones sees features only, as `frozen_features` gives them.
+    """
     given = [copy.deepcopy(encoder) for encoder in encoders]
     if len(given) == 1:
         return given[0]
     if len(given) != 2:
         raise ValueError(f"{len(given)} encoders: give one, or an image and a text encoder")
-    return FusedEncoder(*given, fusion.load(join)(given[0].dim, given[1].dim))
+    frozen = all(encoder.frozen for encoder in given)
+    return FusedEncoder(*given, fusion.load(join)(given[0].dim, given[1].dim), features_only=frozen)
 
 
-def _describe(encoder: Encoder, folder: Path, name: str) -> dict:
-    """What `_build` needs; a tokenizer is written into a folder beside it."""
+def known(encoder: Encoder) -> bool:
+    """Whether its weights need not be stored: frozen, and to be had by its name from a package or the hub."""
+    return encoder.frozen and getattr(encoder, "source", "").startswith(("package", "hub"))
+
+
+def describe(encoder: Encoder, folder: Path, name: str, by_name: bool = False) -> dict:
+    """What `build` needs; a tokenizer is written into a folder beside it. by_name: what is `known` only by its name."""
     if isinstance(encoder, ImageEncoder):
-        return {"image": encoder.name, "size": encoder.size}
+        return {"image": encoder.name, "size": encoder.size} | _digest(encoder, by_name)
     if isinstance(encoder, TextEncoder):
+        given = {"text": encoder.name, "pooling": encoder.pooling, "max_length": encoder.max_length}
+        if digest := _digest(encoder, by_name):
+            return given | digest
         encoder.save(folder / f"{name}-text")
-        return {"text": f"{name}-text", "pooling": encoder.pooling, "max_length": encoder.max_length}
+        return given | {"text": f"{name}-text"}
     if not isinstance(encoder, FusedEncoder):
         raise ValueError(f"a {type(encoder).__name__} cannot be saved, only image, text and fused encoders")
-    sides = [_describe(side, folder, name) for side in (encoder.image, encoder.text)]
-    return {"sides": sides, "fusion": _fusion_name(encoder.fusion), **_fusion_options(encoder.fusion)}
+    sides = [describe(side, folder, name, by_name) for side in (encoder.image, encoder.text)]
+    join = {"fusion": fusion.name_of(type(encoder.fusion)), "features_only": encoder.features_only}
+    return {"sides": sides, **join, **_fusion_options(encoder.fusion)}
 
 
-def _build(known: dict, folder: Path) -> Encoder:
-    if "image" in known:
-        return ImageEncoder(known["image"], size=known["size"])
-    if "text" in known:
-        options = {"pooling": known["pooling"], "max_length": known["max_length"]}
-        return TextEncoder(folder / known["text"], pretrained=False, **options)
-    image, text = (_build(side, folder) for side in known["sides"])
-    options = {key: value for key, value in known.items() if key not in ("sides", "fusion")}
-    return FusedEncoder(image, text, fusion.load(known["fusion"])(image.dim, text.dim, **options))
+def build(given: dict, folder: Path) -> Encoder:
+    """The encoder that was described; new random weights where its own are stored, the real ones where it is `known`.
+
+    ValueError where those are not the weights that were described.
+    """
+    if "sides" in given:
+        image, text = (build(side, folder) for side in given["sides"])
+        options = {key: value for key, value in given.items() if key not in ("sides", "fusion", "features_only")}
+        join = fusion.load(given["fusion"])(image.dim, text.dim, **options)
+        return FusedEncoder(image, text, join, given.get("features_only", False))
+    digest = given.get("digest")
+    if "image" in given:
+        encoder = ImageEncoder(given["image"], pretrained=bool(digest), size=given["size"], frozen=bool(digest))
+    else:
+        options = {"pooling": given["pooling"], "max_length": given["max_length"], "frozen": bool(digest)}
+        encoder = TextEncoder(given["text"] if digest else folder / given["text"], pretrained=bool(digest), **options)
+    if digest and weights_digest(encoder).hex() != digest:
+        raise ValueError(f"the weights of {encoder.name!r} ({encoder.source}) are not those that were trained with")
+    return encoder
 
 
-def _fusion_name(module: fusion.Fusion) -> str:
-    return next(name for name in ("concatenation", "gated", "compare") if fusion.load(name) is type(module))
+def _digest(encoder: Encoder, by_name: bool) -> dict:
+    return {"digest": weights_digest(encoder).hex()} if by_name and known(encoder) else {}
 
 
 def _fusion_options(module: fusion.Fusion) -> dict:
     """The widths a fusion was made with."""
     if isinstance(module, fusion.Concatenation):
         return {"hidden": [layer.out_features for layer in module.layers if isinstance(layer, nn.Linear)]}
-    return {"dim": module.dim}
+    if isinstance(module, fusion.CrossAttention):
+        return {"dim": module.dim // 2, "heads": module.to_text.num_heads}
+    return {} if isinstance(module, fusion.Late) else {"dim": module.dim}

@@ -32,10 +32,15 @@ class Fusion(nn.Module):
 
 def load(name: str) -> type[Fusion]:
     """The fusion class of that name, as "gated" or "cross_attention"; ValueError that lists them for an unknown one."""
-    classes = {re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in Fusion.__subclasses__()}
+    classes = {name_of(cls): cls for cls in Fusion.__subclasses__()}
     if name not in classes:
         raise ValueError(f"there is no fusion {name!r}; there are {', '.join(classes)}")
     return classes[name]
+
+
+def name_of(cls: type[Fusion]) -> str:
+    """The name by which `load` finds a class."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
 def multilayer(widths: tuple[int, ...], dropout: float) -> nn.Sequential:

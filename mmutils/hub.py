@@ -1,5 +1,6 @@
-"""Where the weights of a timm model come from, and a quick answer to whether the Hugging Face hub can be reached."""
+"""Where weights come from: a file, a package, the hub's cache, the hub; and whether the hub can be reached at all."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import timm
@@ -7,6 +8,9 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.utils import get_session
 
 from mmutils.weights import PACKAGES, packaged
+
+FOLDER = "give the folder of a saved model as its name"
+PACKAGED = f"take a model whose weights come in a package ({', '.join(PACKAGES)})"
 
 
 def image_weights(name: str, pretrained: bool, file: str | Path | None) -> tuple[Path | None, str]:
@@ -30,7 +34,9 @@ def image_weights(name: str, pretrained: bool, file: str | Path | None) -> tuple
         if isinstance(cached, str):
             return Path(cached), "hub"
     if not reachable():
-        raise not_found(name, "give a file of them: weights='...safetensors'", "pretrained=False")
+        raise not_found(
+            name, PACKAGED, "give a file of them: weights='...safetensors'", "pretrained=False for random weights"
+        )
     return None, "hub"
 
 
@@ -45,10 +51,24 @@ def reachable(seconds: float = 5.0) -> bool:
     return True
 
 
-def not_found(name: str, local: str, untrained: str) -> FileNotFoundError:
+def local_first(load: Callable, name: str, *instead: str):
+    """load(local_files_only=True), and only where that finds nothing and `name` is no folder, the same from the hub.
+
+    FileNotFoundError with what can be done `instead`, where the hub cannot be reached.
+    """
+    try:
+        return load(local_files_only=True)
+    except OSError:  # not on this machine
+        if Path(name).is_dir():
+            raise
+    if not reachable():
+        raise not_found(name, *instead)
+    return load(local_files_only=False)
+
+
+def not_found(name: str, *instead: str) -> FileNotFoundError:
     """The error for weights that are neither in a package nor in the cache nor on a hub that can be reached."""
     return FileNotFoundError(
         f"no weights for {name!r}: {constants.ENDPOINT} cannot be reached, and they are not in the cache "
-        f"{constants.HF_HUB_CACHE}. Either take a model whose weights come in a package ({', '.join(PACKAGES)}); "
-        f"or {local}; or copy a filled cache here and set HF_HOME; or use {untrained} for random weights."
+        f"{constants.HF_HUB_CACHE}. Either copy a filled cache here and set HF_HOME; or {'; or '.join(instead)}."
     )

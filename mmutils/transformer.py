@@ -1,6 +1,7 @@
 """What text encoders need of Hugging Face transformers: loading by name, pooling, and taking them apart by layers."""
 
 import copy
+import inspect
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,27 +23,33 @@ def load_model(name: str, pretrained: bool) -> tuple[nn.Module, transformers.Pre
 
     def load(local_files_only: bool):
         options = {"local_files_only": local_files_only}
-        config = transformers.AutoConfig.from_pretrained(place, **options)
+        config = text_config(transformers.AutoConfig.from_pretrained(place, **options))
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
         if not pretrained:
             return new_model(config), tokenizer, "random"
         with no_progress_bar():
-            model = without_pooler(lambda **more: transformers.AutoModel.from_pretrained(place, **options, **more))
+            make = model_class(config).from_pretrained
+            model = without_pooler(lambda **more: make(place, config=config, **options, **more))
         return model.float(), tokenizer, source
 
-    try:
-        return load(local_files_only=True)
-    except OSError:  # not on this machine
-        if place != name or Path(name).is_dir():
-            raise
-    if not hub.reachable():
-        raise hub.not_found(name, "give the folder of a saved model as its name", "TextEncoder.small(texts)")
-    return load(local_files_only=False)
+    return hub.local_first(load, place, hub.PACKAGED, hub.FOLDER, "use TextEncoder.small(texts) for random weights")
 
 
 def new_model(config: transformers.PretrainedConfig) -> nn.Module:
     """A model with random weights, without a pooling layer."""
-    return without_pooler(lambda **more: transformers.AutoModel.from_config(config, **more))
+    make = model_class(config)
+    return without_pooler(lambda **more: getattr(make, "from_config", make)(config, **more))
+
+
+def text_config(config: transformers.PretrainedConfig) -> transformers.PretrainedConfig:
+    """The configuration itself, or that of the text side where a model has two, as CLIP and SigLIP."""
+    return config.text_config if config.model_type in ("clip", "siglip") else config
+
+
+def model_class(config: transformers.PretrainedConfig) -> type:
+    """The class to load or make a text model with; AutoModel would give CLIP and SigLIP whole, with their pictures."""
+    towers = {"clip_text_model": transformers.CLIPTextModel, "siglip_text_model": transformers.SiglipTextModel}
+    return towers.get(config.model_type, transformers.AutoModel)
 
 
 @contextmanager
@@ -95,6 +102,8 @@ def cut(model: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
     `above` takes hidden states as inputs_embeds and has no embeddings.
     """
     path, layers = find_layers(model)
+    if "inputs_embeds" not in inspect.signature(model.forward).parameters:
+        raise ValueError(f"a {type(model).__name__} cannot be cut: it takes no hidden states; train it whole")
     if not 0 < count < len(layers):
         raise ValueError(f"cannot cut {count} of {len(layers)} layers off: choose 1 to {len(layers) - 1}")
     below, above = with_layers(model, path, layers[:-count]), with_layers(model, path, layers[-count:])

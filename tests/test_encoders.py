@@ -13,7 +13,7 @@ from mmutils.encoders import CachedEncoder, FusedEncoder, ImageEncoder, TextEnco
 from mmutils.fusion import Gated
 from mmutils.methods.supervised import Supervised
 from mmutils.tokens import lost_marks
-from mmutils.transformer import pool
+from mmutils.transformer import new_model, pool
 
 TEXTS = ["a grinning face", "red heart", "हँसता हुआ चेहरा", "लाल दिल और बड़ी मुस्कान"]
 
@@ -37,6 +37,10 @@ def text():
         ("inception_v3", 299, 2048, 64),
         ("vit_base_patch16_224", 224, 768, 196),
         ("vit_base_patch16_384", 384, 768, 576),
+        ("vit_base_patch32_clip_224.openai", 224, 768, 49),
+        ("vit_base_patch16_siglip_224", 224, 768, 196),
+        ("vit_small_patch16_224.dino", 224, 384, 196),
+        ("vit_small_patch14_dinov2.lvd142m", 518, 384, 1369),
     ],
 )
 def test_image_shapes(name, size, dim, tokens):
@@ -48,7 +52,9 @@ def test_image_shapes(name, size, dim, tokens):
     assert encoded.tokens is None if tokens is None else encoded.tokens.shape == (1, tokens, dim)
     assert not any("aux" in part.lower() for part in encoder.state_dict())
     if name.startswith("vit"):
-        assert encoder.network.pos_embed.shape[1] == tokens + 1  # the class token
+        assert encoder.network.pos_embed.shape[1] == tokens + encoder.network.num_prefix_tokens  # the class token
+        config = timm.get_pretrained_cfg(name)
+        assert torch.equal(encoder.mean.flatten(), torch.tensor(config.mean)) and encoder.std[0] == config.std[0]
 
 
 def test_image_is_timm_on_normalised_pixels():
@@ -68,6 +74,8 @@ def test_image_sizes():
     assert [small.encode({"image": view}).tokens.shape[1] for view in views] == [16, 16, 16]  # resized
     crops = ImageEncoder("vit_tiny_patch16_224", size=64, dynamic=True)
     assert [crops.encode({"image": view}).tokens.shape[1] for view in views] == [4, 16, 16]
+    dinov2 = ImageEncoder("vit_small_patch14_dinov2.lvd142m", size=98, dynamic=True)
+    assert [dinov2.encode({"image": view}).tokens.shape[1] for view in views] == [4, 16, 36]  # whole patches of 14
     convolutional = ImageEncoder("resnet18", size=64).eval()
     assert [convolutional.encode({"image": view}).tokens.shape[1] for view in views] == [1, 4, 4]
 
@@ -94,9 +102,9 @@ def test_errors_say_what_to_do(text, monkeypatch):
     with pytest.raises(ValueError, match="pooling"):
         TextEncoder.small(TEXTS, pooling="max")
     monkeypatch.setattr(hub, "reachable", lambda: False)
-    with pytest.raises(FileNotFoundError, match=r"efficientnet.*weights=.*HF_HOME.*pretrained=False"):
+    with pytest.raises(FileNotFoundError, match=r"HF_HOME.*efficientnet.*weights=.*pretrained=False"):
         ImageEncoder("vgg19", pretrained=True)
-    with pytest.raises(FileNotFoundError, match=r"multilingual-e5-small.*folder.*HF_HOME.*TextEncoder.small"):
+    with pytest.raises(FileNotFoundError, match=r"HF_HOME.*multilingual-e5-small.*folder.*TextEncoder.small"):
         TextEncoder("nobody/no-such-model")
 
 
@@ -205,6 +213,106 @@ def test_split_equals_the_whole(architecture):
     assert parts == {id(p) for p in whole.parameters()}  # shared, so that the whole learns with the upper part
     with pytest.raises(ValueError, match="1 to 2"):
         whole.split(3)
+
+
+PUBLISHED = {  # hub name: configuration as published, its parameters without a pooling layer
+    "distilbert-base-uncased": ("distilbert", {"vocab_size": 30522}, 66_362_880),
+    "distilbert-base-multilingual-cased": ("distilbert", {"vocab_size": 119547}, 134_734_080),
+    "google/muril-base-cased": ("bert", {"vocab_size": 197285}, 236_965_632),
+    "xlm-roberta-base": (
+        "xlm-roberta",
+        {"vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1},
+        277_453_056,
+    ),
+    "monsoon-nlp/hindi-bert": (  # an ELECTRA-small; here with the English one's vocabulary
+        "electra",
+        {"vocab_size": 30522, "embedding_size": 128, "hidden_size": 256, "intermediate_size": 1024},
+        13_483_008,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_hub_architectures(name, text, tmp_path):
+    """At full size without memory for the weights; with them and run, from a folder, with two layers and 300 pieces."""
+    kind, options, parameters = PUBLISHED[name]
+    if kind == "electra":
+        options = options | {"num_attention_heads": 4}
+    with torch.device("meta"):
+        whole = new_model(transformers.AutoConfig.for_model(kind, **options))
+    assert sum(p.numel() for p in whole.parameters()) == parameters
+    layers = {"n_layers" if kind == "distilbert" else "num_hidden_layers": 2, "vocab_size": len(text.tokenizer)}
+    config = transformers.AutoConfig.for_model(kind, **options | layers, pad_token_id=text.tokenizer.pad_token_id)
+    saved = transformers.AutoModel.from_config(config).eval()
+    saved.save_pretrained(tmp_path)
+    text.tokenizer.save_pretrained(tmp_path)
+    encoder = TextEncoder(tmp_path).eval()
+    batch = tokenize(encoder)
+    with torch.inference_mode():
+        expected = saved(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        torch.testing.assert_close(encoder.encode(batch).tokens, expected)
+    assert encoder.pooling == "mean" and encoder(batch).shape == (4, config.hidden_size)
+
+
+def clip_tokenizer():
+    """CLIP's own, from the vocabulary that open_clip carries."""
+    open_clip = pytest.importorskip("open_clip")
+    words = open_clip.tokenizer.SimpleTokenizer()
+    merges = sorted(words.bpe_ranks, key=words.bpe_ranks.get)
+    ends = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    vocabulary = {piece.replace("<start_of_text>", ends["bos_token"]): i for piece, i in words.encoder.items()}
+    vocabulary = {piece.replace("<end_of_text>", ends["eos_token"]): i for piece, i in vocabulary.items()}
+    return transformers.CLIPTokenizer(vocabulary, merges, **ends), words
+
+
+def two_sides(kind, **text):
+    """CLIP or SigLIP with a tiny image side and the published text side, random weights."""
+    tiny = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, text_config=text, vision_config=tiny)
+    return transformers.AutoModel.from_config(config).eval()
+
+
+def test_clip_text(tmp_path):
+    """openai/clip-vit-base-patch32's text side at full size (63 M parameters), with its own tokenizer."""
+    tokenizer, reference = clip_tokenizer()
+    model = two_sides("clip", bos_token_id=49406, eos_token_id=49407, pad_token_id=49407)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    encoder = TextEncoder(tmp_path).eval()
+    assert not lost_marks(encoder.tokenizer, TEXTS)
+    assert sum(p.numel() for p in encoder.model.parameters()) == 63_165_952
+    for one in TEXTS:
+        ids = encoder.tokenizer(one)["input_ids"]
+        assert ids == [i for i in reference(one)[0].tolist() if i], one
+    batch = tokenize(encoder)
+    with torch.inference_mode():
+        expected = model.text_model(**batch)
+        ends = (batch["input_ids"] == 49407).int().argmax(dim=1)
+        torch.testing.assert_close(encoder(batch), expected.last_hidden_state[torch.arange(4), ends])
+        torch.testing.assert_close(torch.cat([encoder(tokenize(encoder, [one])) for one in TEXTS]), encoder(batch))
+    encoder.save(tmp_path / "again")
+    again = TextEncoder(tmp_path / "again").eval()
+    assert again.pooling == "own" and torch.equal(again(batch), encoder(batch))
+    with pytest.raises(ValueError, match="cannot be cut"):
+        encoder.split(1)
+    with pytest.raises(ValueError, match="'own' and 'mean'"):
+        TextEncoder(tmp_path, pooling="cls")
+
+
+def test_siglip_text(text, tmp_path):
+    """SigLIP's text side at its published width, with two layers and 300 pieces: it reads texts filled up to 64."""
+    last = {"vocab_size": len(text.tokenizer), "pad_token_id": text.tokenizer.pad_token_id, "num_hidden_layers": 2}
+    model = two_sides("siglip", **last)
+    model.save_pretrained(tmp_path)
+    text.tokenizer.save_pretrained(tmp_path)
+    encoder = TextEncoder(tmp_path).eval()
+    full = encoder.tokenizer(TEXTS, padding="max_length", max_length=64, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        expected = model.text_model(input_ids=full).pooler_output
+        torch.testing.assert_close(encoder(tokenize(encoder)), expected)
+    encoder.save(tmp_path / "again")
+    assert torch.equal(TextEncoder(tmp_path / "again").eval()(tokenize(encoder)), encoder(tokenize(encoder)))
 
 
 def test_cached_encoder():

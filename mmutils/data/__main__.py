@@ -1,0 +1,21 @@
+"""`python -m mmutils.data`: what is done once with a data set."""
+
+import argparse
+import sys
+
+from mmutils.data import translate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Reads the command line and does it; 0 if that went well."""
+    parser = argparse.ArgumentParser(prog="python -m mmutils.data", description=__doc__.split("`: ")[1])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("translate", help=translate.__doc__.splitlines()[0])
+    translate.add_arguments(command)
+    command.set_defaults(main=translate.main)
+    options = parser.parse_args(arguments)
+    return options.main(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

