@@ -102,7 +102,8 @@ class ImageEncoder(Encoder):
         config = resolve_model_data_config(self.network)
         self.size = size or config["input_size"][-1]
         self.dim = getattr(self.network, "head_hidden_size", self.network.num_features)
-        self.patch = getattr(getattr(self.network, "patch_embed", None), "patch_size", (1,))[0]  # pixels
+        patch = getattr(getattr(self.network, "patch_embed", None), "patch_size", 1)
+        self.patch = patch if isinstance(patch, int) else patch[0]  # pixels
         for key in ("mean", "std"):
             self.register_buffer(key, torch.tensor(config[key]).view(3, 1, 1), persistent=False)
         if frozen:
