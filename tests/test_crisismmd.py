@@ -1,0 +1,124 @@
+"""CrisisMMD: made files with the quirks of the real ones, and the real ones where they are there."""
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmutils.data import crisismmd
+from mmutils.data.__main__ import main
+
+HEADER = "event_name\ttweet_id\timage_id\ttweet_text\timage\tlabel\tlabel_text\tlabel_image\tlabel_text_image"
+ROWS = (
+    (
+        "905952332923338752",
+        0,
+        '"Quoted" and ""doubled"" https://t.co/x',
+        "vehicle_damage",
+        "infrastructure_and_utility_damage",
+    ),
+    ("905952332923338752", 1, '"Quoted" and ""doubled"" https://t.co/x', "not_humanitarian", "not_humanitarian"),
+    ("905952332923338753", 0, "California\u00e2\u20ac\u2122s fires", "injured_or_dead_people", "affected_individuals"),
+)
+REAL = next(
+    (
+        path
+        for path in (
+            Path(os.environ.get("MMUTILS_CRISISMMD", "missing")),
+            Path(__file__).parents[2] / "shared/data/CrisisMMD_v2.0",
+        )
+        if path.is_dir()
+    ),
+    None,
+)
+real = pytest.mark.skipif(
+    REAL is None, reason="the files of CrisisMMD are not here (MMUTILS_CRISISMMD names their folder)"
+)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A folder as people have it: the split folder twice inside itself."""
+    inner = tmp_path / "crisismmd_datasplit_agreed_label" / "crisismmd_datasplit_agreed_label"
+    inner.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        lines = [HEADER]
+        for tweet, number, text, label, merged in ROWS:
+            picture = f"data_image/hurricane_harvey/8_9_2017/{tweet}_{number}.jpg"
+            lines.append(
+                "\t".join(
+                    ("hurricane_harvey", tweet, f"{tweet}_{number}", text, picture, label, merged, merged, "Positive")
+                )
+            )
+            (tmp_path / picture).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / picture)
+        name = f"task_humanitarian_text_img_agreed_lab_{split}.tsv"
+        (inner / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_labels_are_merged_texts_keep_their_quotes_and_ids_are_strings(root) -> None:
+    table = crisismmd.examples(root, "val")
+    assert [crisismmd.CLASSES[k] for k in table["label"]] == [row[-1] for row in ROWS]
+    assert table["text"].tolist() == [row[2] for row in ROWS]
+    assert table["id"].tolist()[1] == "905952332923338752_1" and table["group"].nunique() == 2
+    assert all(Path(path).is_file() for path in table["image"])
+
+
+def test_broken_encodings_are_repaired_and_counted(root) -> None:
+    table = crisismmd.examples(root, "train", repair=True)
+    assert table["text"][2] == "California's fires" and table["repaired"].tolist() == [False, False, True]
+
+
+def test_missing_pictures_are_said_left_out_or_done_without(root) -> None:
+    next(root.rglob("905952332923338753_0.jpg")).unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 3 pictures are missing, such as .*905952332923338753_0.jpg"):
+        crisismmd.examples(root, "train")
+    assert len(crisismmd.examples(root, "train", missing="drop")) == 2
+    kept = crisismmd.examples(root, "train", missing="none")
+    assert len(kept) == 3 and kept["image"].isna().sum() == 1
+    assert main(["check", "crisismmd", "--root", str(root)]) == 1
+
+
+def test_hindi_comes_from_a_table_of_translations(root) -> None:
+    with pytest.raises(FileNotFoundError, match="mmutils.data translate"):
+        crisismmd.examples(root, "train", language="hi")
+    (root / "translations").mkdir()
+    lines = ["id\ttext", *(f"{tweet}\tपाठ {tweet[-1]}" for tweet in sorted({row[0] for row in ROWS}))]
+    (root / "translations" / "hi.tsv").write_text("\n".join(lines), encoding="utf-8")
+    assert crisismmd.examples(root, "train", language="hi")["text"].tolist() == ["पाठ 2", "पाठ 2", "पाठ 3"]
+    (root / "translations" / "hi.tsv").write_text("\n".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(ValueError, match="no translation of 1 rows, such as tweet 905952332923338753"):
+        crisismmd.examples(root, "train", language="hi")
+
+
+@pytest.mark.parametrize("given", [None, "nowhere"])
+def test_no_files_says_where_to_get_them(given) -> None:
+    with pytest.raises(FileNotFoundError, match="crisisnlp.qcri.org"):
+        crisismmd.examples(given, "train")
+
+
+@real
+def test_the_real_files_have_the_official_numbers() -> None:
+    tables = {split: crisismmd.examples(REAL, split, missing="none") for split in crisismmd.OFFICIAL}
+    assert {split: len(table) for split, table in tables.items()} == crisismmd.OFFICIAL
+    counts = {split: table["label"].value_counts().sort_index().tolist() for split, table in tables.items()}
+    assert counts == {
+        "train": [71, 612, 3252, 1279, 912],
+        "val": [9, 80, 521, 239, 149],
+        "test": [9, 81, 504, 235, 126],
+    }
+    train = tables["train"]
+    assert (train["group"].nunique(), tables["val"]["group"].nunique()) == (5263, 998)
+    assert [table["text"].str.startswith('"').sum() for table in tables.values()] == [39, 7, 6]
+    assert train["text"].str.contains("\u00e2\u20ac", regex=False).sum() == 251
+    everything = crisismmd.examples(REAL, "test", which="all", missing="none")
+    other = crisismmd.examples(REAL, "test", which="all", target="image", missing="none")
+    assert len(everything) == 2237 and (everything["label"] != other["label"]).sum() <= 1282
+
+
+@real
+def test_the_human_translations_are_of_test_tweets() -> None:
+    known = crisismmd.human_translations(REAL.parent / "human_hindi")
+    assert len(known) == 98 and set(known) <= set(crisismmd.examples(REAL, "test", missing="none")["group"])

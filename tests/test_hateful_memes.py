@@ -1,0 +1,55 @@
+"""Hateful Memes: made files in the official form, in a mirror's and in the first phase's."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmutils.data import hateful_memes
+
+
+def write(folder: Path, name: str, rows: list[dict]) -> None:
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "img").mkdir(exist_ok=True)
+    for row in rows:
+        Image.new("RGB", (8, 8)).save(folder / row["img"])
+
+
+def row(number, label=None) -> dict:
+    found = {"id": number, "img": f"img/{str(number).zfill(5)}.png", "text": f"words  {int(number) % 2}"}
+    return found | ({} if label is None else {"label": label})
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    write(tmp_path, "train", [row(42953, 0), row(7, 1)])  # the official release: numbers
+    write(tmp_path, "dev_unseen", [row("00012", 1)])  # a mirror: padded strings
+    write(tmp_path, "dev", [row(12, 1), row(13, 0)])  # the first phase's name of dev_seen
+    write(tmp_path, "test_seen", [row(20, 1)])
+    write(tmp_path, "test_unseen", [row(30)])  # without labels
+    return tmp_path
+
+
+def test_ids_labels_and_sources(root) -> None:
+    train = hateful_memes.examples(root, "train")
+    assert train["id"].tolist() == ["42953", "00007"] and train["label"].tolist() == [0, 1]
+    assert train["group"].tolist() == ["words 1", "words 1"]
+    assert hateful_memes.examples(root, "val")["id"].tolist() == ["00012"]
+    assert hateful_memes.examples(root, "val", val="dev_seen")["source"].tolist() == ["dev_seen"] * 2
+    assert hateful_memes.examples(root, "test", test="test_unseen")["label"].tolist() == [-1]
+    with pytest.raises(ValueError, match="unknown test 'dev_seen': choose one of test_seen, test_unseen"):
+        hateful_memes.examples(root, "test", test="dev_seen")
+
+
+def test_missing_pictures_and_files_are_said(root) -> None:
+    (root / "img" / "00007.png").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 2 pictures of train are missing, such as .*00007.png"):
+        hateful_memes.examples(root, "train")
+    assert len(hateful_memes.examples(root, "train", missing="drop")) == 1
+    (root / "test_seen.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match="no test_seen.jsonl or test.jsonl in .*found: dev.jsonl"):
+        hateful_memes.examples(root, "test")
+    (root / "train.jsonl").write_text("{not json")
+    with pytest.raises(ValueError, match="line 1 is not JSON"):
+        hateful_memes.examples(root, "train")
