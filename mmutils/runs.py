@@ -25,7 +25,7 @@ from mmutils.storage import checked, to_json, to_parquet, write
 
 SCHEMA = 1
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
-STUDIES = ("crisis", "memes")
+STUDIES = ("crisis", "memes", "transfer")
 SYSTEM_KEYS = ("system", "inputs", "language", "method", "model", "weights", "trained", "chosen")
 KEYS = ("schema", "run", "notebook", "status", "reason", "study", "data", "classes", "parameters", "systems", "failed")
 KEYS += ("scores", "history", "extra", "files", "needs", "seconds", "environment", "fingerprints")

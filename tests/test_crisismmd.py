@@ -73,7 +73,7 @@ def test_broken_encodings_are_repaired_and_counted(root) -> None:
 
 def test_missing_pictures_are_said_left_out_or_done_without(root) -> None:
     next(root.rglob("905952332923338753_0.jpg")).unlink()
-    with pytest.raises(FileNotFoundError, match="1 of 3 pictures are missing, such as .*905952332923338753_0.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 3 pictures are missing, such as .*905952332923338753_0.jpg"):
         crisismmd.examples(root, "train")
     assert len(crisismmd.examples(root, "train", missing="drop")) == 2
     kept = crisismmd.examples(root, "train", missing="none")
@@ -82,7 +82,7 @@ def test_missing_pictures_are_said_left_out_or_done_without(root) -> None:
 
 
 def test_hindi_comes_from_a_table_of_translations(root) -> None:
-    with pytest.raises(FileNotFoundError, match="mmutils.data translate"):
+    with pytest.raises(FileNotFoundError, match=r"mmutils.data translate"):
         crisismmd.examples(root, "train", language="hi")
     (root / "translations").mkdir()
     lines = ["id\ttext", *(f"{tweet}\tपाठ {tweet[-1]}" for tweet in sorted({row[0] for row in ROWS}))]
@@ -95,7 +95,7 @@ def test_hindi_comes_from_a_table_of_translations(root) -> None:
 
 @pytest.mark.parametrize("given", [None, "nowhere"])
 def test_no_files_says_where_to_get_them(given) -> None:
-    with pytest.raises(FileNotFoundError, match="crisisnlp.qcri.org"):
+    with pytest.raises(FileNotFoundError, match=r"crisisnlp.qcri.org"):
         crisismmd.examples(given, "train")
 
 

@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from mmutils.report import crisis, html, memes, pdf
+from mmutils.report import crisis, html, memes, pdf, transfer
 from mmutils.report.markdown import fill
 from mmutils.report.results import Study
 from mmutils.report.sections import Page
@@ -18,7 +18,11 @@ from mmutils.report.sections import Page
 __all__ = ["fill", "render", "stale"]
 
 REPOSITORY = Path(__file__).parents[2]
-STUDIES = {"crisis": crisis, "memes": memes}  # a module for each study: WARNING, SECTIONS, explorer(page)
+STUDIES = {
+    "crisis": crisis,
+    "memes": memes,
+    "transfer": transfer,
+}  # a module for each study: WARNING, SECTIONS, explorer(page)
 
 SECOND = "The second answer"  # in README.md
 
