@@ -18,11 +18,8 @@ from mmutils.report.sections import Page
 __all__ = ["fill", "render", "stale"]
 
 REPOSITORY = Path(__file__).parents[2]
-STUDIES = {
-    "crisis": crisis,
-    "memes": memes,
-    "transfer": transfer,
-}  # a module for each study: WARNING, SECTIONS, explorer(page)
+# A module for each study: WARNING, SECTIONS, explorer(page).
+STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}
 
 SECOND = "The second answer"  # in README.md
 

@@ -50,8 +50,8 @@ def _gap(page: Page, run: str, extra: dict, real: str) -> str:
     clear = first["low"] > 0 or first["high"] < 0
     verdict = f"English is ahead by {points(first['estimate'])} points" if clear else "Inconclusive"
     sentence = (
-        f"**{verdict}** (macro F1, 95 % interval {points(first['low'])} to {points(first['high'])}): the same classifier, "
-        f"trained in English only, reads {extra['paired']} test examples in English and in Hindi."
+        f"**{verdict}** (macro F1, 95 % interval {points(first['low'])} to {points(first['high'])}): the same "
+        f"classifier, trained in English only, reads {extra['paired']} test examples in English and in Hindi."
     )
     caption = f"{real}{page.record({'run': run}, 'English minus Hindi')}, paired, points; p with Holm's correction."
     header = ["Score", "English", "Hindi", "Difference", "95 % interval", "p, Holm"]
