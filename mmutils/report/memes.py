@@ -239,6 +239,7 @@ BLOCKS = {
     "shares": shares,
     "modalities": lambda page: diagnostics.modality_use(page, "AUROC"),
     "learned": pretraining.learned,
+    "ablation": pretraining.ablation,
     "collapse": pretraining.collapse,
     "retrieval": pretraining.retrieval,
     "failures": diagnostics.failures,
