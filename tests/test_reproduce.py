@@ -43,6 +43,11 @@ acts.get(word, lambda: None)()
 """
 
 
+def hear_interrupts() -> None:
+    """A job that was started in the background of a shell ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Repository:
     """A folder with the runner's part of the package, one notebook, and whatever experiments a test gives it."""
 
@@ -77,7 +82,9 @@ class Repository:
         command = [sys.executable, "-m", "mmutils.reproduce", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = os.environ | {"JUPYTER_DATA_DIR": str(self.folder / "jupyter")}
-        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, **pipes)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, text=True, **pipes, preexec_fn=hear_interrupts
+        )
 
     def run(self, *arguments):
         """Exit status and everything that was printed."""
