@@ -7,11 +7,12 @@ what an uninterrupted one sees.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmutils.images import decode
@@ -75,6 +76,15 @@ class Batches:
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield self._batch(order[start : start + self.batch_size], generator)
+
+    @contextmanager
+    def on(self, module: nn.Module) -> Iterator[None]:
+        """Meanwhile batches are made where the module's parameters are."""
+        before, self.device = self.device, next((p.device for p in module.parameters()), torch.device("cpu"))
+        try:
+            yield
+        finally:
+            self.device = before
 
     def _batch(self, rows: Tensor, generator: torch.Generator) -> dict:
         batch = {"id": [self.ids[row] for row in rows], "label": self.labels[rows].to(self.device)}

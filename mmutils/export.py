@@ -7,6 +7,7 @@ Probabilities are divided by a temperature fitted on val (mmutils.statistics.cal
 """
 
 import json
+import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from mmutils import finetune, statistics
 from mmutils.classifier import Classifier
-from mmutils.encoders import Encoder
+from mmutils.encoders import CachedEncoder, Encoder
 from mmutils.metrics import scores
 
 NAME = "classifier"
@@ -43,13 +44,16 @@ def save(
     rows = predictions[predictions["system"] == system]
     val = rows[rows["split"] == "val"]
     seed = max(val["seed"].unique(), key=lambda seed: scores(val[val["seed"] == seed])[select])
-    classifier = Classifier(finetune.whole(encoders, join), len(record["classes"]))
+    whole = finetune.whole(encoders, join)
+    classifier = _classifier(whole, len(record["classes"]), plain=whole.frozen)
     _restore(classifier, Path(out, "checkpoints", f"{system}-{seed}".replace(" ", "-"), "checkpoint.pt"))
     folder = Path(out, "model")
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier start
+    folder.mkdir(parents=True)
     chosen = rows[rows["seed"] == seed]
     described = {
         "encoder": finetune.describe(classifier.encoder, folder, NAME, by_name=True),
+        "plain_head": whole.frozen,
         "classes": list(record["classes"]),
         "temperature": float(statistics.temperature(chosen[chosen["split"] == "val"])[seed]),
         "scripts": sorted(scripts(texts)),
@@ -71,7 +75,8 @@ def load(folder: str | Path) -> tuple[Classifier, dict]:
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: give the folder `model` that a run of Finetuning.ipynb has left")
     described = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
-    classifier = Classifier(finetune.build(described["encoder"], folder), len(described["classes"]))
+    encoder = finetune.build(described["encoder"], folder)
+    classifier = _classifier(encoder, len(described["classes"]), described["plain_head"])
     _fill(classifier, load_file(folder / f"{NAME}.safetensors"))
     return classifier.eval(), described
 
@@ -83,6 +88,13 @@ def scripts(texts: Iterable[str], share: float = 0.01) -> set[str]:
     for letter, count in letters.items():
         counts[unicodedata.name(letter, "UNKNOWN").split()[0]] += count
     return {script for script, count in counts.items() if count >= share * counts.total()}
+
+
+def _classifier(encoder: Encoder, classes: int, plain: bool) -> Classifier:
+    """A classifier; plain: with the head that cached features get, which do not show that they were fused."""
+    classifier = Classifier(CachedEncoder("features", encoder.dim) if plain else encoder, classes)
+    classifier.encoder = encoder
+    return classifier
 
 
 def _restore(classifier: Classifier, checkpoint: Path) -> None:

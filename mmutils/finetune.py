@@ -50,7 +50,8 @@ def batches(
     own = {"extra": {key: part[rows.index] for key, part in extras["train"].items()}, "augment": augment, **given}
     smaller = min(batch_size, max(16, len(rows) // 4))
     found = {"train": Batches(rows, smaller, shuffle=True, seed=seed, **own)}
-    return found | {split: Batches(tables[split], 512, extra=extras[split], **given) for split in ("val", "test")}
+    many = 64 if "image_size" in given else 512  # of large pictures 512 at once do not fit into 16 GB
+    return found | {split: Batches(tables[split], many, extra=extras[split], **given) for split in ("val", "test")}
 
 
 def submission(predictions: pd.DataFrame, file: str | Path) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def submission(predictions: pd.DataFrame, file: str | Path) -> pd.DataFrame:
 
 
 def save(encoder: Encoder, folder: str | Path, name: str) -> None:
-    """Write <name>.safetensors (all weights), <name>.json (what to build) and, with text, the tokenizers' folders."""
+    """Write <name>.safetensors (all weights), <name>.json (what to build), a folder with a text model's tokenizer."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     description = describe(encoder, folder, name)
@@ -155,7 +156,8 @@ def describe(encoder: Encoder, folder: Path, name: str, by_name: bool = False) -
         given = {"text": encoder.name, "pooling": encoder.pooling, "max_length": encoder.max_length}
         if digest := _digest(encoder, by_name):
             return given | digest
-        encoder.save(folder / f"{name}-text")
+        for part in (encoder.model.config, encoder.tokenizer):  # the weights are in <name>.safetensors
+            part.save_pretrained(folder / f"{name}-text")
         return given | {"text": f"{name}-text"}
     if not isinstance(encoder, FusedEncoder):
         raise ValueError(f"a {type(encoder).__name__} cannot be saved, only image, text and fused encoders")

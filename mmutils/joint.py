@@ -9,7 +9,7 @@ from mmutils import statistics
 from mmutils.batches import Batches
 from mmutils.classifier import Classifier
 from mmutils.encoders import Encoded
-from mmutils.features import joined_tokens
+from mmutils.features import joined_tokens, to_cpu
 
 
 def picked(examples: int, most: int) -> list[int]:
@@ -28,9 +28,11 @@ def joint_logits(classifier: Classifier, batches: Batches, most: int = 150) -> n
     if not hasattr(encoder, "fusion"):
         raise ValueError(f"a {type(encoder).__name__} has no separate sides: pictures and texts cannot be paired anew")
     classifier.eval()
-    seen = [(encoder.image.encode(batch), encoder.text.encode(batch)) for batch in batches.epoch()]
-    rows = torch.tensor(picked(len(batches.examples), most))
-    images, texts = (_rows([pair[side] for pair in seen], rows) for side in (0, 1))
+    sides = (encoder.image, encoder.text)
+    with batches.on(classifier):
+        seen = [[to_cpu(side.encode(batch), True) for side in sides] for batch in batches.epoch()]
+    rows, device = torch.tensor(picked(len(batches.examples), most)), next(classifier.parameters()).device
+    images, texts = (_rows([pair[side] for pair in seen], rows, device) for side in (0, 1))
     logits = []
     for row in range(len(rows)):
         text = Encoded(*(None if part is None else part[row].expand_as(part) for part in texts))
@@ -44,10 +46,10 @@ def modality_use(joint: list[np.ndarray], examples: pd.DataFrame, score: str, mo
     return statistics.modality_use(np.stack(joint), rows, score, resamples=2000).to_dict("records")
 
 
-def _rows(parts: list[Encoded], rows: Tensor) -> Encoded:
-    """Those rows of consecutive batches."""
-    features = torch.cat([part.features for part in parts])[rows]
+def _rows(parts: list[Encoded], rows: Tensor, device: torch.device) -> Encoded:
+    """Those rows of consecutive batches, on the device."""
+    features = torch.cat([part.features for part in parts])[rows].to(device)
     if parts[0].tokens is None:
         return Encoded(features)
     found = joined_tokens([part.tokens for part in parts], [part.mask for part in parts])
-    return Encoded(features, found["tokens"][rows].float(), found["mask"][rows])
+    return Encoded(features, found["tokens"][rows].float().to(device), found["mask"][rows].to(device))

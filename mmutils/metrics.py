@@ -13,6 +13,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -173,7 +174,8 @@ def linear_probe(
 
     best = None
     for strength in tqdm(sorted(grid), desc="linear probe", delay=2, leave=False):
-        model = LogisticRegression(C=strength, max_iter=1000).fit(train, train_labels)
+        with threadpool_limits(1):  # matrices are small: two threads took ten times as long as one
+            model = LogisticRegression(C=strength, max_iter=1000).fit(train, train_labels)
         score = _probe_scores(val_labels, probabilities(model, val))[select]
         if best is None or score > best[0]:
             best = score, strength, model

@@ -84,8 +84,9 @@ def text_inputs(text: TextEncoder, examples: pd.DataFrame) -> dict:
 
 @torch.inference_mode()
 def embeddings(embed: Callable[[dict], Tensor], batches: Batches) -> Tensor:
-    """What `embed`, such as `clip.embed_image`, makes of all examples (N, E), in order, on the CPU."""
-    return torch.cat([embed(batch).cpu() for batch in batches.epoch()])
+    """What a module or its method, as `clip.embed_image`, makes of all examples (N, E), in order, on the CPU."""
+    with batches.on(getattr(embed, "__self__", embed)):
+        return torch.cat([embed(batch).cpu() for batch in batches.epoch()])
 
 
 class Pretrained(NamedTuple):
@@ -101,9 +102,10 @@ class Pretrained(NamedTuple):
 
 def joined(forms: Sequence[Pretrained]) -> Pretrained:
     """Several of them as one, with the last one's method."""
-    history, probed, failed, encoders = ([row for form in forms for row in form[k]] for k in (0, 2, 3, 4))
+    fields = ("history", "probes", "failed", "encoders")
+    lists = {field: [row for form in forms for row in getattr(form, field)] for field in fields}
     predictions = pd.concat([form.predictions for form in forms if len(form.predictions)], ignore_index=True)
-    return Pretrained(history, predictions, probed, failed, encoders, forms[-1].method)
+    return Pretrained(**lists, predictions=predictions, method=forms[-1].method)
 
 
 def repeat(
@@ -236,7 +238,7 @@ def described(found: Pretrained, method: str, sources: Mapping[str, str], **entr
     """
     val = pd.DataFrame(found.probes).query("split == 'val'")
     val = val[~val["encoder"].str.startswith(("random, ", "before, "))]
-    best = val.groupby(["encoder", "probe"], sort=False)["f1_macro"].mean().idxmax() if len(val) else None
+    best = val.groupby(["encoder", "probe"], sort=False)["auroc"].mean().idxmax() if len(val) else None
     rows = []
     for name in found.encoders:
         first = name.split(", ")[0]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,18 +52,28 @@ def small(tables, size=32):
     return ImageEncoder("resnet10t", size=size), text
 
 
-CASES = [("concatenation", True), ("gated", False), ("cross_attention", True), ("compare", True), ("late", True)]
+CASES = [
+    ("concatenation", True),
+    ("gated", False),
+    ("fused before", True),
+    ("cross_attention", True),
+    ("compare", True),
+    ("late", True),
+]
 
 
 @pytest.mark.parametrize(("join", "frozen"), CASES)
 def test_predictions_are_the_runs(join, frozen, tables, tmp_path):
     out = tmp_path / "a-run"
     encoders = small(tables)
+    if join == "fused before":
+        encoders = [finetune.whole(encoders, "gated").eval()]
     predictions, record = run(out, tables, join, frozen, encoders)
     texts = tables["train"]["text"]
     folder = export.save(out, record, predictions, "the system", encoders, join, texts)
-    moved = shutil.move(folder, tmp_path / "elsewhere")
+    moved = Path(shutil.move(folder, tmp_path / "elsewhere"))
     shutil.rmtree(out)
+    assert [path.name for path in moved.rglob("*.safetensors")] == ["classifier.safetensors"]
     known = json.loads((moved / "classifier.json").read_text())
     val = predictions[predictions["split"] == "val"]
     best = max((0, 1), key=lambda seed: scores(val[val["seed"] == seed])["auroc"])

@@ -108,10 +108,21 @@ def test_repeat_judges_before_and_after_and_names_what_collapsed(labelled) -> No
     pd.testing.assert_frame_equal(first, again.predictions.query(query).reset_index(drop=True))
 
 
+def test_batches_are_made_where_the_model_is() -> None:
+    """The device "meta" stands for a GPU: it holds weights and batches, and computes nothing."""
+    module, seen = nn.Linear(4, 2, device="meta"), []
+    batches = Batches(pd.DataFrame({"id": list("abc"), "label": 0}), 2, extra={"x": torch.zeros(3, 4)})
+    handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0]["x"].device.type))
+    module.forward = lambda batch: torch.ones(len(batch["id"]), 2)
+    assert pretrain.embeddings(module, batches).shape == (3, 2)
+    handle.remove()
+    assert seen == ["meta", "meta"] and batches.device.type == "cpu"
+
+
 def test_the_described_system_that_is_chosen_is_the_best_on_val_of_those_trained() -> None:
     values = {"random, a": (0.9, 0.9), "M, a": (0.5, 0.1), "M, b": (0.6, 0.0)}  # val, test
     rows = [
-        {"encoder": name, "probe": probe, "split": split, "f1_macro": value - 0.1 * (probe == "knn")}
+        {"encoder": name, "probe": probe, "split": split, "auroc": value - 0.1 * (probe == "knn")}
         for name, pair in values.items()
         for probe in ("knn", "linear")
         for split, value in zip(("val", "test"), pair, strict=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from mmutils import report, runs
-from mmutils.report import crisis, diagnostics, markdown
+from mmutils.report import crisis, diagnostics, markdown, pretraining, transfer
 from mmutils.report import memes as memes_chapter
 from mmutils.report.results import Study
 from mmutils.report.sections import Page
@@ -458,3 +458,32 @@ def test_a_reader_can_filter_examples_and_sort_a_table(rendered):
         assert column == sorted(column)
         assert browser.execute_script("return document.documentElement.scrollWidth") == 390
         assert not browser.get_log("browser")
+
+
+def test_a_run_of_which_everything_failed_has_no_systems(tmp_path):
+    entry = {"system": "M, net: knn", "inputs": "image", "language": None, "chosen": False}
+    record = dict.fromkeys(runs.KEYS) | {"run": "m", "status": "ok", "study": "memes", "systems": [entry], "scores": []}
+    (tmp_path / "runs" / "m").mkdir(parents=True)
+    more = {"schema": runs.SCHEMA, "classes": ["a", "b"], "fingerprints": {}}
+    (tmp_path / "runs" / "m" / runs.RECORD).write_text(json.dumps(record | more))
+    assert Study(tmp_path, "memes").systems == []
+
+
+def test_variants_are_compared_that_differ_in_one_thing_and_advice_needs_clear_differences():
+    published, cured = ["none", "two", "plain", 0.0], ["contrastive", "two", "plain", 0.0]
+    hidden = ["contrastive", "shared", "plain", 1.0]
+    assert pretraining._steps([published, cured, hidden]) == [("cure", published, cured)]
+    said = pretraining._advice({"A": ["better", "inconclusive"], "B": ["inconclusive"], "C": ["better", "worse"]})
+    assert "A is better (1 of 2 differences are clear)" in said and "C is worse (1 of 2" in said
+    assert said.endswith("Nothing can be said of: B.")
+    assert "no difference is clear" in pretraining._advice({"B": ["inconclusive"]})
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "English is ahead by 20.0"), (-1, "Hindi is ahead by 20.0")])
+def test_transfer_names_who_is_ahead(tmp_path, sign, verdict):
+    low, high = sorted((0.1 * sign, 0.3 * sign))
+    row = {"score": "f1_macro", "estimate": 0.2 * sign, "low": low, "high": high, "p_value": 0.001}
+    row |= {f"{language}_{key}": 0.5 for language in ("en", "hi") for key in ("estimate", "low", "high")}
+    page = Page(Study(tmp_path, "transfer"), tmp_path, "demo", transfer.WARNING, draw=False)
+    text = transfer._gap(page, "run", {"gap": [row], "paired": 98}, "")
+    assert f"**{verdict} points**" in text and "| Macro F1 | 50.0 | 50.0 |" in text

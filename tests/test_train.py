@@ -150,6 +150,18 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path):
     assert len(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["history"]) == 1  # the last good epoch
 
 
+def test_a_weight_that_the_last_step_breaks_is_named():
+    """The loss was finite, so only the weights tell."""
+
+    class Breaks(Toy):
+        def after_step(self, progress):
+            super().after_step(progress)
+            self.head.weight.data.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match="weights are not finite after epoch 1"):
+        fit(Breaks(), batches(batch_size=24), TrainConfig(1))
+
+
 def test_checkpoint_of_another_run_is_refused_and_a_finished_one_returns(tmp_path):
     method = Toy()
     history = fit(method, batches(), TrainConfig(2), checkpoint=tmp_path)

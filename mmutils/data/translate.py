@@ -237,7 +237,8 @@ def _version(name: str) -> str | None:
 def _texts(name: str, root: str | None, source: str, key: str) -> pd.DataFrame:
     """The examples of all splits with the columns id (their `key`) and text."""
     examples = load(name).examples
-    options = {"language": source} if "language" in inspect.signature(examples).parameters else {}
+    wanted = {"language": source, "missing": "none"}  # texts can be translated without their pictures
+    options = {key: value for key, value in wanted.items() if key in inspect.signature(examples).parameters}
     rows = pd.concat([examples(root, split, **options) for split in SPLITS], ignore_index=True)
     return pd.DataFrame({"id": rows[key], "text": rows["text"]})
 

@@ -198,6 +198,5 @@ def _interaction(row: dict, title: str, score: str) -> str:
     if score == "AUROC" and row["low"] <= 0.5 <= row["high"]:
         return f"**{name}.** {left}: chance. All that it knows lies in how picture and text go together."
     if row["change_low"] <= 0 <= row["change_high"]:
-        return f"**{name}.** {left}, no clear change: it adds up what picture and text say, each for itself."
-    verb = "loses" if row["change"] < 0 else "gains"
-    return f"**{name}.** {left}: it {verb} {points(row['change'])} points, so picture and text do interact."
+        return f"**{name}.** {left}, no clear change: it may as well add up what picture and text say, each for itself."
+    return f"**{name}.** {left}, a change of {points(row['change'])} points: picture and text do interact."

@@ -22,8 +22,9 @@ AGREEMENT = ("agreement", "effective_rank_cnn", "effective_rank_vit")  # CASS an
 NOTES = {
     "CLIP": "The loss at chance is the logarithm of the batch size.",
     "DINO": "The loss at chance is the logarithm of the number of prototypes, a teacher's entropy there a collapse.",
-    "CASS": "As published, nothing keeps both networks from saying the same about every picture: a perfect agreement "
-    "(0) is then a collapse, and the effective rank of the features shows which it is.",
+    "CASS": "All forms see two views of each picture, one each; the paper shows both networks the same. As published, "
+    "nothing keeps both from saying the same about every picture: a perfect agreement (0) is then a collapse, and the "
+    "effective rank of the features shows which it is.",
     "CASS-MM": "Both branches share one loss, the agreement; what each learns differs, as the neighbours show.",
 }
 
@@ -102,33 +103,40 @@ def _method(record: dict) -> str:
 
 def ablation(page: Page) -> str:
     """CASS-MM: variants that differ in one thing only, compared in pairs; and the advice that follows from it."""
-    rows, advice = [], []
+    found = {}
     for run, record in _records(page).items():
-        variants = (record["parameters"] or {}).get("variants") or []
-        for what, old, new in _steps(variants):
-            found = _differences(page, run, old, new)
-            for (branch, probe), d in found.items():
-                verdict = "inconclusive" if d.low <= 0 <= d.high else "better" if d.estimate > 0 else "worse"
-                change = f"{what}: {_said(old, what)} → {_said(new, what)}"
-                interval = between(d.low, d.high, points)
-                rows.append([change, f"{branch}, {probe}", points(d.estimate), interval, verdict])
-            verdicts = [0 if d.low <= 0 <= d.high else d.estimate for d in found.values()]
-            if any(verdicts):
-                right = (
-                    "pays" if min(verdicts) >= 0 else "harms" if max(verdicts) <= 0 else "helps one and harms another"
-                )
-                number = sum(map(bool, verdicts))
-                change = f"{what}: {_said(new, what)} instead of {_said(old, what)}"
-                advice.append(f"{change} {right} ({number} of {len(verdicts)} differences are clear)")
-    if not rows:
+        for what, old, new in _steps((record["parameters"] or {}).get("variants") or []):
+            change = f"{what}: {_said(new, what)} instead of {_said(old, what)}"
+            found |= {(change, *which): d for which, d in _differences(page, run, old, new).items()}
+    if not found:
         return ""
+    corrected = statistics.holm([d.p_value for d in found.values()])
+    rows, verdicts = [], {}
+    for (change, branch, probe), holm in zip(found, corrected, strict=True):
+        d = found[change, branch, probe]
+        verdict = "inconclusive" if holm >= 0.05 else "better" if d.estimate > 0 else "worse"
+        cells = [points(d.estimate), between(d.low, d.high, points), p_value(float(holm)), verdict]
+        rows.append([change, f"{branch}, {probe}", *cells])
+        verdicts.setdefault(change, []).append(verdict)
     caption = (
         "CASS-MM: what changes when one thing is changed; paired differences in AUROC on test, points, 95 % intervals, "
-        "of neighbours and of a linear probe on each branch; one pretraining each."
+        "of neighbours and of a linear probe on each branch; Holm's correction over the table; one pretraining each."
     )
-    header = ["Changed", "Branch and probe", "Difference", "95 % interval", "Verdict"]
-    said = f"**Advice.** {'; '.join(advice)[:1].upper()}{'; '.join(advice)[1:]}.\n\n" if advice else ""
-    return f"### What matters in CASS-MM\n\n{said}{page.table(caption, header, rows, slice(2, 4))}"
+    header = ["Changed", "Branch and probe", "Difference", "95 % interval", "p, Holm", "Verdict"]
+    return f"### What matters in CASS-MM\n\n{_advice(verdicts)}\n\n{page.table(caption, header, rows, slice(2, 5))}"
+
+
+def _advice(verdicts: dict[str, list[str]]) -> str:
+    """What is clear for at least one branch and probe, and how often."""
+    clear = [
+        f"{change} is {word} ({found.count(word)} of {len(found)} differences are clear)"
+        for change, found in verdicts.items()
+        for word in ("better", "worse")
+        if word in found
+    ]
+    open_ = [change for change, found in verdicts.items() if set(found) == {"inconclusive"}]
+    said = [f"**Advice.** {'; '.join(clear)}." if clear else "**No advice:** no difference is clear."]
+    return " ".join([*said, f"Nothing can be said of: {'; '.join(open_)}."] if open_ else said)
 
 
 VARIED = ("cure", "text encoders", "views", "hidden sides")  # what a variant of CASS_MM.ipynb lists, in its order

@@ -47,7 +47,9 @@ class Study:
         """All systems of all runs that went well, each with its run's name and its mean scores on val and test."""
         found = []
         for name, record in self.records.items():
-            table = pd.DataFrame(record["scores"] or [])
+            table = pd.DataFrame(
+                record["scores"] or [], columns=None if record["scores"] else ["system", "split", "seed"]
+            )
             for system in record["systems"] if record["status"] == "ok" else []:
                 rows = table[table["system"] == system["system"]].drop(columns="system")
                 by_split = {
