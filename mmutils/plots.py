@@ -56,7 +56,7 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
     for axis in axes:
         axis.axis("off")
     for axis, (position, example) in zip(axes, enumerate(examples.itertuples()), strict=False):
-        if example.image is not None:
+        if isinstance(example.image, str):  # pandas has nan for None
             axis.imshow(_on_white(example.image))
         label = titles[position] if titles else example.text
         axis.set_title(_wrapped(label, 18), y=-0.1, va="top", loc="center", fontsize=8)

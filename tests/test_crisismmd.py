@@ -1,12 +1,16 @@
 """CrisisMMD: made files with the quirks of the real ones, and the real ones where they are there."""
 
+import csv
 import os
+import shutil
 from pathlib import Path
 
+import ftfy
+import pandas as pd
 import pytest
 from PIL import Image
 
-from mmutils.data import crisismmd
+from mmutils.data import crisismmd, crisismmd_informative, fingerprint, translate
 from mmutils.data.__main__ import main
 
 HEADER = "event_name\ttweet_id\timage_id\ttweet_text\timage\tlabel\tlabel_text\tlabel_image\tlabel_text_image"
@@ -93,6 +97,55 @@ def test_hindi_comes_from_a_table_of_translations(root) -> None:
         crisismmd.examples(root, "train", language="hi")
 
 
+@pytest.mark.parametrize("wrong", ["id\ttext\n1\ta\n1\tb", "id\ttext\n1\t", "tweet\ttext\n1\ta"])
+def test_a_damaged_table_of_translations_is_refused(root, wrong) -> None:
+    before = fingerprint("crisismmd", root)
+    (root / "translations").mkdir()
+    (root / "translations" / "hi.tsv").write_text(wrong, encoding="utf-8")
+    with pytest.raises(ValueError, match="each id once and no text empty"):
+        crisismmd.examples(root, "train", language="hi")
+    assert fingerprint("crisismmd", root) != before
+
+
+def test_texts_alone_can_be_translated(root) -> None:
+    shutil.rmtree(root / "data_image")
+    assert len(translate._texts("crisismmd", str(root), "en", "group")) == 9
+
+
+def test_an_archive_serves_as_root(root, tmp_path_factory, monkeypatch) -> None:
+    monkeypatch.setenv("MMUTILS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    packed = shutil.make_archive(str(tmp_path_factory.mktemp("packed") / "CrisisMMD_v2.0"), "gztar", root)
+    table = crisismmd.examples(packed, "val")
+    assert table["text"].equals(crisismmd.examples(root, "val")["text"])
+    assert all(Path(path).is_file() for path in table["image"])
+    with pytest.raises(FileNotFoundError, match=r"no translations .*packed.*/translations/hi.tsv"):
+        crisismmd.examples(packed, "val", language="hi")
+
+
+def test_the_informative_task_has_files_and_classes_of_its_own(root) -> None:
+    for path in sorted(root.rglob("*.tsv")):
+        text = path.read_text(encoding="utf-8")
+        for label in {label for row in ROWS for label in row[3:]}:
+            text = text.replace(label, "informative" if label == "not_humanitarian" else "not_informative")
+        (root / path.name.replace("humanitarian", "informative")).write_text(text, encoding="utf-8")  # flat
+    assert crisismmd_informative.examples(root, "test")["label"].tolist() == [1, 0, 1]
+    assert len(crisismmd_informative.files(root)) == len(crisismmd.files(root)) == 3
+    with pytest.raises(ValueError, match="unknown labels"):
+        crisismmd.table("informative", crisismmd.CLASSES, root, "test")
+
+
+def test_check_marks_what_is_not_official_and_what_is_missing(root, capsys) -> None:
+    next(root.rglob("*_test.tsv")).unlink()
+    broken = root / "data_image/hurricane_harvey/8_9_2017/905952332923338753_0.jpg"
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert main(["check", "crisismmd", "--root", str(root)]) == 1
+    shown = capsys.readouterr().out
+    assert "1 (not 71)" in shown and "mend: 1 in train, 1 in val" in shown
+    assert "WRONG: test: no task_humanitarian_text_img_agreed_lab_test.tsv" in shown
+    assert "905952332923338753_0.jpg cannot be read" in shown and "2 groups are in train and val" in shown
+    assert main(["check", "crisismmd", "--root", str(root / "nowhere")]) == 2
+
+
 @pytest.mark.parametrize("given", [None, "nowhere"])
 def test_no_files_says_where_to_get_them(given) -> None:
     with pytest.raises(FileNotFoundError, match=r"crisisnlp.qcri.org"):
@@ -102,7 +155,7 @@ def test_no_files_says_where_to_get_them(given) -> None:
 @real
 def test_the_real_files_have_the_official_numbers() -> None:
     tables = {split: crisismmd.examples(REAL, split, missing="none") for split in crisismmd.OFFICIAL}
-    assert {split: len(table) for split, table in tables.items()} == crisismmd.OFFICIAL
+    assert [len(table) for table in tables.values()] == [6126, 998, 955]
     counts = {split: table["label"].value_counts().sort_index().tolist() for split, table in tables.items()}
     assert counts == {
         "train": [71, 612, 3252, 1279, 912],
@@ -113,9 +166,24 @@ def test_the_real_files_have_the_official_numbers() -> None:
     assert (train["group"].nunique(), tables["val"]["group"].nunique()) == (5263, 998)
     assert [table["text"].str.startswith('"').sum() for table in tables.values()] == [39, 7, 6]
     assert train["text"].str.contains("\u00e2\u20ac", regex=False).sum() == 251
+    assert (train["text"].map(ftfy.fix_text) != train["text"]).sum() == 1247
+    tweets = train["group"].value_counts()
+    assert tweets.value_counts().to_dict() == {1: 4718, 2: 323, 3: 126, 4: 96} and len(train) - len(tweets) == 863
+    assert [table["image"].isna().all() for table in tables.values()] == [True] * 3
     everything = crisismmd.examples(REAL, "test", which="all", missing="none")
     other = crisismmd.examples(REAL, "test", which="all", target="image", missing="none")
     assert len(everything) == 2237 and (everything["label"] != other["label"]).sum() <= 1282
+
+
+@real
+def test_the_real_column_label_is_not_merged_and_plain_reading_loses_quotes() -> None:
+    path = crisismmd.files(REAL)[0]
+    raw, plain = pd.read_csv(path, **crisismmd.TSV), pd.read_csv(path, sep="\t", dtype=str)
+    unmerged = raw["label"].value_counts()
+    assert [unmerged[name] for name in crisismmd.MERGED] == [17, 22, 2]
+    assert set(raw["label_text"]) == set(raw["label_image"]) == set(crisismmd.CLASSES)
+    assert (raw["tweet_text"] != plain["tweet_text"]).sum() >= 39 and len(raw) == len(plain)
+    assert raw["image"].str.endswith(".png").sum() == 53 and crisismmd.TSV["quoting"] == csv.QUOTE_NONE
 
 
 @real

@@ -1,12 +1,14 @@
 """Hateful Memes: made files in the official form, in a mirror's and in the first phase's."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from mmutils.data import hateful_memes
+from mmutils.data.__main__ import main
 
 
 def write(folder: Path, name: str, rows: list[dict]) -> None:
@@ -38,6 +40,10 @@ def test_ids_labels_and_sources(root) -> None:
     assert hateful_memes.examples(root, "val")["id"].tolist() == ["00012"]
     assert hateful_memes.examples(root, "val", val="dev_seen")["source"].tolist() == ["dev_seen"] * 2
     assert hateful_memes.examples(root, "test", test="test_unseen")["label"].tolist() == [-1]
+    odd = [row(40) | {"label": None, "text": "two\u2028lines"}]
+    (root / "test_unseen.jsonl").write_text(json.dumps(odd[0], ensure_ascii=False), encoding="utf-8-sig")
+    Image.new("RGB", (8, 8)).save(root / "img" / "00040.png")
+    assert hateful_memes.examples(root, "test", test="test_unseen")["text"].tolist() == ["two\u2028lines"]
     with pytest.raises(ValueError, match="unknown test 'dev_seen': choose one of test_seen, test_unseen"):
         hateful_memes.examples(root, "test", test="dev_seen")
 
@@ -50,6 +56,26 @@ def test_missing_pictures_and_files_are_said(root) -> None:
     (root / "test_seen.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match=r"no test_seen.jsonl or test.jsonl in .*found: dev.jsonl"):
         hateful_memes.examples(root, "test")
+    (root / "train.jsonl").write_text("[1]")
+    with pytest.raises(ValueError, match="line 1 lacks id, img, text"):
+        hateful_memes.examples(root, "train")
     (root / "train.jsonl").write_text("{not json")
     with pytest.raises(ValueError, match="line 1 is not JSON"):
         hateful_memes.examples(root, "train")
+
+
+def test_a_picture_that_claims_a_billion_pixels_is_reported(root, capsys) -> None:
+    Image.new("1", (30_000, 30_000)).save(root / "img" / "00007.png")  # 110 kB
+    assert main(["check", "hateful_memes", "--root", str(root)]) == 1
+    assert "00007.png cannot be read (DecompressionBombError" in capsys.readouterr().out
+
+
+def test_a_locked_archive_says_what_to_do(root, tmp_path_factory, monkeypatch) -> None:
+    monkeypatch.setenv("MMUTILS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    packed = Path(shutil.make_archive(str(tmp_path_factory.mktemp("packed") / "memes"), "zip", root))
+    assert hateful_memes.examples(packed, "train")["id"].tolist() == ["42953", "00007"]
+    content = bytearray(packed.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag of a password, in the archive's list of files
+    packed.write_bytes(content)
+    with pytest.raises(ValueError, match="is locked: unpack it with the password"):
+        hateful_memes.examples(packed, "train")

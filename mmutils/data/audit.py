@@ -19,6 +19,9 @@ from tqdm.auto import tqdm
 
 from mmutils.data import SPLITS, load
 
+BROKEN = (  # what PIL raises for missing, broken, truncated files, and for those too large to be honest
+    OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning
+)  # fmt: skip
 NEAR = 8  # bits of 256 in which two pictures may differ and still count as one
 
 
@@ -134,14 +137,16 @@ def _hashes(tables) -> tuple[dict, list[tuple]]:
             try:
                 codes.append(_read_hash(row.image))
                 paths.append(row.image)
-            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for missing, broken, truncated files
+            except BROKEN as error:
                 unreadable.append((split, row.id, row.image, f"{type(error).__name__}: {error}"))
         hashes[split] = paths, np.array(codes, dtype=bool).reshape(len(codes), 256)
     return hashes, unreadable
 
 
 def _read_hash(path: str) -> np.ndarray:
-    with warnings.catch_warnings(), Image.open(path) as picture:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a picture that is only odd can be read
-        picture.draft("RGB", (256, 256))  # a large JPEG is decoded at a fraction of its size, several times as fast
-        return picture_hash(picture)
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # images.read_picture refuses it too
+        with Image.open(path) as picture:
+            picture.draft("RGB", (256, 256))  # a large JPEG is decoded at a fraction of its size, several times as fast
+            return picture_hash(picture)

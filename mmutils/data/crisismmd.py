@@ -9,6 +9,7 @@ What one must know:
 - A tweet has up to four pictures, a row each: id is that of the picture, group that of the tweet.
 - Files are read without quoting: 39 texts of train begin with a quotation mark that pandas would take away.
 - 251 texts of train are damaged ("Californiaâ€™s"); `repair` mends what can be mended with ftfy.
+- The informative task is `crisismmd_informative`; rows are in the order of the file, label ids that of CLASSES.
 """
 
 import csv
@@ -17,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmutils.data import SPLITS, check
+from mmutils.data.archive import beside, folder
 
 CLASSES = (
     "affected_individuals",
@@ -30,14 +32,25 @@ MERGED = {
     "injured_or_dead_people": "affected_individuals",
     "missing_or_found_people": "affected_individuals",
 }
-OFFICIAL = {"train": 6126, "val": 998, "test": 955}  # rows of "agreed"
+OFFICIAL = {  # examples of each class in "agreed"
+    "train": (71, 612, 3252, 1279, 912),
+    "val": (9, 80, 521, 239, 149),
+    "test": (9, 81, 504, 235, 126),
+}
 WHERE = "https://crisisnlp.qcri.org/crisismmd"
-FILES = {"agreed": "task_humanitarian_text_img_agreed_lab_{}.tsv", "all": "task_humanitarian_text_img_{}.tsv"}
-TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE, "dtype": str, "keep_default_na": False, "encoding": "utf-8"}
+FILES = {"agreed": "task_{}_text_img_agreed_lab_{}.tsv", "all": "task_{}_text_img_{}.tsv"}  # of a task and a split
+TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
 COLUMNS = ("event_name", "tweet_id", "image_id", "tweet_text", "image", "label_text", "label_image")
 
 
-def examples(
+def examples(root, split: str, language: str = "en", **options) -> pd.DataFrame:
+    """Table of examples of the humanitarian task; the options are those of `table`."""
+    return table("humanitarian", CLASSES, root, split, language, **options)
+
+
+def table(
+    task: str,
+    classes: tuple[str, ...],
     root,
     split: str,
     language: str = "en",
@@ -49,10 +62,11 @@ def examples(
 ) -> pd.DataFrame:
     """Table of examples in the order of the file; further columns: event, and with `repair` repaired (bool).
 
-    root: the folder of the archive, or of the TSV files alone. which: "agreed" or "all". target: whose label, "text" or
-    "image"; they differ in "all" only. missing: what becomes of a row without its picture: "error", "drop", or "none",
-    which keeps it with image None, for models of text. language: other than "en" takes `translations`, a TSV file with
-    the columns id (tweet) and text, by default <root>/translations/<language>.tsv. ValueError, FileNotFoundError.
+    root: the folder of the data set, an archive of it (see `archive`), or the folder of the TSV files alone. which:
+    "agreed" or "all". target: whose label, "text" or "image"; they differ in "all" only. missing: what becomes of a row
+    without its picture: "error", "drop", or "none", which keeps it with image None, for models of text. language: other
+    than "en" takes `translations`, a TSV file with the columns id (tweet) and text, by default
+    translations/<language>.tsv in the folder, or beside the archive. ValueError, FileNotFoundError.
     """
     for name, given, known in (
         ("split", split, SPLITS),
@@ -62,39 +76,42 @@ def examples(
     ):
         if given not in known:
             raise ValueError(f"unknown {name} {given!r}: choose one of {', '.join(known)}")
-    path = _find(root, FILES[which].format("dev" if split == "val" else split))
+    home = folder(root)
+    path = _find(home, FILES[which].format(task, "dev" if split == "val" else split))
     rows = pd.read_csv(path, **TSV)
     lacking = [column for column in COLUMNS if column not in rows]
     if lacking:
         raise ValueError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(rows)}")
     labels = rows[f"label_{target}"].replace(MERGED)
-    unknown = sorted(set(labels) - set(CLASSES))
+    unknown = sorted(set(labels) - set(classes))
     if unknown:
-        raise ValueError(f"{path}: unknown labels {', '.join(map(repr, unknown))}; there are {', '.join(CLASSES)}")
-    table = pd.DataFrame(
+        raise ValueError(f"{path}: unknown labels {', '.join(map(repr, unknown))}; there are {', '.join(classes)}")
+    found = pd.DataFrame(
         {
             "id": rows["image_id"],
             "group": rows["tweet_id"],
             "image": rows["image"],
             "text": rows["tweet_text"],
-            "label": labels.map(CLASSES.index),
+            "label": labels.map(classes.index),
             "event": rows["event_name"],
         }
     )
     if repair:
         import ftfy
 
-        mended = table["text"].map(ftfy.fix_text)
-        table = table.assign(text=mended, repaired=mended != table["text"])
+        mended = found["text"].map(ftfy.fix_text)
+        found = found.assign(text=mended, repaired=mended != found["text"])
     if language != "en":
-        table["text"] = _translated(table["group"], translations or Path(root, "translations", f"{language}.tsv"))
-    return check(_with_pictures(table, Path(root), missing), CLASSES)
+        found["text"] = _translated(found["group"], translations or beside(root) / "translations" / f"{language}.tsv")
+    return check(_with_pictures(found, Path(home), missing), classes)
 
 
-def files(root) -> list[Path]:
-    """The split files that are there; the pictures are too many."""
-    found = [_find(root, name.format(split), False) for name in FILES.values() for split in ("train", "dev", "test")]
-    return [path for path in found if path]
+def files(root, task: str = "humanitarian") -> list[Path]:
+    """The split files and translations that are there; the pictures are too many."""
+    home, splits = folder(root), ("train", "dev", "test")
+    found = [_find(home, name.format(task, split), False) for name in FILES.values() for split in splits]
+    translated = sorted((beside(root) / "translations").glob("*.tsv")) if root else []
+    return [path for path in found if path] + translated
 
 
 def human_translations(folder) -> dict[str, str]:
@@ -124,6 +141,8 @@ def _translated(ids: pd.Series, path) -> pd.Series:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no translations {path}: make them with `python -m mmutils.data translate crisismmd`")
     known = pd.read_csv(path, **TSV)
+    if not {"id", "text"} <= set(known) or known["id"].duplicated().any() or not known["text"].str.strip().all():
+        raise ValueError(f"{path}: needs the columns id and text, each id once and no text empty; it has {list(known)}")
     texts = ids.map(dict(zip(known["id"], known["text"], strict=True)))
     if texts.isna().any():
         lacking = ids[texts.isna()]

@@ -18,9 +18,10 @@ from pathlib import Path
 import pandas as pd
 
 from mmutils.data import SPLITS, check
+from mmutils.data.archive import folder
 
 CLASSES = ("not hateful", "hateful")
-OFFICIAL = {"train": 8500, "val": 540, "test": 1000}  # with dev_unseen and test_seen
+OFFICIAL = {"train": (5481, 3019), "val": (340, 200), "test": (510, 490)}  # of each class, dev_unseen and test_seen
 WHERE = "https://www.drivendata.org/competitions/64/hateful-memes/"
 OLD = {"dev_seen": "dev", "test_seen": "test"}  # names in the first phase
 
@@ -28,7 +29,7 @@ OLD = {"dev_seen": "dev", "test_seen": "test"}  # names in the first phase
 def examples(
     root, split: str, val: str = "dev_unseen", test: str = "test_seen", missing: str = "error"
 ) -> pd.DataFrame:
-    """Table of examples in the order of the file; further column: source.
+    """Table of examples in the order of the file; further column: source. root: the folder, or an archive of it.
 
     val: "dev_unseen" or "dev_seen"; test: "test_seen" or "test_unseen". missing: what becomes of a meme without its
     picture: "error", "drop", or "none", which keeps it with image None. ValueError, FileNotFoundError.
@@ -41,6 +42,7 @@ def examples(
     ):
         if given not in known:
             raise ValueError(f"unknown {name} {given!r}: choose one of {', '.join(known)}")
+    root = folder(root)
     source = {"train": "train", "val": val, "test": test}[split]
     rows = _read(_file(root, source))
     table = pd.DataFrame(
@@ -48,7 +50,7 @@ def examples(
             "id": [str(row["id"]).zfill(5) for row in rows],
             "image": [str(Path(root, row["img"])) for row in rows],
             "text": [row["text"] for row in rows],
-            "label": [row.get("label", -1) for row in rows],
+            "label": [-1 if row.get("label") is None else row["label"] for row in rows],
             "source": source,
         }
     )
@@ -67,7 +69,7 @@ def examples(
 
 def files(root) -> list[Path]:
     """The files of memes that are there; the pictures are too many."""
-    return sorted(Path(root).glob("*.jsonl"))
+    return sorted(Path(folder(root)).glob("*.jsonl"))
 
 
 def _file(root, source: str) -> Path:
@@ -85,15 +87,15 @@ def _file(root, source: str) -> Path:
 def _read(path: Path) -> list[dict]:
     """The rows of a file; ValueError for a line that is none."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
-        lacking = [key for key in ("id", "img", "text") if key not in row]
+        lacking = [key for key in ("id", "img", "text") if not isinstance(row, dict) or key not in row]
         if lacking:
-            raise ValueError(f"{path}, line {number} lacks {', '.join(lacking)}; it has {', '.join(row)}")
+            raise ValueError(f"{path}, line {number} lacks {', '.join(lacking)}; it has {line[:200]}")
         rows.append(row)
     return rows

@@ -29,6 +29,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mmutils.data import SPLITS, load
+from mmutils.data.archive import beside
 from mmutils.storage import write
 
 LINK = re.compile(r"https?://\S+")
@@ -262,7 +263,7 @@ def main(options: argparse.Namespace) -> int:
     if not (options.out or options.root):
         print("give --out FILE: built-in data has no folder for translations")
         return 1
-    file = Path(options.out or Path(options.root, "translations", f"{options.to}.tsv"))
+    file = Path(options.out or beside(options.root) / "translations" / f"{options.to}.tsv")
     try:
         rows = _texts(options.name, options.root, options.source, options.key)
         translator = Translator(options.model, options.revision, options.codes and tuple(options.codes))
