@@ -30,10 +30,10 @@ seeds: list[int] = [0]
 RECORD = """
 from pathlib import Path
 from mmutils import runs, helper
-data = {"name": "toy", "fingerprint": "unchanged", "splits": {}, "built_in": True}
+described = {"name": "toy", "fingerprint": "unchanged", "splits": {}, "built_in": True}
 Path(out).mkdir(parents=True, exist_ok=True)
 (Path(out) / "encoder.safetensors").write_text(helper.answer(word))
-runs.save(out, notebook="toy.ipynb", parameters=runs.parameters("toy.ipynb", globals()), study="crisis", data=data,
+runs.save(out, notebook="toy.ipynb", parameters=runs.parameters("toy.ipynb", globals()), study="crisis", data=described,
           classes=[], systems=[], history=[], predictions=None, extra={"word": word})
 """
 ACTS = """
@@ -242,6 +242,22 @@ def test_defaults_of_a_profile_go_where_they_fit(repository):
         experiments.read(path, "demo", repository.folder)
     with pytest.raises(ValueError, match=r"no profile 'paper'.* there are demo"):
         experiments.read(path, "paper", repository.folder)
+
+
+def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):
+    check = "assert root.endswith('first') == (data == 'toy'), root"
+    repository.notebook("toy.ipynb", PARAMETERS + 'data: str = "toy"\nroot: str = ""', check, RECORD)
+    repository.experiments({"name": "one"}, {"name": "two", "parameters": {"data": "other"}}, roots=["toy"])
+    assert "no folder of toy: give --root toy=DIR" in repository.run()[1]
+    assert "unknown 'tyo'; did you mean 'toy'?" in repository.run("--root", "tyo=.")[1]
+    assert "'nowhere' is no folder" in repository.run("--root", "toy=nowhere")[1]
+    first, second = repository.folder / "first", repository.folder / "second"
+    first.mkdir()
+    status, output = repository.run("--root", f"toy={first}")
+    assert (status, state(output, "one")) == (0, "ok"), output
+    assert "root" not in repository.record("one")["parameters"]
+    first.rename(second)
+    assert state(repository.run("--root", f"toy={second}")[1], "one") == "fresh"
 
 
 def test_wrong_use_is_said_and_a_dead_lock_is_no_lock(repository):
