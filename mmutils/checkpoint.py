@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mmutils.distributed import is_main
+
 
 class TrainingState:
     """History (a dict per epoch), best weights (a state dict on the CPU, or None), their checkpoint in `folder`.
@@ -36,7 +38,7 @@ class TrainingState:
             if not self.history or row[self.select] > max(earlier, default=-math.inf):
                 self.best = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
         self.history.append(row)
-        if self.file:
+        if self.file and is_main():
             self._save()
 
     def restore_best(self) -> None:

@@ -12,6 +12,8 @@ compute the same.
 import torch
 from torch import Tensor, nn
 
+from mmutils.distributed import total
+
 
 class Standardise(nn.Module):
     """(x - mean) / standard deviation, over all axes but the last, by estimates that follow the training batches.
@@ -39,8 +41,10 @@ class Standardise(nn.Module):
         """Move the estimates towards this batch's."""
         rows = values.flatten(0, -2)  # (rows, D)
         share = torch.ones_like(rows[:, :1]) if mask is None else mask.flatten().float().unsqueeze(-1)
-        share = share / share.sum()
+        count = share.sum().expand(self.dim)
+        sums = torch.stack([(share * rows).sum(dim=0), (share * rows.square()).sum(dim=0), count])
+        mean, square, count = total(sums)  # (D,) each, over all parts of a batch that several processes share
         self.batches += 1
         weight = (1 / self.batches).clamp(min=self.momentum)
-        self.mean.lerp_((share * rows).sum(dim=0), weight)
-        self.square.lerp_((share * rows.square()).sum(dim=0), weight)
+        self.mean.lerp_(mean / count, weight)
+        self.square.lerp_(square / count, weight)

@@ -9,6 +9,9 @@ accelerate finds the device and runs the backward pass. With precision "bf16" on
 run in bfloat16; heads, softmaxes and losses stay in float32, since whole steps of self-supervised methods in bfloat16
 were seen to end in NaN. On a CPU, torch 2.14 gives arbitrary gradients for a bfloat16 convolution of stride 2 on a map
 of 1x1: networks that divide the side by 32 need views of at least 32 pixels.
+
+Started by `accelerate launch` in several processes it trains one model in all of them (distributed.py says how):
+batch_size stays that of the whole batch, evaluation is done by each process alike, the first one writes checkpoints.
 """
 
 import math
@@ -25,6 +28,7 @@ from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from mmutils import distributed
 from mmutils.batches import Batches, derived_seed
 from mmutils.checkpoint import TrainingState
 
@@ -89,16 +93,15 @@ def fit(
     ValueError for a checkpoint of another run or an unknown score.
     """
     accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise ValueError(
-            "fit trains in one process. Start it without `accelerate launch`; spread whole runs over the GPUs."
-        )
-    method.to(accelerator.device)
+    method.to(accelerator.device).train()
     batches.device = accelerator.device
+    distributed.share_batch_norms(list(method.encoders().values()), accelerator.device)
     optimizer = _optimizer(method, config)
     state = TrainingState(method, optimizer, select, checkpoint, _identity(method, batches, config, select))
-    done = len(state.history)
-    with tqdm(total=config.epochs * len(batches), initial=done * len(batches), desc="training", delay=2) as bar:
+    distributed.same_start(method)
+    done, hidden = len(state.history), not distributed.is_main()
+    bar = {"total": config.epochs * len(batches), "initial": done * len(batches), "desc": "training", "delay": 2}
+    with tqdm(**bar, disable=hidden) as bar:
         for epoch in range(done, config.epochs):
             started = time.perf_counter()
             row = _train_epoch(accelerator, method, optimizer, batches, config, epoch, bar)
@@ -113,10 +116,10 @@ def fit(
 
 def _train_epoch(accelerator, method, optimizer, batches: Batches, config: TrainConfig, epoch: int, bar: tqdm) -> dict:
     """One pass over the batches; the loop."""
-    torch.manual_seed(derived_seed(config.seed, epoch))
+    torch.manual_seed(derived_seed(config.seed, epoch, *filter(None, [distributed.rank()])))
     method.train()
     losses, sizes, steps = [], [], len(batches)
-    with _mixed_precision(method, config.precision, accelerator.device):
+    with _as_trained(method, config.precision, accelerator.device):
         for step, batch in enumerate(batches.epoch(epoch)):
             progress = (epoch * steps + step) / (config.epochs * steps)
             _schedule(optimizer, config, progress)
@@ -127,6 +130,7 @@ def _train_epoch(accelerator, method, optimizer, batches: Batches, config: Train
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
                 _check_finite(losses, epoch)
             accelerator.backward(loss)
+            distributed.average_gradients(method)
             method.before_step(progress)
             if config.clip is not None:
                 accelerator.clip_grad_norm_(method.parameters(), config.clip)
@@ -169,11 +173,14 @@ def _check_finite(losses: list[Tensor], epoch: int) -> None:
 
 
 @contextmanager
-def _mixed_precision(method: nn.Module, precision: str, device: torch.device):
-    """Let the encoders run in bfloat16 with float32 results, as Accelerator.prepare_model does, and undo it."""
-    encoders = list(dict.fromkeys(method.encoders().values())) if precision == "bf16" else []
+def _as_trained(method: nn.Module, precision: str, device: torch.device):
+    """Let the encoders run in bfloat16, with float32 results, and split over the processes; and undo it."""
+    encoders = list(dict.fromkeys(method.encoders().values()))
     for encoder in encoders:
-        encoder.forward = convert_outputs_to_fp32(torch.autocast(device.type, torch.bfloat16)(encoder.forward))
+        forward = encoder.forward
+        if precision == "bf16":  # as Accelerator.prepare_model does
+            forward = convert_outputs_to_fp32(torch.autocast(device.type, torch.bfloat16)(forward))
+        encoder.forward = distributed.split(forward)
     try:
         yield
     finally:
