@@ -4,7 +4,7 @@ PROFILE ?= demo
 OUT ?= report
 BIN := .venv/bin
 
-.PHONY: report test lint clean address
+.PHONY: report test lint dry-run clean address
 
 report: .venv/report.stamp
 	$(BIN)/python -m mmutils.reproduce --profile $(PROFILE) --out $(OUT)
@@ -15,6 +15,9 @@ test: lint
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+dry-run: .venv/report.stamp # of the paper profile, on a CPU
+	$(BIN)/python -m mmutils.reproduce --profile paper --dry-run
 
 clean:
 	rm -rf .venv outputs .pytest_cache .ruff_cache

@@ -26,10 +26,11 @@ KERNEL_DIED = 138  # exit status of papermill's command line
 
 
 class Outcome(NamedTuple):
-    """What became of a notebook: None or why it failed, and seconds of wall time."""
+    """What became of a notebook: None or why it failed, seconds of wall time, most bytes of memory seen."""
 
     reason: str | None
     seconds: float
+    memory: int
 
 
 def execute(
@@ -55,11 +56,11 @@ def execute(
             start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends the child
         )
         cells = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"]) + 1  # papermill adds one
-        late = _watch(child, log, started + timeout, lambda where: tick(where and f"{where} of {cells}"))
+        late, memory = _watch(child, log, started + timeout, lambda where: tick(where and f"{where} of {cells}"))
     if late:
-        return Outcome(f"timed out after {timeout:g} s{_where(log)}", time.monotonic() - started)
+        return Outcome(f"timed out after {timeout:g} s{_where(log)}", time.monotonic() - started, memory)
     reason = None if child.returncode == 0 else _reason(copy, log, child.returncode)
-    return Outcome(reason, time.monotonic() - started)
+    return Outcome(reason, time.monotonic() - started, memory)
 
 
 def last_lines(folder: Path, count: int = 15) -> list[str]:
@@ -91,19 +92,24 @@ def _environment(root: Path, scratch: Path) -> dict[str, str]:
     }
 
 
-def _watch(child: subprocess.Popen, log: Path, deadline: float, tick: Callable[[str], None]) -> bool:
-    """Wait for the child; True when it was too late. Nothing that it started is left, whichever way this ends."""
+def _watch(child: subprocess.Popen, log: Path, deadline: float, tick: Callable[[str], None]) -> tuple[bool, int]:
+    """Wait for the child; True when it was too late, and the most bytes of memory that it and those below it had.
+
+    Nothing that it started is left, whichever way this ends.
+    """
     below: set[psutil.Process] = set()
+    memory = 0
     try:
         while True:
             below |= _descendants(child.pid)  # kept: once the child is gone they cannot be found
+            memory = max(memory, sum(map(_memory, below)))
             try:
                 child.wait(0.5)
-                return False
+                return False, memory
             except subprocess.TimeoutExpired:
                 tick(_where(log).removeprefix(" in "))
             if time.monotonic() > deadline:
-                return True
+                return True, memory
     finally:
         _end(child, below | _descendants(child.pid))
 
@@ -113,6 +119,14 @@ def _descendants(pid: int) -> set[psutil.Process]:
         return set(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return set()
+
+
+def _memory(process: psutil.Process) -> int:
+    """Resident bytes of a process, 0 of one that is gone."""
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
 
 
 def _end(child: subprocess.Popen, below: set[psutil.Process]) -> None:

@@ -4,7 +4,7 @@ import ast
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mmutils import fingerprints
 
 TYPES = {"int": int, "float": int | float, "str": str, "bool": bool, "list": list, "tuple": list, "dict": dict}
 RUN_KEYS = ("name", "notebook", "study", "parameters", "needs", "timeout")
-PROFILE_KEYS = ("report", "out", "defaults", "runs")
+PROFILE_KEYS = ("report", "out", "roots", "defaults", "runs")
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Profile:
-    """Runs in an order in which each comes after those it needs; out: folder, from the repository root."""
+    """Runs in an order in which each comes after those it needs; out: folder, from the repository root.
+
+    roots: data sets whose folder must be given.
+    """
 
     runs: list[Run]
     report: bool = True
     out: str = "report"
+    roots: tuple[str, ...] = ()
 
 
 def read(path: Path, name: str, root: Path = fingerprints.ROOT) -> Profile:
@@ -58,7 +62,25 @@ def read(path: Path, name: str, root: Path = fingerprints.ROOT) -> Profile:
     ordered = _ordered(found, errors)
     if errors:
         raise ValueError(f"{path}, profile {name}:\n" + "\n".join(f"- {error}" for error in errors))
-    return Profile(ordered, bool(content.get("report", True)), content.get("out", "report"))
+    return Profile(
+        ordered, bool(content.get("report", True)), content.get("out", "report"), tuple(content.get("roots") or ())
+    )
+
+
+def rooted(profile: Profile, folders: dict[str, str], root: Path = fingerprints.ROOT) -> list[Run]:
+    """The profile's runs, with the folder of their data set as the parameter `root`.
+
+    folders: data set -> folder; exactly those of profile.roots. ValueError for others, or a folder that is not there.
+    """
+    errors = _unknown(folders, profile.roots, "--root")
+    errors += [f"no folder of {name}: give --root {name}=DIR" for name in profile.roots if name not in folders]
+    errors += [f"--root {name}: {place!r} is no folder" for name, place in folders.items() if not Path(place).is_dir()]
+    if errors:
+        raise ValueError("\n".join(errors))
+    places = {name: {"root": str(Path(place).resolve())} for name, place in folders.items()}
+    data = [fingerprints.planned(run.notebook, run.parameters, root).get("data") for run in profile.runs]
+    pairs = zip(profile.runs, data, strict=True)
+    return [replace(run, parameters=run.parameters | places.get(name, {})) for run, name in pairs]
 
 
 def _run(entry: dict, shared: dict, root: Path, errors: list[str]) -> Run | None:

@@ -1,6 +1,8 @@
 """Runs the notebooks of a profile, those whose record is missing or stale, then renders the report.
 
     python -m mmutils.reproduce --profile demo [--out DIR] [--only NAME ...] [--list] [--force] [--timeout SECONDS]
+    python -m mmutils.reproduce --profile paper --root crisismmd=DIR --root hateful_memes=DIR
+    python -m mmutils.reproduce --profile paper --dry-run     # mmutils/dry_run.py
 
 The profiles stand in report/experiments.yaml:
 
@@ -8,6 +10,7 @@ The profiles stand in report/experiments.yaml:
       demo:
         report: true                     # render the report at the end (default true)
         out: report                      # folder for runs/ and the report, from the repository root (default report)
+        roots: [crisismmd]               # data sets whose folder is given by --root NAME=DIR; no record holds it
         defaults:                        # for every run of the profile; a run's own entries go first
           study: crisis
           timeout: 600                   # seconds of wall time for one notebook (default 3600)
@@ -34,12 +37,13 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mmutils import execute, fingerprints, runs
-from mmutils.experiments import Run, read
+from mmutils.experiments import Run, read, rooted
 from mmutils.fingerprints import ROOT, digest
 
 STARTED = Path("checkpoints", "started")  # hash of what the run in this folder was started with
@@ -50,8 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     try:
         profile = read(ROOT / options.experiments, options.profile)
-        out = (Path.cwd() / options.out if options.out else ROOT / profile.out).resolve()
-        chosen = _chosen(profile.runs, options.only)
+        default = "outputs/dry-run" if options.dry_run else profile.out
+        out = (Path.cwd() / options.out if options.out else ROOT / default).resolve()
+        all_runs = profile.runs if options.dry_run else rooted(profile, dict(options.root))
+        chosen = _chosen(all_runs, options.only)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -59,11 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
         return _list(chosen, out, {run.name for run in profile.runs})
     sys.stdout.reconfigure(line_buffering=True)  # whoever reads through a pipe sees each line at once
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no kernel is left behind
-    runner = Runner(chosen, out, set(options.only or [run.name for run in chosen]) if options.force else set())
     (out / "runs").mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / "runs" / ".lock", timeout=0):  # the system frees it, even when a runner is killed
-            good = runner.run_all(options.timeout)
+            if options.dry_run:
+                return 0 if _dry_run(chosen, out, options.timeout) else 1
+            names = set(options.only or [run.name for run in chosen])
+            good = Runner(chosen, out, names if options.force else set()).run_all(options.timeout)
             return 0 if (not profile.report or _render(out, options.profile)) and good else 1
     except Timeout:
         print(f"another runner works in {out}: wait for it, or give another --out", file=sys.stderr)
@@ -73,12 +81,31 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _dry_run(chosen: list[Run], out: Path, timeout: float | None) -> bool:
+    from mmutils import dry_run  # imports nothing heavy, but only this needs it
+
+    try:
+        with dry_run.prepared(chosen) as short:
+            return Runner(short, out, {run.name for run in short}).run_all(timeout)
+    finally:
+        dry_run.finish(out / "runs")
+
+
+class State(NamedTuple):
+    """What became of a run: "ok", "fresh", "failed" or "skipped"; why; seconds; most bytes of memory."""
+
+    state: str
+    reason: str = ""
+    seconds: float = 0.0
+    memory: int = 0
+
+
 class Runner:
-    """Brings runs up to date in a folder; `states` says what became of each: name -> (state, seconds, reason)."""
+    """Brings runs up to date in a folder; `states` says what became of each."""
 
     def __init__(self, chosen: list[Run], out: Path, forced: set[str] = frozenset()):
         self.runs, self.out, self.forced = chosen, out, forced
-        self.states: dict[str, tuple[str, float, str]] = {}
+        self.states: dict[str, State] = {}
 
     def run_all(self, timeout: float | None = None) -> bool:
         """Run what is not fresh, in order; True when nothing failed. timeout: seconds, in place of the runs' own."""
@@ -88,14 +115,13 @@ class Runner:
             for number, run in enumerate(self.runs, 1):
                 head = f"[{number} of {len(self.runs)}] {run.name}"
                 bar.set_description_str(head)
-                state, seconds, reason = self._bring_up_to_date(run, timeout or run.timeout, unreadable, bar, head)
-                self.states[run.name] = state, seconds, reason
-                bar.write(
-                    f"{head}: {state}{f' in {seconds:.0f} s' if seconds else ''}{f' ({reason})' if reason else ''}"
-                )
+                became = self._bring_up_to_date(run, timeout or run.timeout, unreadable, bar, head)
+                self.states[run.name] = became
+                took = f" in {became.seconds:.0f} s" if became.seconds else ""
+                bar.write(f"{head}: {became.state}{took}{f' ({became.reason})' if became.reason else ''}")
                 bar.update()
         _summary(self.states, time.monotonic() - begun)
-        return all(state in ("ok", "fresh") for state, _, _ in self.states.values())
+        return all(became.state in ("ok", "fresh") for became in self.states.values())
 
     def reasons(self, run: Run) -> list[str]:
         """Why the record of a run is not fresh; empty when it is."""
@@ -120,16 +146,16 @@ class Runner:
         except (FileNotFoundError, ValueError):
             return {"status": None, "reason": None, "files": {}}
 
-    def _bring_up_to_date(self, run: Run, timeout: float, unreadable: dict, bar: tqdm, head: str) -> tuple:
-        lacking = [name for name in run.needs if self.states[name][0] in ("failed", "skipped")]
+    def _bring_up_to_date(self, run: Run, timeout: float, unreadable: dict, bar: tqdm, head: str) -> State:
+        lacking = [name for name in run.needs if self.states[name].state in ("failed", "skipped")]
         if lacking:
-            return "skipped", 0.0, f"needs {', '.join(lacking)}"
+            return State("skipped", f"needs {', '.join(lacking)}")
         reasons = ["forced"] if run.name in self.forced else self.reasons(run) or unreadable.get(run.name)
         if not reasons:
-            return "fresh", 0.0, ""
+            return State("fresh")
         bar.write(f"{head}: running ({'; '.join(reasons)})")
-        reason, seconds = self._run(run, timeout, lambda where: bar.set_description_str(f"{head} {where}"))
-        return "failed" if reason else "ok", seconds, reason or ""
+        outcome = self._run(run, timeout, lambda where: bar.set_description_str(f"{head} {where}"))
+        return State("failed" if outcome.reason else "ok", outcome.reason or "", outcome.seconds, outcome.memory)
 
     def _run(self, run: Run, timeout: float, tick) -> execute.Outcome:
         """Run the notebook, and see to it that there is a record that fits what happened."""
@@ -146,7 +172,7 @@ class Runner:
         elif not (written and self.record(run.name)["status"] == "failed"):
             extra = {"log": execute.last_lines(folder)}
             runs.fail(folder, reason, notebook=run.notebook, parameters=planned, study=run.study, extra=extra)
-        return execute.Outcome(reason, outcome.seconds)
+        return outcome._replace(reason=reason)
 
     def _misfit(self, run: Run, written: bool, start: dict) -> str | None:
         """What is wrong with the record of a notebook that went through, if anything; completes the record."""
@@ -218,12 +244,12 @@ def _list(chosen: list[Run], out: Path, known: set[str]) -> int:
     return 0
 
 
-def _summary(states: dict[str, tuple[str, float, str]], seconds: float) -> None:
+def _summary(states: dict[str, State], seconds: float) -> None:
     width = max(map(len, states), default=0)
-    print(f"\n{'run':<{width}}  state    seconds  reason")
-    for name, (state, taken, reason) in states.items():
-        print(f"{name:<{width}}  {state:<7}  {taken:7.1f}  {reason[:200]}".rstrip())
-    counts = [state for state, _, _ in states.values()]
+    print(f"\n{'run':<{width}}  state    seconds  GB of memory  reason")
+    for name, (state, reason, taken, memory) in states.items():
+        print(f"{name:<{width}}  {state:<7}  {taken:7.1f}  {memory / 1e9:12.1f}  {reason[:200]}".rstrip())
+    counts = [became.state for became in states.values()]
     print(", ".join(f"{counts.count(s)} {s}" for s in dict.fromkeys(counts)) + f"; {seconds:.0f} s in all")
 
 
@@ -251,8 +277,19 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="limit for each notebook, in place of the file's"
     )
+    parser.add_argument(
+        "--root", action="append", default=[], type=_root, metavar="DATA=DIR", help="folder of a data set; repeatable"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="all at full size, on made data, with random weights")
     parser.add_argument("--experiments", default="report/experiments.yaml", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
+
+
+def _root(text: str) -> tuple[str, str]:
+    name, equals, folder = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: give DATA=DIR, as crisismmd=/data/CrisisMMD_v2.0")
+    return name, str(Path(folder).expanduser())
 
 
 if __name__ == "__main__":
