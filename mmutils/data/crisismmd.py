@@ -13,6 +13,7 @@ What one must know:
 """
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -41,11 +42,6 @@ WHERE = "https://crisisnlp.qcri.org/crisismmd"
 FILES = {"agreed": "task_{}_text_img_agreed_lab_{}.tsv", "all": "task_{}_text_img_{}.tsv"}  # of a task and a split
 TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
 COLUMNS = ("event_name", "tweet_id", "image_id", "tweet_text", "image", "label_text", "label_image")
-
-
-def examples(root, split: str, language: str = "en", **options) -> pd.DataFrame:
-    """Table of examples of the humanitarian task; the options are those of `table`."""
-    return table("humanitarian", CLASSES, root, split, language, **options)
 
 
 def table(
@@ -104,6 +100,10 @@ def table(
     if language != "en":
         found["text"] = _translated(found["group"], translations or beside(root) / "translations" / f"{language}.tsv")
     return check(_with_pictures(found, Path(home), missing), classes)
+
+
+# Table of examples of the humanitarian task, from (root, split, language="en", ...): `table` says what else.
+examples = partial(table, "humanitarian", CLASSES)
 
 
 def files(root, task: str = "humanitarian") -> list[Path]:

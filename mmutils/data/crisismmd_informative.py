@@ -4,9 +4,8 @@ Files, options and further columns are those of `crisismmd`. Its splits are not 
 of one's test are in the other's train, so a model of one task must not be tested on the other.
 """
 
+from functools import partial
 from pathlib import Path
-
-import pandas as pd
 
 from mmutils.data import crisismmd
 
@@ -15,9 +14,8 @@ OFFICIAL = {"train": 9601, "val": 1573, "test": 1534}  # rows of "agreed"
 WHERE = crisismmd.WHERE
 
 
-def examples(root, split: str, language: str = "en", **options) -> pd.DataFrame:
-    """Table of examples, as `crisismmd.examples`; label ids are those of CLASSES."""
-    return crisismmd.table("informative", CLASSES, root, split, language, **options)
+# Table of examples, from (root, split, language="en", ...): `crisismmd.table` says what else.
+examples = partial(crisismmd.table, "informative", CLASSES)
 
 
 def files(root) -> list[Path]:
