@@ -70,11 +70,11 @@ def read(path: Path, name: str, root: Path = fingerprints.ROOT) -> Profile:
 def rooted(profile: Profile, folders: dict[str, str], root: Path = fingerprints.ROOT) -> list[Run]:
     """The profile's runs, with the folder of their data set as the parameter `root`.
 
-    folders: data set -> folder; exactly those of profile.roots. ValueError for others, or a folder that is not there.
+    folders: data set -> folder; exactly those of profile.roots. ValueError for others, or one that is not there.
     """
     errors = _unknown(folders, profile.roots, "--root")
     errors += [f"no folder of {name}: give --root {name}=DIR" for name in profile.roots if name not in folders]
-    errors += [f"--root {name}: {place!r} is no folder" for name, place in folders.items() if not Path(place).is_dir()]
+    errors += [f"--root {name}: {place!r} is not there" for name, place in folders.items() if not Path(place).exists()]
     if errors:
         raise ValueError("\n".join(errors))
     places = {name: {"root": str(Path(place).resolve())} for name, place in folders.items()}

@@ -250,7 +250,7 @@ def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):
     repository.experiments({"name": "one"}, {"name": "two", "parameters": {"data": "other"}}, roots=["toy"])
     assert "no folder of toy: give --root toy=DIR" in repository.run()[1]
     assert "unknown 'tyo'; did you mean 'toy'?" in repository.run("--root", "tyo=.")[1]
-    assert "'nowhere' is no folder" in repository.run("--root", "toy=nowhere")[1]
+    assert "'nowhere' is not there" in repository.run("--root", "toy=nowhere")[1]
     first, second = repository.folder / "first", repository.folder / "second"
     first.mkdir()
     status, output = repository.run("--root", f"toy={first}")
