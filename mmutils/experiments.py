@@ -14,7 +14,7 @@ from mmutils import fingerprints
 
 TYPES = {"int": int, "float": int | float, "str": str, "bool": bool, "list": list, "tuple": list, "dict": dict}
 RUN_KEYS = ("name", "notebook", "study", "parameters", "needs", "timeout")
-PROFILE_KEYS = ("report", "out", "roots", "defaults", "runs")
+PROFILE_KEYS = ("report", "jobs", "out", "roots", "defaults", "runs")
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,14 @@ class Run:
 class Profile:
     """Runs in an order in which each comes after those it needs; out: folder, from the repository root.
 
-    roots: data sets whose folder must be given.
+    roots: data sets whose folder must be given. jobs: how many run at the same time.
     """
 
     runs: list[Run]
     report: bool = True
     out: str = "report"
     roots: tuple[str, ...] = ()
+    jobs: int = 1
 
 
 def read(path: Path, name: str, root: Path = fingerprints.ROOT) -> Profile:
@@ -56,6 +57,8 @@ def read(path: Path, name: str, root: Path = fingerprints.ROOT) -> Profile:
     if not isinstance(content, dict) or not content.get("runs"):
         raise ValueError(f"{path}: profile {name} needs `runs:`, a list; the format stands in mmutils/reproduce.py")
     errors = _unknown(content, PROFILE_KEYS, f"profile {name}")
+    if not isinstance(content.get("jobs", 1), int) or content.get("jobs", 1) < 1:
+        errors.append(f"jobs: a number of runs, at least 1, given {content['jobs']!r}")
     found = [_run(entry, content.get("defaults") or {}, root, errors) for entry in content["runs"]]
     found = [run for run in found if run]
     errors += _unused_defaults(content.get("defaults") or {}, found, root)
@@ -63,7 +66,11 @@ def read(path: Path, name: str, root: Path = fingerprints.ROOT) -> Profile:
     if errors:
         raise ValueError(f"{path}, profile {name}:\n" + "\n".join(f"- {error}" for error in errors))
     return Profile(
-        ordered, bool(content.get("report", True)), content.get("out", "report"), tuple(content.get("roots") or ())
+        ordered,
+        bool(content.get("report", True)),
+        content.get("out", "report"),
+        tuple(content.get("roots") or ()),
+        content.get("jobs", 1),
     )
 
 

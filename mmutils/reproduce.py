@@ -1,6 +1,7 @@
 """Runs the notebooks of a profile, those whose record is missing or stale, then renders the report.
 
-    python -m mmutils.reproduce --profile demo [--out DIR] [--only NAME ...] [--list] [--force] [--timeout SECONDS]
+    python -m mmutils.reproduce --profile demo [--out DIR] [--only NAME ...] [--list] [--force] [--jobs N]
+                                              [--timeout SECONDS]
     python -m mmutils.reproduce --profile paper --root crisismmd=DIR --root hateful_memes=DIR
     python -m mmutils.reproduce --profile paper --dry-run     # mmutils/dry_run.py
 
@@ -9,6 +10,7 @@ The profiles stand in report/experiments.yaml:
     profiles:
       demo:
         report: true                     # render the report at the end (default true)
+        jobs: 2                          # runs at the same time, which share the cores (default 1)
         out: report                      # folder for runs/ and the report, from the repository root (default report)
         roots: [crisismmd]               # data sets whose folder is given by --root NAME=DIR; no record holds it
         defaults:                        # for every run of the profile; a run's own entries go first
@@ -31,11 +33,14 @@ Exit status 0: all is fresh; 1: something failed; 2: wrong use; 130: interrupted
 """
 
 import argparse
+import os
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if options.list:
         return _list(chosen, out, {run.name for run in profile.runs})
+    jobs = options.jobs or profile.jobs
+    if jobs > 1:  # else each of them would use all cores, and they would stand in each other's way
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     sys.stdout.reconfigure(line_buffering=True)  # whoever reads through a pipe sees each line at once
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no kernel is left behind
     (out / "runs").mkdir(parents=True, exist_ok=True)
@@ -71,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.dry_run:
                 return 0 if _dry_run(chosen, out, options.timeout) else 1
             names = set(options.only or [run.name for run in chosen])
-            good = Runner(chosen, out, names if options.force else set()).run_all(options.timeout)
+            good = Runner(chosen, out, names if options.force else set()).run_all(options.timeout, jobs)
             return 0 if (not profile.report or _render(out, options.profile)) and good else 1
     except Timeout:
         print(f"another runner works in {out}: wait for it, or give another --out", file=sys.stderr)
@@ -99,6 +107,10 @@ class State(NamedTuple):
     seconds: float = 0.0
     memory: int = 0
 
+    def __str__(self) -> str:
+        took = f" in {self.seconds:.0f} s" if self.seconds else ""
+        return f"{self.state}{took}{f' ({self.reason})' if self.reason else ''}"
+
 
 class Runner:
     """Brings runs up to date in a folder; `states` says what became of each."""
@@ -106,21 +118,34 @@ class Runner:
     def __init__(self, chosen: list[Run], out: Path, forced: set[str] = frozenset()):
         self.runs, self.out, self.forced = chosen, out, forced
         self.states: dict[str, State] = {}
+        self.stopped = threading.Event()
 
-    def run_all(self, timeout: float | None = None) -> bool:
-        """Run what is not fresh, in order; True when nothing failed. timeout: seconds, in place of the runs' own."""
-        begun, unreadable = time.monotonic(), self._without_weights()
+    def run_all(self, timeout: float | None = None, jobs: int = 1) -> bool:
+        """Run what is not fresh, `jobs` at a time, each after those it needs; True when nothing failed.
+
+        timeout: seconds, in place of the runs' own.
+        """
+        begun, unreadable, waiting, running = time.monotonic(), self._without_weights(), list(self.runs), {}
         layout = "{desc} |{bar:20}| {n_fmt} of {total_fmt} runs, {elapsed}"
-        with tqdm(total=len(self.runs), bar_format=layout, disable=None, leave=False, file=sys.stdout) as bar:
-            for number, run in enumerate(self.runs, 1):
-                head = f"[{number} of {len(self.runs)}] {run.name}"
-                bar.set_description_str(head)
-                became = self._bring_up_to_date(run, timeout or run.timeout, unreadable, bar, head)
-                self.states[run.name] = became
-                took = f" in {became.seconds:.0f} s" if became.seconds else ""
-                bar.write(f"{head}: {became.state}{took}{f' ({became.reason})' if became.reason else ''}")
-                bar.update()
-        _summary(self.states, time.monotonic() - begun)
+        bar = tqdm(total=len(self.runs), bar_format=layout, disable=None, leave=False, file=sys.stdout)
+        with bar, ThreadPoolExecutor(jobs) as pool:
+            try:
+                while waiting or running:
+                    ready = [run for run in waiting if all(name in self.states for name in run.needs)]
+                    for run in ready[: jobs - len(running)]:
+                        waiting.remove(run)
+                        head = f"[{self.runs.index(run) + 1} of {len(self.runs)}] {run.name}"
+                        job = pool.submit(self._bring_up_to_date, run, timeout or run.timeout, unreadable, bar, head)
+                        running[job] = run.name, head
+                    for job in wait(running, return_when=FIRST_COMPLETED).done:
+                        name, head = running.pop(job)
+                        self.states[name] = job.result()
+                        bar.write(f"{head}: {self.states[name]}")
+                        bar.update()
+            except BaseException:
+                self.stopped.set()  # the pool is left only when its threads have ended what they had started
+                raise
+        _summary({run.name: self.states[run.name] for run in self.runs}, time.monotonic() - begun)
         return all(became.state in ("ok", "fresh") for became in self.states.values())
 
     def reasons(self, run: Run) -> list[str]:
@@ -154,7 +179,13 @@ class Runner:
         if not reasons:
             return State("fresh")
         bar.write(f"{head}: running ({'; '.join(reasons)})")
-        outcome = self._run(run, timeout, lambda where: bar.set_description_str(f"{head} {where}"))
+
+        def tick(where: str) -> None:
+            if self.stopped.is_set():
+                raise KeyboardInterrupt
+            bar.set_description_str(f"{head} {where}")
+
+        outcome = self._run(run, timeout, tick)
         return State("failed" if outcome.reason else "ok", outcome.reason or "", outcome.seconds, outcome.memory)
 
     def _run(self, run: Run, timeout: float, tick) -> execute.Outcome:
@@ -273,6 +304,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", help="folder for runs and report (default: the profile's, else report)")
     parser.add_argument("--only", nargs="+", action="extend", metavar="NAME", help="only these runs and what they need")
     parser.add_argument("--list", action="store_true", help="say which runs are fresh, stale or missing, and why")
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="runs at the same time (default: the profile's)")
     parser.add_argument("--force", action="store_true", help="run even what is fresh")
     parser.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="limit for each notebook, in place of the file's"
@@ -283,6 +315,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="all at full size, on made data, with random weights")
     parser.add_argument("--experiments", default="report/experiments.yaml", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, not {number}")
+    return number
 
 
 def _root(text: str) -> tuple[str, str]:

@@ -174,10 +174,11 @@ def test_a_notebook_that_hangs_is_ended_with_its_kernel(repository):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT for one process on Windows")
-def test_interrupted_it_leaves_no_kernel_and_checkpoints_to_go_on_from(repository):
-    repository.experiments({"name": "hangs", "parameters": {"word": "hang"}})
-    child = repository.start()
-    while not kernels(repository.folder):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupted_it_leaves_no_kernel_and_checkpoints_to_go_on_from(repository, jobs):
+    repository.experiments(*[{"name": name, "parameters": {"word": "hang"}} for name in ("hangs", "too")[:jobs]])
+    child = repository.start("--jobs", str(jobs))
+    while len(kernels(repository.folder)) < jobs:
         assert child.poll() is None
         time.sleep(0.2)
     status, output = repository.run()  # a second runner is refused as long as the first works
@@ -186,8 +187,8 @@ def test_interrupted_it_leaves_no_kernel_and_checkpoints_to_go_on_from(repositor
     assert "go on" in child.communicate(timeout=20)[1]
     assert child.returncode == 130
     assert not kernels(repository.folder)
+    assert not list(repository.folder.glob("report/runs/*/record.json"))
     folder = repository.folder / "report" / "runs" / "hangs"
-    assert not (folder / "record.json").exists()
     (folder / "checkpoints" / "epoch").write_text("1")
     status, output = repository.run("--timeout", "1")  # the lock is free again; unchanged: checkpoints stay
     assert (status, state(output, "hangs")) == (1, "failed")
@@ -195,6 +196,29 @@ def test_interrupted_it_leaves_no_kernel_and_checkpoints_to_go_on_from(repositor
     repository.helper("def answer(word):\n    return word * 2\n")
     repository.run("--timeout", "1")
     assert not (folder / "checkpoints" / "epoch").exists()
+
+
+def test_jobs_overlap_keep_the_order_of_needs_and_end_together(repository):
+    meet = "import time\nPath(out).mkdir(parents=True, exist_ok=True)\n"
+    meet += "(Path(out) / 'here').touch()\nother = {'one': 'two', 'two': 'one'}[Path(out).name]\n"
+    meet += "end = time.time() + 20\nwhile not (Path(out).parent / other / 'here').exists():\n"
+    meet += "    assert time.time() < end\n    time.sleep(0.05)"  # neither goes on before the other has begun
+    repository.notebook(
+        "meet.ipynb", PARAMETERS, f"from pathlib import Path\n{meet}", RECORD.replace("toy.ip", "meet.ip")
+    )
+    needs = 'assert (Path(out).parent / "one" / "record.json").exists()'
+    repository.notebook(
+        "then.ipynb", PARAMETERS, f"from pathlib import Path\n{needs}", RECORD.replace("toy.ip", "then.ip")
+    )
+    repository.experiments(
+        {"name": "then", "notebook": "then.ipynb", "needs": ["one", "two"]},
+        {"name": "one", "notebook": "meet.ipynb"},
+        {"name": "two", "notebook": "meet.ipynb"},
+        jobs=2,
+    )
+    status, output = repository.run()
+    assert status == 0 and [state(output, name) for name in ("one", "two", "then")] == ["ok"] * 3, output
+    assert repository.run("--jobs", "0")[0] == 2
 
 
 def test_a_notebook_without_a_record_has_failed(repository):

@@ -28,7 +28,7 @@ def results(page: Page) -> str:
         rows.append([label, *cells, between(found.low, found.high)])
     encoders = {record["extra"]["encoder"].split("/")[-1] for record in page.study.records.values() if record["extra"]}
     caption = (
-        f"{real}English text alone, {markdown.escape(', '.join(sorted(encoders)))} frozen, test split, percent, mean ± "
+        f"{real}English text alone, {markdown.escape(', '.join(sorted(encoders)))}, test split, percent, mean ± "
         "standard deviation over seeds; 95 % interval of macro F1 over examples and seeds."
     )
     header = ["Classifier", "Accuracy", "F1 macro", "F1 weighted", "95 % interval"]
