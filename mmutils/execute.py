@@ -23,6 +23,12 @@ import yaml
 
 LOG = "run.log"
 KERNEL_DIED = 138  # exit status of papermill's command line
+CHILD = """
+import ctypes, runpy, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: killed when whoever started it dies; kernels watch for that too
+runpy.run_module("papermill", run_name="__main__")
+"""
 
 
 class Outcome(NamedTuple):
@@ -77,7 +83,7 @@ def _command(notebook: Path, copy: Path, parameters: dict, root: Path, scratch: 
     values = scratch / "parameters.yaml"
     values.write_text(yaml.safe_dump(parameters, allow_unicode=True), encoding="utf-8")
     options = ["--kernel", "python3", "--cwd", root, "-f", values, "--log-output", "--no-progress-bar"]
-    return [sys.executable, "-m", "papermill", *map(str, (notebook, copy, *options))]
+    return [sys.executable, "-c", CHILD, *map(str, (notebook, copy, *options))]
 
 
 def _environment(root: Path, scratch: Path) -> dict[str, str]:
@@ -143,7 +149,7 @@ def _end(child: subprocess.Popen, below: set[psutil.Process]) -> None:
 
 def _where(log: Path) -> str:
     """The words " in cell n" (of the executed copy), from what papermill has logged; empty before the first."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     cells = re.findall(r"^Executing Cell (\d+)", text, flags=re.MULTILINE)
     return f" in cell {cells[-1]}" if cells else ""
 

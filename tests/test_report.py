@@ -440,12 +440,12 @@ def test_a_reader_can_filter_examples_and_sort_a_table(rendered):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
         browser.get((rendered / "report.html").as_uri())
         find = lambda selector: browser.find_elements("css selector", selector)  # noqa: E731
-        assert find("#explorer-box output")[0].text == "120 of 120 examples"
-        browser.execute_script("document.querySelector('#explorer-box').scrollIntoView()")
+        assert find(".explorer output")[0].text == "120 of 120 examples"
+        browser.execute_script("document.querySelector('.explorer').scrollIntoView()")
         Select(find("[name=language]")[0]).select_by_value("hi")
         Select(find("[name=agreement]")[0]).select_by_value("rescued")
         expected = int(re.search(r"### Hindi: (\d+) rescued", (rendered / "report.md").read_text())[1])
-        assert find("#explorer-box output")[0].text == f"{expected} of 120 examples"
+        assert find(".explorer output")[0].text == f"{expected} of 120 examples"
         Select(find("[name=agreement]")[0]).select_by_value("")
         find("[name=words]")[0].send_keys("alert(1)")
         assert HOSTILE in find(".card")[0].text

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from mmutils import experiments, fingerprints
 
-COPIED = "__init__ runs storage fingerprints metrics reproduce execute experiments"
+COPIED = "__init__ runs storage fingerprints metrics reproduce runner execute ray_engine experiments"
 DATA = """
 def fingerprint(name, root=None):
     return "unchanged"

@@ -11,6 +11,7 @@ import re
 import unicodedata
 import warnings
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -108,7 +109,7 @@ def _duplicates(tables, hashes) -> list[tuple]:
             found.append((what, split, twice.nunique(), len(twice), next(iter(twice), None)))
         paths, codes = hashes[split]
         pairs = [(i, j) for i, j in near_pairs(codes, codes) if i < j]
-        example = tuple(paths[k] for k in pairs[0]) if pairs else None
+        example = tuple(Path(paths[k]).name for k in pairs[0]) if pairs else None
         found.append(("picture", split, len(pairs), len({k for pair in pairs for k in pair}), example))
     return found
 
@@ -122,7 +123,7 @@ def _leaks(tables, hashes) -> list[tuple]:
             found.append((what, first, second, len(common), next(iter(common), None)))
         (paths, codes), (other_paths, other_codes) = hashes[first], hashes[second]
         pairs = near_pairs(codes, other_codes)
-        example = (paths[pairs[0][0]], other_paths[pairs[0][1]]) if pairs else None
+        example = (Path(paths[pairs[0][0]]).name, Path(other_paths[pairs[0][1]]).name) if pairs else None
         found.append(("picture", first, second, len(pairs), example))
     return found
 

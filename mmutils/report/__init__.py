@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from mmutils.report import crisis, html, memes, pdf, transfer
+from mmutils.report.explorer import explorer_html
 from mmutils.report.markdown import fill
 from mmutils.report.results import Study
 from mmutils.report.sections import Page
@@ -34,9 +35,9 @@ def render(folder: str | Path | None = None, profile: str = "demo") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     text, pages = _filled(folder, profile)
     (folder / "report.md").write_text(text, encoding="utf-8")
-    explorers = "\n".join(filter(None, (STUDIES[name].explorer(page) for name, page in pages.items())))
+    explorers = [shown for name, page in pages.items() if (shown := STUDIES[name].explorer(page))]
     page = folder / "report.html"
-    page.write_text(html.render(text, folder, explorers), encoding="utf-8")
+    page.write_text(html.render(text, folder, explorer_html(explorers) if explorers else ""), encoding="utf-8")
     (folder / "report.pdf").write_bytes(pdf.render(text, folder))
     if _is_own(folder) and (REPOSITORY / "README.md").exists():
         readme = REPOSITORY / "README.md"

@@ -5,6 +5,7 @@ from functools import partial
 
 from mmutils import plots, statistics
 from mmutils.report import diagnostics, markdown
+from mmutils.report.explorer import Explorer
 from mmutils.report.sections import LANGUAGES, Page, Section, between, p_value, percent, points, spread
 
 KINDS = {
@@ -208,8 +209,8 @@ def rescued(page: Page, language: str) -> str:
     return f"### {LANGUAGES[language]}: {won} rescued, {lost} lost\n\n{table}"
 
 
-def explorer(page: Page) -> str:
-    """The explorer's HTML, empty where nothing may be shown."""
+def explorer(page: Page) -> Explorer | None:
+    """What the explorer shows, None where nothing may be shown."""
     return diagnostics.explorer(page, named(page))
 
 

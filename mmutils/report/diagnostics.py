@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmutils import data, plots, statistics
 from mmutils.report import markdown
-from mmutils.report.explorer import explorer_html, thumbnail
+from mmutils.report.explorer import Explorer, thumbnail
 from mmutils.report.sections import LANGUAGES, Page, between, p_value, percent, points
 
 Named = dict[str, tuple[str, dict]]
@@ -143,12 +143,12 @@ def explorer_notice(page: Page) -> str:
     )
 
 
-def explorer(page: Page, named: Named) -> str:
-    """The explorer's HTML, empty where nothing may be shown."""
+def explorer(page: Page, named: Named) -> Explorer | None:
+    """What the explorer shows, None where nothing may be shown."""
     if not page.study.systems or not examples(page):
-        return ""
+        return None
     systems = [(title, system, page.study.averaged(system)) for title, system in named.values()]
-    return explorer_html(examples(page), systems, page.study.classes)
+    return Explorer("Crisis tweets", examples(page), systems, page.study.classes)
 
 
 def modality_use(page: Page, score: str) -> str:

@@ -6,6 +6,7 @@ Strings are data, not markup: JSON with `<` written as an escape, and shown as t
 import html
 import io
 import json
+from typing import NamedTuple
 
 import pandas as pd
 from PIL import Image
@@ -26,30 +27,45 @@ def thumbnail(path: str) -> bytes:
     return buffer.getvalue()
 
 
-def explorer_html(tables: dict[str, pd.DataFrame], systems: list[tuple], classes: list[str]) -> str:
-    """The explorer's HTML.
+class Explorer(NamedTuple):
+    """What a study's explorer shows.
 
     tables: by language, examples with `image`, `text`, `label`, index id. systems: triples of title, system and
     averaged predictions by id.
     """
+
+    title: str
+    tables: dict[str, pd.DataFrame]
+    systems: list[tuple]
+    classes: list[str]
+
+
+def explorer_html(given: list[Explorer]) -> str:
+    """The explorers' HTML, one after the other; a picture that several of them show is embedded once."""
+    numbers: dict[bytes, int] = {}
+    boxes = [_box(explorer, numbers) for explorer in given]
+    pictures = json.dumps([data_uri(picture, "image/png") for picture in numbers], indent=0)
+    return "\n".join([*boxes, f'<script type="application/json" id="explorer-pictures">{pictures}</script>'])
+
+
+def _box(explorer: Explorer, numbers: dict[bytes, int]) -> str:
+    """One explorer; its pictures are added to `numbers`."""
+    title, tables, systems, classes = explorer
     first = next(iter(tables.values()))
     first = first[[all(i in table.index for _, _, table in systems) for i in first.index]]  # a run may take a few only
-    pictures, numbers = {}, {}
-    for path in first["image"].dropna():
-        numbers[path] = pictures.setdefault(thumbnail(path), len(pictures))
-    size = sum(map(len, pictures)) * 4 / 3
+    thumbnails = {path: thumbnail(path) for path in first["image"].dropna().unique()}
+    size = sum(map(len, set(thumbnails.values()))) * 4 / 3
     shown = first.iloc[:: max(1, -(-int(size) // MOST_BYTES))]
-    used = {n: position for position, n in enumerate(dict.fromkeys(numbers[p] for p in shown["image"].dropna()))}
-    images = list(pictures)
     content = {
         "classes": classes,
         "languages": list(tables),
         "systems": [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems],
-        "pictures": [data_uri(images[n], "image/png") for n in used],
         "examples": [
             {
                 "label": int(row["label"]),
-                "picture": None if pd.isna(row["image"]) else used[numbers[row["image"]]],
+                "picture": None
+                if pd.isna(row["image"])
+                else numbers.setdefault(thumbnails[row["image"]], len(numbers)),
                 "text": {language: str(table.loc[i, "text"]) for language, table in tables.items()},
                 "guess": [_guess(table.loc[i]) for _, _, table in systems],
             }
@@ -59,7 +75,7 @@ def explorer_html(tables: dict[str, pd.DataFrame], systems: list[tuple], classes
     code = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
     options = "".join(f'<option value="{k}">{html.escape(name)}</option>' for k, name in enumerate(classes))
     spoken = "".join(f'<option value="{language}">{LANGUAGES[language]}</option>' for language in tables)
-    return _FORM.format(classes=options, languages=spoken, data=code)
+    return _FORM.format(title=html.escape(title), classes=options, languages=spoken, data=code)
 
 
 def _guess(row: pd.Series) -> list:
@@ -67,9 +83,10 @@ def _guess(row: pd.Series) -> list:
     return [guess, round(float(row[f"p_{guess}"]), 3)]
 
 
-_FORM = """<div id="explorer-box">
-<p>Test examples, texts in both languages, and what each chosen system says: the class with the highest probability,
-averaged over seeds.</p>
+_FORM = """<div class="explorer">
+<h3>{title}</h3>
+<p>Test examples, their texts, and what each chosen system says: the class with the highest probability, averaged over
+seeds. "Fusion" is the first that reads both.</p>
 <form>
 <label>Agreement<select name="agreement"><option value="">any</option>
 <option value="rescued">text wrong, fusion right</option>
@@ -79,6 +96,6 @@ averaged over seeds.</p>
 <label>Class<select name="label"><option value="">any</option>{classes}</select></label>
 <label>Words<input name="words" type="search" size="14"></label>
 </form>
-<output aria-live="polite"></output><div id="cards"></div><button id="more" type="button">Show more</button>
-<script type="application/json" id="explorer-data">{data}</script>
+<output aria-live="polite"></output><div class="cards"></div><button class="more" type="button">Show more</button>
+<script type="application/json">{data}</script>
 </div>"""

@@ -9,8 +9,9 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-from mmutils import plots, statistics
+from mmutils import data, plots, statistics
 from mmutils.report import diagnostics, markdown, pretraining
+from mmutils.report.explorer import Explorer
 from mmutils.report.sections import Page, Section, between, p_value, percent, points, spread
 
 WARNING = "Emoji data, not memes."
@@ -228,9 +229,19 @@ def chapter(page: Page) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def explorer(page: Page) -> str:
-    """Nothing: the explorer is the other study's."""
-    return ""
+def explorer(page: Page) -> Explorer | None:
+    """Systems with all labels: of each kind the best on val, those that read both first; None without built-in data."""
+    systems = [system for system in tuned(page) if system["share"] == 1]
+    if not systems or not page.study.built_in:
+        return None
+    systems = sorted(systems, key=lambda s: (s["inputs"] != "image+text", -_val(s)))
+    kinds = {(_kind(system), system["inputs"]): system for system in reversed(systems)}
+    shown = [system for system in systems if system in kinds.values()]
+    record = page.study.records[shown[0]["run"]]
+    module, language = data.load(record["data"]["name"]), record["data"].get("language") or "en"
+    tables = {language: module.examples(None, "test", language=language).set_index("id")}
+    named = [(system["start"], system, page.study.averaged(system)) for system in shown]
+    return Explorer("Memes", tables, named, record["classes"])
 
 
 BLOCKS = {

@@ -24,10 +24,10 @@ for (const table of document.querySelectorAll("main .scroll > table")) {
 // Contents: closed on a narrow window, so that the first screen shows the answer.
 if (window.innerWidth < 1376) document.querySelector("nav details").open = false;
 // Explorer: the examples lie as JSON in the page; cards are made as they are shown, every string as text.
-const box = document.getElementById("explorer-box");
-if (box) {
-  const data = JSON.parse(document.getElementById("explorer-data").textContent);
-  const form = box.querySelector("form"), cards = document.getElementById("cards"), more = document.getElementById("more");
+const pictures = JSON.parse(document.getElementById("explorer-pictures")?.textContent ?? "[]");
+for (const box of document.querySelectorAll(".explorer")) {
+  const data = JSON.parse(box.querySelector("script").textContent);
+  const form = box.querySelector("form"), cards = box.querySelector(".cards"), more = box.querySelector(".more");
   const PAGE = 24;
   let found = [], shown = 0;
   const element = (name, text, kind) => {
@@ -52,7 +52,7 @@ if (box) {
   const card = (example) => {
     const node = element("article", undefined, "card");
     const picture = example.picture === null ? element("span") : element("img");
-    if (example.picture !== null) { picture.src = data.pictures[example.picture]; picture.alt = ""; picture.loading = "lazy"; }
+    if (example.picture !== null) { picture.src = pictures[example.picture]; picture.alt = ""; picture.loading = "lazy"; }
     const words = element("div");
     for (const language of data.languages) {
       const line = element("p", example.text[language]);
@@ -87,6 +87,7 @@ if (box) {
     extend();
   };
   for (const kind of ["input", "change"]) form.addEventListener(kind, update);
+  form.language.parentNode.hidden = data.languages.length < 2;
   form.addEventListener("submit", (event) => event.preventDefault());
   more.addEventListener("click", extend);
   update();

@@ -88,7 +88,7 @@ class Study:
     def averaged(self, system: dict) -> pd.DataFrame:
         """Probabilities averaged over seeds, a row for each test example (index: id), with `label` and `guess`."""
         table = self.predictions(system)
-        columns = [f"p_{k}" for k in range(len(self.classes))]
+        columns = [f"p_{k}" for k in range(len(self.records[system["run"]]["classes"]))]
         mean = table.groupby("id")[columns].mean()
         return mean.assign(label=table.groupby("id")["label"].first(), guess=mean.to_numpy().argmax(1))
 

@@ -1,0 +1,67 @@
+"""Notebooks as tasks of a Ray cluster: `python -m mmutils.reproduce --engine ray [--address HOST:PORT]`.
+
+The runner stays where it was started: it decides what is stale and what waits for what, and Ray where a notebook runs.
+Each gets a GPU, or where there are none an equal share of the CPUs. A worker that dies is replaced, and its notebook
+goes on from its checkpoints. On several machines the repository and `--out` lie in a folder that all of them share.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mmutils import execute
+from mmutils.fingerprints import ROOT
+
+RETRIES = 3  # of a notebook whose worker died; one that fails by itself is not tried again
+
+
+class RayEngine:
+    """A connection to a cluster; `jobs` is how many notebooks run at a time. Close it by `with`.
+
+    address: of a running cluster; without one a Ray of this machine's cores is started. jobs: as asked, or None for one
+    on each GPU; without GPUs `default`. ValueError where Ray is not installed or nothing answers.
+    """
+
+    def __init__(self, address: str | None, jobs: int | None, default: int):
+        try:
+            import ray
+        except ImportError:
+            raise ValueError('--engine ray needs Ray, which is optional: pip install "ray>=2.40"') from None
+        self.ray = ray
+        places = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # where its workers find mmutils
+        try:
+            ray.init(address or "local", runtime_env=places, log_to_driver=False, logging_level="error")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ValueError(f"no Ray cluster at {address}: start one with `ray start --head` ({error})") from None
+        cores, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
+        self.jobs = jobs or gpus or default
+        share = {"num_cpus": max(1, cores // self.jobs), "num_gpus": 1 if gpus else 0}
+        self.task = ray.remote(**share, max_retries=RETRIES)(execute.execute)
+
+    def __enter__(self) -> "RayEngine":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.ray.shutdown()
+
+    def execute(
+        self, notebook: Path, folder: Path, parameters: dict, timeout: float, root: Path, tick: Callable[[str], None]
+    ) -> execute.Outcome:
+        """As `execute.execute`, on a worker of the cluster; the seconds are those from submission."""
+        begun = time.monotonic()
+        task = self.task.remote(notebook, folder, parameters, timeout, root, _silent)
+        try:
+            while not self.ray.wait([task], timeout=0.5)[0]:
+                tick("")
+            return self.ray.get(task)
+        except self.ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[0]
+            return execute.Outcome(f"its Ray worker died {RETRIES + 1} times: {reason}", time.monotonic() - begun, 0)
+        except BaseException:
+            self.ray.cancel(task)  # raises KeyboardInterrupt in the worker, which ends the notebook
+            self.ray.wait([task], timeout=10)
+            raise
+
+
+def _silent(where: str) -> None:
+    pass
