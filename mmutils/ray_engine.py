@@ -47,7 +47,7 @@ class RayEngine:
     def execute(
         self, notebook: Path, folder: Path, parameters: dict, timeout: float, root: Path, tick: Callable[[str], None]
     ) -> execute.Outcome:
-        """As `execute.execute`, on a worker of the cluster; the seconds are those from submission."""
+        """As `execute.execute`, on a worker of the cluster."""
         begun = time.monotonic()
         task = self.task.remote(notebook, folder, parameters, timeout, root, _silent)
         try:

@@ -166,7 +166,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--dry-run", action="store_true", help="all at full size, on made data, with random weights")
     parser.add_argument("--experiments", default="report/experiments.yaml", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.address and options.engine != "ray":
+        parser.error("--address is that of a Ray cluster: add --engine ray")
+    return options
 
 
 def _positive(text: str) -> int:

@@ -316,6 +316,15 @@ def memes(rendered, tmp_path_factory):
     return folder
 
 
+def test_networks_stand_in_the_table_of_their_kind():
+    text = {"method": "", "network": "intfloat/multilingual-e5-small", "random": False}
+    kinds = []
+    for network in ("xcit_nano_12_p8_224, 32 px", "vit_base_patch16_224, 224 px", "resnet10t, 32 px"):
+        image = {"method": "CASS", "network": network, "random": False}
+        kinds.append(memes_chapter._kind({"inputs": "image+text", "parts": [image, text]}))
+    assert kinds == ["ViT", "ViT", "CNN"]
+
+
 def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     text = (memes / "report.md").read_text()
     table = pd.read_parquet(memes / "runs" / "finetuning" / "predictions.parquet").query("split == 'test'")

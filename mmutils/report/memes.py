@@ -24,6 +24,7 @@ KINDS = {
     "packages": "For reference: encoders that come with packages.",
     "alone": "Control: one input alone.",
 }
+TRANSFORMERS = ("vit", "deit", "swin", "xcit", "beit")  # in names of networks
 HELD = ["System", "Pretrained by", "Networks", "Trained", "AUROC", "95 % interval", "Accuracy"]
 TESTED = ["Difference", "95 % interval", "p", "p, Holm", "Verdict"]
 
@@ -61,7 +62,7 @@ def _kind(system: dict) -> str:
         return "packages"
     if any(part["method"] == "CASS-MM" or (part["method"] == "CLIP" and not part["random"]) for part in parts):
         return "both"
-    return "ViT" if any(word in parts[0]["network"] for word in ("vit", "deit", "swin")) else "CNN"
+    return "ViT" if any(word in parts[0]["network"] for word in TRANSFORMERS) else "CNN"
 
 
 def _baseline(system: dict, systems: list[dict]) -> dict | None:

@@ -36,8 +36,26 @@ def results(page: Page) -> str:
     if all(record["data"]["name"] == "crisismmd" for record in page.study.records.values()):
         header = ["Published on this test split", "Accuracy", "F1 macro", "F1 weighted", "Source", "Status"]
         parts.append(markdown.table(header, [list(row) for row in PUBLISHED], slice(1, 4)))
-    parts += [_gap(page, name, record["extra"], real) for name, record in page.study.records.items() if record["extra"]]
+    for name, record in page.study.records.items():
+        if record["extra"]:
+            parts += [_gap(page, name, record["extra"], real), *_slices(page, name, record["extra"], real)]
     return "\n\n".join(parts)
+
+
+def _slices(page: Page, run: str, extra: dict, real: str) -> list[str]:
+    """A table for each way in which the notebook has cut the test split."""
+    tables = []
+    for kind, slices in extra.get("slices", {}).items():
+        rows = [
+            [markdown.escape(row["slice"].replace("_", " ")), f"{row['examples']:,}", percent(row["score"]),
+             between(row["low"], row["high"])]
+            for row in slices
+        ]  # fmt: skip
+        caption = (
+            f"{real}{page.record({'run': run}, f'Accuracy by {kind}')}, English, the system chosen on val, percent."
+        )
+        tables.append(page.table(caption, [kind.capitalize(), "Examples", "Accuracy", "95 % interval"], rows))
+    return tables
 
 
 def _gap(page: Page, run: str, extra: dict, real: str) -> str:
