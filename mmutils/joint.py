@@ -24,20 +24,31 @@ def joint_logits(classifier: Classifier, batches: Batches, most: int = 150) -> n
     The classifier's encoder is a FusedEncoder: each side is encoded once per example, the fusion sees all pairs. The
     diagonal holds the logits of `predict`. ValueError for an encoder without two sides.
     """
+    images, texts = encoded_sides(classifier, batches, picked(len(batches.examples), most))
+    logits = []
+    for row in range(len(texts.features)):
+        text = Encoded(*(None if part is None else part[row].expand_as(part) for part in texts))
+        logits.append(classifier.head(classifier.encoder.fusion(images, text).float()).cpu())  # (N, K)
+    return torch.stack(logits).numpy()
+
+
+@torch.inference_mode()
+def encoded_sides(classifier: Classifier, batches: Batches, rows: list[int] | None = None) -> tuple[Encoded, Encoded]:
+    """What picture and text encoder say of those rows (default: all), on the classifier's device; evaluation mode.
+
+    ValueError for an encoder without two sides.
+    """
     encoder = classifier.encoder
     if not hasattr(encoder, "fusion"):
-        raise ValueError(f"a {type(encoder).__name__} has no separate sides: pictures and texts cannot be paired anew")
+        raise ValueError(f"a {type(encoder).__name__} has no separate sides: its fusion cannot be fed anything else")
     classifier.eval()
     sides = (encoder.image, encoder.text)
     with batches.on(classifier):
+        device = batches.device
         seen = [[to_cpu(side.encode(batch), True) for side in sides] for batch in batches.epoch()]
-    rows, device = torch.tensor(picked(len(batches.examples), most)), next(classifier.parameters()).device
-    images, texts = (_rows([pair[side] for pair in seen], rows, device) for side in (0, 1))
-    logits = []
-    for row in range(len(rows)):
-        text = Encoded(*(None if part is None else part[row].expand_as(part) for part in texts))
-        logits.append(classifier.head(encoder.fusion(images, text).float()).cpu())  # (N, K)
-    return torch.stack(logits).numpy()
+    wanted = torch.tensor(rows if rows is not None else range(len(batches.examples)))
+    images, texts = (_rows([pair[side] for pair in seen], wanted, device) for side in (0, 1))
+    return images, texts
 
 
 def modality_use(joint: list[np.ndarray], examples: pd.DataFrame, score: str, most: int = 150) -> list[dict]:

@@ -205,28 +205,27 @@ def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure
     return figure
 
 
-def share_curves(rows: list[dict], ylabel: str, chance: float | None = None) -> Figure:
-    """A score over the share of labels (percent, logarithmic), a line with intervals for each label.
+def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: float | None = None) -> Figure:
+    """A score over some values of `key`, at equal distances, a line with intervals for each label.
 
-    rows: `label`, `share`, `estimate`, `low`, `high`.
+    rows: `label`, key, `estimate`, `low`, `high`.
     """
     style()
     table = pd.DataFrame(rows)
     labels = table["label"].unique()
     figure = Figure(figsize=(4.6, 2.5 + 0.18 * len(labels)))
     axis = figure.subplots()
+    steps = sorted(table[key].unique())
     for number, (label, part) in enumerate(table.groupby("label", sort=False)):
-        part = part.sort_values("share")
-        x = part["share"] * 1.04 ** (number - (len(labels) - 1) / 2)  # side by side, so that no interval hides another
+        part = part.sort_values(key)
+        x = part[key].map(steps.index) + 0.03 * (number - (len(labels) - 1) / 2)  # so that no interval hides another
         colour, line = PALETTE[number % len(PALETTE)], ("-", "--", ":")[number // len(PALETTE) % 3]
         axis.vlines(x, part["low"], part["high"], color=colour, linewidth=1)
         axis.plot(x, part["estimate"], line, marker="o", markersize=3.5, color=colour, label=label)
     if chance is not None:
         axis.axhline(chance, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-    shares = sorted(table["share"].unique())
-    axis.set(xscale="log", xlabel="share of the labels, %", ylabel=ylabel)
-    axis.set_xticks(shares, [f"{share:.3g}" for share in shares])
-    axis.set_xticks([], minor=True)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.set_xticks(range(len(steps)), [f"{step:.3g}" for step in steps])
     axis.grid(axis="y")
     figure.legend(loc="outside lower left", handlelength=3)
     return figure

@@ -10,6 +10,8 @@ from mmutils.batches import Batches
 from mmutils.classifier import Classifier
 from mmutils.encoders import CachedEncoder, FusedEncoder
 from mmutils.joint import joint_logits, modality_use, picked
+from mmutils.metrics import predict
+from mmutils.noise import noise_scores, noisy_logits
 
 
 def made(name: str, count: int = 30) -> tuple[Classifier, Batches]:
@@ -50,3 +52,33 @@ def test_one_encoder_has_no_sides():
     _, batches = made("late")
     with pytest.raises(ValueError, match="CachedEncoder"):
         joint_logits(Classifier(CachedEncoder("words", 8), 2), batches)
+
+
+@pytest.mark.parametrize("name", ["concatenation", "cross_attention"])
+def test_without_noise_it_is_the_model(name):
+    classifier, batches = made(name, 80)
+    found = noisy_logits(classifier, batches, (0.0, 2.0))
+    known = predict(classifier, batches)[["p_0", "p_1"]].to_numpy()
+    for side in ("picture", "text"):
+        np.testing.assert_allclose(torch.tensor(found[side, 0.0]).softmax(1), known, atol=1e-5)
+        assert np.abs(found[side, 2.0] - found[side, 0.0]).max() > 0.01
+
+
+class Added(torch.nn.Module):
+    def forward(self, image, text):
+        return (image.features[:, :1] + text.features[:, :1]) * torch.tensor([-1.0, 1.0])
+
+
+def test_noise_takes_away_what_the_noisy_side_tells():
+    """A classifier that adds up the first feature of both sides, of which only the text's tells the label."""
+    classifier, batches = made("concatenation", 200)
+    batches.extra["words"][:, 0] = torch.tensor(batches.examples["label"].to_numpy()) * 2.0 - 1
+    batches.extra["picture"][:, 0] = 0
+    classifier.encoder.fusion, classifier.head = Added(), torch.nn.Identity()
+    rows = pd.DataFrame(noise_scores([classifier] * 3, batches, batches.examples, "accuracy", (0.0, 1.0, 100.0)))
+    score = rows.set_index(["side", "level"])["score"]
+    assert (score["picture"] == 1).all() and score["text", 0.0] == 1
+    normal = (
+        torch.distributions.Normal(0, 1).cdf(torch.tensor(1.0)).item()
+    )  # noise of one deviation: right with p = .84
+    assert score["text", 1.0] == pytest.approx(normal, abs=0.05) and abs(score["text", 100.0] - 0.5) < 0.08

@@ -153,7 +153,7 @@ def explorer(page: Page, named: Named) -> Explorer | None:
 
 def modality_use(page: Page, score: str) -> str:
     """Bars and a table for each system of which every text was read with every picture; and what follows from it."""
-    parts, dots = [], []
+    parts, dots, noise = [], [], []
     for run, record in page.study.records.items():
         for system, models in ((record["extra"] or {}).get("modality_use") or {}).items():
             title = f"{system} ({record['data']['language'] or run})"
@@ -170,18 +170,40 @@ def modality_use(page: Page, score: str) -> str:
             header = ["Model", score, "95 % interval", "Change", "95 % interval", "p"]
             caption = f"{page.record({'run': run}, title)}, {score} on a part of test, percent."
             parts += [_interaction(rows["additive"], title, score), page.table(caption, header, cells)]
+        for system, levels in ((record["extra"] or {}).get("noise") or {}).items():
+            noise += [
+                {"label": f"{system} ({record['data']['language'] or run}), noise on the {row['side']}"}
+                | {"level": row["level"], "estimate": 100 * row["score"], "low": 100 * row["low"]}
+                | {"high": 100 * row["high"]}
+                for row in levels
+            ]
     if not parts:
         return ""
     level = 50 if score == "AUROC" else None
     figure = plots.forest(dots, f"{score}, % (95 % intervals)", chance=level)
     image = page.figure(f"{page.study.name}-modalities", figure, f"{score} of whole, additive and shuffled models")
+    parts += _noise(page, noise, score, level)
     return "### Are both modalities used?\n\n" + "\n\n".join([USED, image, *parts])
+
+
+def _noise(page: Page, rows: list[dict], score: str, chance: int | None) -> list[str]:
+    """The curve of the score over the noise on one side."""
+    if not rows:
+        return []
+    figure = plots.step_curves(rows, "level", "noise, standard deviations of the features", f"{score}, %", chance)
+    return [NOISE, page.figure(f"{page.study.name}-noise", figure, f"{score} under noise on picture or text")]
 
 
 USED = (
     "Every text of test is read with every picture. `additive`: the best approximation of the model in which text and "
     "picture cannot interact ([EMAP](https://arxiv.org/abs/2010.06572)); shuffled: one side comes from another example "
     "([perceptual score](https://arxiv.org/abs/2110.14375)); averaged out: the mean over that side, as if missing."
+)
+
+
+NOISE = (
+    "Gaussian noise on the features of one side before they are fused, the other side as it is; mean over seeds with "
+    "95 % interval. The steeper the fall, the more the model leans on that side."
 )
 
 

@@ -218,7 +218,7 @@ def shares(page: Page) -> str:
             row = {"label": system["start"], "share": 100 * system["share"]}
             rows.append(row | {"estimate": estimate, "low": low, "high": high})
         if len({row["share"] for row in rows}) > 1:
-            figure = plots.share_curves(rows, "AUROC on test, %", chance=50)
+            figure = plots.step_curves(rows, "share", "share of the labels, %", "AUROC on test, %", chance=50)
             images.append(page.figure(f"memes-shares-{run}", figure, f"AUROC over the share of labels, run {run}"))
     return "### Few labels\n\nMean over seeds with 95 % interval.\n\n" + "\n".join(images) if images else ""
 
