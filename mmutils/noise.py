@@ -11,7 +11,14 @@ from mmutils.classifier import Classifier
 from mmutils.encoders import Encoded
 from mmutils.joint import encoded_sides
 
-LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0)  # standard deviations
+LEVELS = (
+    0.0,
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    16.0,
+)  # standard deviations; independent in each dimension, so that small noise averages out
 ROWS = 64  # examples at a time
 
 
