@@ -15,28 +15,33 @@ from mmutils.fingerprints import ROOT
 RETRIES = 3  # of a notebook whose worker died; one that fails by itself is not tried again
 
 
+class UnavailableError(Exception):
+    """Ray is not installed, or no cluster answers; the message says what to do."""
+
+
 class RayEngine:
     """A connection to a cluster; `jobs` is how many notebooks run at a time. Close it by `with`.
 
     address: of a running cluster; without one a Ray of this machine's cores is started. jobs: as asked, or None for one
-    on each GPU; without GPUs `default`. ValueError where Ray is not installed or nothing answers.
+    on each GPU; without GPUs `default`. Raises UnavailableError.
     """
 
     def __init__(self, address: str | None, jobs: int | None, default: int):
         try:
             import ray
         except ImportError:
-            raise ValueError('--engine ray needs Ray, which is optional: pip install "ray>=2.40"') from None
+            raise UnavailableError('--engine ray needs Ray, which is optional: pip install "ray>=2.40"') from None
         self.ray = ray
         places = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # where its workers find mmutils
         try:
             ray.init(address or "local", runtime_env=places, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ValueError(f"no Ray cluster at {address}: start one with `ray start --head` ({error})") from None
-        cores, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
-        self.jobs = jobs or gpus or default
-        share = {"num_cpus": max(1, cores // self.jobs), "num_gpus": 1 if gpus else 0}
-        self.task = ray.remote(**share, max_retries=RETRIES)(execute.execute)
+            raise UnavailableError(
+                f"no Ray cluster at {address}: start one with `ray start --head` ({error})"
+            ) from None
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.jobs = jobs or int(sum(machine.get("GPU", 0) for machine in machines)) or default
+        self.task = ray.remote(**share(machines, self.jobs), max_retries=RETRIES)(execute.execute)
 
     def __enter__(self) -> "RayEngine":
         return self
@@ -61,6 +66,19 @@ class RayEngine:
             self.ray.cancel(task)  # raises KeyboardInterrupt in the worker, which ends the notebook
             self.ray.wait([task], timeout=10)
             raise
+
+
+def share(machines: list[dict[str, float]], jobs: int) -> dict[str, int]:
+    """`num_cpus` and `num_gpus` of each of `jobs` notebooks: what one machine can give, or Ray would wait for ever.
+
+    machines: of each its "CPU" and "GPU", where it has any. With GPUs a notebook gets one, and of the cores as many as
+    lie beside each GPU on the machine that has the fewest; else an equal share, at most the smallest machine.
+    """
+    with_gpu = [machine for machine in machines if machine.get("GPU", 0) >= 1]
+    if with_gpu:
+        return {"num_cpus": int(min(m.get("CPU", 0) // m["GPU"] for m in with_gpu)), "num_gpus": 1}
+    cores = [machine["CPU"] for machine in machines if machine.get("CPU", 0) >= 1]
+    return {"num_cpus": int(max(1, min(sum(cores) // jobs, *cores))), "num_gpus": 0}
 
 
 def _silent(where: str) -> None:

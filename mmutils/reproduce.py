@@ -45,7 +45,7 @@ from filelock import FileLock, Timeout
 
 from mmutils.experiments import Run, read, rooted
 from mmutils.fingerprints import ROOT
-from mmutils.ray_engine import RayEngine
+from mmutils.ray_engine import RayEngine, UnavailableError
 from mmutils.runner import Runner
 
 
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
             names = set(options.only or [run.name for run in chosen])
             good = _run(options, chosen, out, names if options.force else set(), profile.jobs)
             return 0 if (not profile.report or _render(out, options.profile)) and good else 1
-    except ValueError as error:
+    except UnavailableError as error:
         print(error, file=sys.stderr)
         return 2
     except Timeout:
@@ -169,6 +169,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.address and options.engine != "ray":
         parser.error("--address is that of a Ray cluster: add --engine ray")
+    if options.dry_run and options.engine == "ray":
+        parser.error("--dry-run makes its data on this machine and runs there: leave --engine out")
     return options
 
 

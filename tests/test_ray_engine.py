@@ -8,7 +8,7 @@ import psutil
 import pytest
 from test_reproduce import PARAMETERS, RECORD, Repository, kernels, state
 
-from mmutils.ray_engine import RayEngine
+from mmutils.ray_engine import RayEngine, UnavailableError, share
 
 SLOW = """
 import os, time
@@ -43,7 +43,7 @@ def test_a_killed_worker_loses_nothing_and_needs_are_kept(repository):
     while not steps.is_file() or len(steps.read_text()) < 2:
         assert child.poll() is None
         time.sleep(0.1)
-    kernel = next(process for process in kernels(repository.folder) if "slow" in open_files(process))
+    kernel = next(process for process in kernels(repository.folder) if "slow" in command_above(process))
     worker = kernel.parent().parent()  # kernel, papermill, worker
     worker.send_signal(signal.SIGKILL)
     psutil.wait_procs([kernel], timeout=5)
@@ -54,7 +54,7 @@ def test_a_killed_worker_loses_nothing_and_needs_are_kept(repository):
     assert repository.record("slow")["extra"]["word"] == "01234567"  # no step twice, none left out
 
 
-def open_files(process) -> str:
+def command_above(process) -> str:
     """Which run a kernel belongs to, by the command of the papermill above it."""
     return " ".join(process.parent().cmdline())
 
@@ -73,5 +73,21 @@ def test_interrupted_it_leaves_no_kernel(repository):
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(ValueError, match=r'pip install "ray>=2.40"'):
+    with pytest.raises(UnavailableError, match=r'pip install "ray>=2.40"'):
         RayEngine(None, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("machines", "jobs", "expected"),
+    [
+        ([{"CPU": 8.0}], 2, (4, 0)),
+        ([{"CPU": 2.0}], 5, (1, 0)),
+        ([{"CPU": 2.0}, {"CPU": 2.0}], 1, (2, 0)),  # 4 cores are on no machine
+        ([{"CPU": 8.0}, {"CPU": 2.0}], 2, (2, 0)),
+        ([{"CPU": 4.0}, {"CPU": 1.0, "GPU": 1.0}], 1, (1, 1)),
+        ([{"CPU": 64.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 8.0}], 9, (1, 1)),  # else one of eight GPUs would work
+        ([{"memory": 1.0}, {"CPU": 4.0}], 1, (4, 0)),  # a head without cores
+    ],
+)
+def test_a_notebook_asks_for_what_a_machine_has(machines, jobs, expected):
+    assert tuple(share(machines, jobs).values()) == expected

@@ -211,7 +211,7 @@ def rescued(page: Page, language: str) -> str:
 
 def explorer(page: Page) -> Explorer | None:
     """What the explorer shows, None where nothing may be shown."""
-    return diagnostics.explorer(page, named(page))
+    return diagnostics.explorer(page, named(page), WARNING)
 
 
 SECTIONS = (

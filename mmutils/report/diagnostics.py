@@ -138,17 +138,17 @@ def explorer_notice(page: Page) -> str:
     if not examples(page):
         return ""
     return (
-        "## Explorer\n\nAll test examples with picture, text in both languages and every chosen system's prediction, "
-        "to be filtered and searched, are in `report.html`."
+        "## Explorer\n\nTest examples with picture, texts and what the chosen systems say, to be filtered and "
+        "searched, are in `report.html`."
     )
 
 
-def explorer(page: Page, named: Named) -> Explorer | None:
+def explorer(page: Page, named: Named, warning: str) -> Explorer | None:
     """What the explorer shows, None where nothing may be shown."""
     if not page.study.systems or not examples(page):
         return None
     systems = [(title, system, page.study.averaged(system)) for title, system in named.values()]
-    return Explorer("Crisis tweets", examples(page), systems, page.study.classes)
+    return Explorer(warning.rstrip("."), examples(page), systems, page.study.classes)
 
 
 def modality_use(page: Page, score: str) -> str:

@@ -242,7 +242,7 @@ def explorer(page: Page) -> Explorer | None:
     module, language = data.load(record["data"]["name"]), record["data"].get("language") or "en"
     tables = {language: module.examples(None, "test", language=language).set_index("id")}
     named = [(system["start"], system, page.study.averaged(system)) for system in shown]
-    return Explorer("Memes", tables, named, record["classes"])
+    return Explorer(WARNING.rstrip("."), tables, named, record["classes"])
 
 
 BLOCKS = {
