@@ -70,8 +70,8 @@ def finish(folder: Path) -> None:
     for weights in folder.rglob("*.safetensors"):
         weights.unlink()
     for record in runs.all_records(folder):
-        systems = [system | {"weights": WEIGHTS} for system in record["systems"] or []]
-        runs.add(folder / record["run"], systems=systems, files={}, extra=(record["extra"] or {}) | {"dry_run": True})
+        systems = [system | {"weights": WEIGHTS} for system in record["systems"]]
+        runs.add(folder / record["run"], systems=systems, files={}, extra=record["extra"] | {"dry_run": True})
 
 
 def crisismmd(root: Path, examples: tuple[int, int, int] = (15, 10, 10)) -> Path:

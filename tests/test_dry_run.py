@@ -8,7 +8,7 @@ from collections import Counter
 import torch
 import yaml
 
-from mmutils import dry_run, experiments, fingerprints, runs
+from mmutils import dry_run, experiments, fingerprints
 from mmutils.data import crisismmd, hateful_memes
 from mmutils.images import read_picture
 
@@ -54,14 +54,6 @@ def test_end_to_end(tmp_path):
     assert [system["weights"] for system in record["systems"]] == [dry_run.WEIGHTS]
     assert record["extra"]["dry_run"] and record["files"] == {} and "mmutils-dry-run-" not in text
     assert record["parameters"]["text_encoder"] == "monsoon-nlp/hindi-bert" and len(record["scores"]) == 2
-
-
-def test_a_run_that_failed_does_not_keep_the_others_from_being_marked(tmp_path):
-    runs.fail(tmp_path / "a", "no space", notebook="CLIP/CLIP.ipynb", parameters={})
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "encoder.safetensors").touch()
-    dry_run.finish(tmp_path)
-    assert runs.load(tmp_path / "a")["extra"]["dry_run"] and not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_text_model_at_its_published_size(tmp_path):
