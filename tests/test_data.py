@@ -169,6 +169,16 @@ def test_pool_shows_nothing_of_val_and_test(topics):
     assert audit.near_pairs(*hashes) == []
 
 
+def test_tables_of_all_splits_and_what_they_do_not_take():
+    tables = data.tables("emoji_topics", limit=9, language="hi")
+    pd.testing.assert_frame_equal(tables["val"], data.few(data.load("emoji_topics").examples(None, "val", "hi"), 9))
+    assert list(tables) == list(data.SPLITS) and data.takes("emoji_topics") == ["language", "text"]
+    with pytest.raises(ValueError, match="emoji_memes has no missing: its options are language"):
+        data.tables("emoji_memes", missing="drop")
+    with pytest.raises(FileNotFoundError, match="hateful_memes is not built in"):
+        data.tables("hateful_memes", language="en")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
