@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmutils import data, export, finetune, predict, statistics
+from mmutils.batches import Batches
 from mmutils.classifier import Classifier
 from mmutils.data import emoji_memes
 from mmutils.encoders import CachedEncoder, ImageEncoder, TextEncoder
@@ -112,6 +113,14 @@ def test_command_line(exported, tables, tmp_path, capsys, monkeypatch):
     assert "mismatch" in shown.out and not shown.err
     one = [float(value) for value in shown.out.split()[-2:]]
     assert one == pytest.approx([float(value) for value in lines[1].split(",")[2:]], abs=6e-4)
+
+
+def test_unlabelled_examples_are_refused_before_the_training(tables):
+    for split in tables:
+        rows = tables | {split: tables[split].assign(label=-1)}
+        batches = {name: Batches(table, 16) for name, table in rows.items()}
+        with pytest.raises(ValueError, match=f"48 of 48 examples of {split} have no label"):
+            repeat("the system", None, batches, TrainConfig(1), [0])
 
 
 @pytest.mark.parametrize(
