@@ -103,7 +103,7 @@ def test_bad_files_are_named(tmp_path, pictures, monkeypatch):
     cut.write_bytes(Path(pictures[0]).read_bytes()[:700])
     (tmp_path / "text.png").write_text("<html>not found</html>")
     for name in ("cut.jpg", "text.png"):
-        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture.*leave the example out"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture.*leave missing ones out"):
             decode([*pictures, tmp_path / name], 8)
     assert not list((tmp_path / "cache").rglob("*.*"))  # nothing half-written stays
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
