@@ -75,19 +75,21 @@ def read(path: Path, name: str, root: Path = fingerprints.ROOT) -> Profile:
 
 
 def rooted(profile: Profile, folders: dict[str, str], root: Path = fingerprints.ROOT) -> list[Run]:
-    """The profile's runs, with the folder of their data set as the parameter `root`.
+    """The profile's runs, with the folder of their data set as the parameter `root`; without those that have none.
 
-    folders: data set -> folder; exactly those of profile.roots. ValueError for others, or one that is not there.
+    folders: data set -> folder, of profile.roots. ValueError for others, one that is not there, or none at all.
     """
     errors = _unknown(folders, profile.roots, "--root")
-    errors += [f"no folder of {name}: give --root {name}=DIR" for name in profile.roots if name not in folders]
+    absent = [name for name in profile.roots if name not in folders]
+    if not folders:
+        errors += [f"no folder of {name}: give --root {name}=DIR" for name in absent]
     errors += [f"--root {name}: {place!r} is not there" for name, place in folders.items() if not Path(place).exists()]
     if errors:
         raise ValueError("\n".join(errors))
     places = {name: {"root": str(Path(place).resolve())} for name, place in folders.items()}
     data = [fingerprints.planned(run.notebook, run.parameters, root).get("data") for run in profile.runs]
     pairs = zip(profile.runs, data, strict=True)
-    return [replace(run, parameters=run.parameters | places.get(name, {})) for run, name in pairs]
+    return [replace(run, parameters=run.parameters | places.get(name, {})) for run, name in pairs if name not in absent]
 
 
 def _run(entry: dict, shared: dict, root: Path, errors: list[str]) -> Run | None:

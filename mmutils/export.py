@@ -158,8 +158,10 @@ Of this one model, with 95 % bootstrap intervals over examples; val chose it, so
 - **Licences**: those of the data set (CrisisMMD: CC BY-NC-SA 4.0; Hateful Memes: research only) and of the weights it
   started from hold for this model as well. Encoders that are named, not stored, keep their own.
 
+From the root of the repository that wrote this, with this page's folder as FOLDER:
+
 ```
-python -m mmutils.predict {described["run"]} {use}
+python -m mmutils.predict FOLDER {use}
 ```
 """
 

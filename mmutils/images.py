@@ -61,7 +61,7 @@ def read_picture(path: str | Path, size: int) -> np.ndarray:
         ) from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises each of these for damaged files
         raise ValueError(
-            f"{path} cannot be read as a picture ({error}). Replace it, or leave the example out."
+            f"{path} cannot be read as a picture ({error}). Replace it, or delete it and leave missing ones out."
         ) from error
 
 

@@ -15,6 +15,8 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mmutils.data.audit import BROKEN
+
 FONT = Path(__file__).parent / "fonts" / "NotoSansDevanagari.ttf"
 INK, PAPER, GREY = "#1a1a1a", "#ffffff", "#8c8c8c"  # the HTML report turns ink and paper into the reader's own
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe-Ito without yellow and black
@@ -47,7 +49,10 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, columns: int = 6) -> Figure:
-    """The pictures of a table of examples in rows, each with its text (or its title) underneath, in any script."""
+    """The pictures of a table of examples in rows, each with its text (or its title) underneath, in any script.
+
+    A damaged picture does not stop it: what stands in its place says so.
+    """
     style()
     columns = min(columns, max(len(examples), 1))
     rows = -(-len(examples) // columns)
@@ -57,7 +62,10 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
         axis.axis("off")
     for axis, (position, example) in zip(axes, enumerate(examples.itertuples()), strict=False):
         if isinstance(example.image, str):  # pandas has nan for None
-            axis.imshow(_on_white(example.image))
+            try:
+                axis.imshow(_on_white(example.image))
+            except BROKEN:
+                axis.text(0.5, 0.5, "cannot\nbe read", ha="center", va="center", fontsize=8, color="grey")
         label = titles[position] if titles else example.text
         axis.set_title(_wrapped(label, 18), y=-0.1, va="top", loc="center", fontsize=8)
     return figure

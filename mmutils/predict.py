@@ -1,11 +1,14 @@
 """`python -m mmutils.predict RUN --image FILE --text "..."`: a run's exported classifier on posts of one's own."""
 
 import argparse
+import csv
+import json
 import sys
 import warnings
 from pathlib import Path
 
 import pandas as pd
+from safetensors import SafetensorError
 
 from mmutils import export, finetune, statistics
 from mmutils.batches import Batches
@@ -22,13 +25,18 @@ def classify(folder: str | Path, posts: pd.DataFrame) -> pd.DataFrame:
 
     posts: columns id, image (path) and text (string), as far as the classifier needs them. ValueError lists posts
     without the picture or text that it needs, and pictures that cannot be read; UserWarning for texts in a script that
-    was not trained on, or that its tokenizer does not know.
+    was not trained on, or that its tokenizer does not know, and for what it does not look at.
     """
-    classifier, known = export.load(folder)
+    try:
+        classifier, known = export.load(folder)
+    except (KeyError, json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"the export in {folder} is damaged, copy it again ({error!r})") from error
     given = finetune.inputs(classifier.encoder)
     for column, key in (("image", "image_size"), ("text", "tokenizer")):
         if key in given:
             _require(posts, column, known)
+        elif column in posts:
+            warnings.warn(f"this classifier does not look at the {column}", stacklevel=2)
     if "image_size" in given:
         for path in posts["image"]:
             read_picture(path, given["image_size"])
@@ -83,14 +91,31 @@ def _posts(options: argparse.Namespace) -> pd.DataFrame:
     if not options.csv:
         given = {"image": options.image, "text": options.text}
         return pd.DataFrame([{"id": "post", **{key: value for key, value in given.items() if value is not None}}])
-    posts = pd.read_csv(options.csv, dtype=str, keep_default_na=False)
-    if posts.empty:
-        raise ValueError(f"{options.csv} has no rows: it needs a header such as id,image,text and one row per post")
+    posts = _table(options.csv)
     if "image" in posts:
         posts["image"] = [str(Path(options.csv).parent / path) if path else "" for path in posts["image"]]
     if "id" not in posts:
         posts["id"] = [str(number) for number in range(1, len(posts) + 1)]
     return posts
+
+
+def _table(path: str) -> pd.DataFrame:
+    """The posts in a CSV file, all as text; ValueError that names the file and the line."""
+    needed = "it needs a header such as id,image,text and one row per post"
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header, rows = next(reader, []), []
+            for row in filter(None, reader):
+                if len(row) != len(header):
+                    counts = f"line {reader.line_num} has {len(row)} fields, the header {len(header)}"
+                    raise ValueError(f"{counts}; a text with commas stands in double quotes")
+                rows.append(row)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from error
+    if not rows or not {"image", "text"} & set(header):
+        raise ValueError(f"{path} has {len(rows)} rows with the columns {', '.join(header) or '(none)'}: {needed}")
+    return pd.DataFrame(rows, columns=header)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,8 +131,6 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             found = classify(find(options.run), _posts(options))
-        if options.out:
-            found.to_csv(options.out, index=False, float_format="%.6f")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -115,6 +138,13 @@ def main(arguments: list[str] | None = None) -> int:
         if issubclass(warning.category, UserWarning):
             print(f"warning: {warning.message}", file=sys.stderr)
     print(found.to_string(index=False, float_format="{:.3f}".format))
+    try:
+        if options.out:
+            Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+            found.to_csv(options.out, index=False, float_format="%.6f")
+    except OSError as error:
+        print(f"the answers above could not be written to {options.out}: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

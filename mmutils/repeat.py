@@ -33,7 +33,14 @@ def repeat(
     The epoch with the best `select` score on val is kept; test is read once per seed, after that choice. Both results
     carry the columns `system` and `seed`, as `runs.save` wants them. With `checkpoint`, a folder, a stopped repetition
     goes on where it was. `after` is called with system, seed and the trained classifier.
+    ValueError for examples without a label, before anything is trained.
     """
+    for split, rows in batches.items():
+        if unknown := int((rows.labels < 0).sum()):
+            raise ValueError(
+                f"{unknown} of {len(rows.labels)} examples of {split} have no label: training and scores need them. "
+                "Ask the data set for another file, or leave them out; mmutils.predict is for posts without labels"
+            )
     history, predictions = [], []
     for seed in seeds:
         torch.manual_seed(seed)

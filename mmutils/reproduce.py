@@ -61,6 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
+    names = {run.name for run in all_runs}
+    if left := [run.name for run in profile.runs if run.name not in names]:
+        print(f"left out, as no --root gives the folder of their data set: {', '.join(left)}", file=sys.stderr)
     if options.list:
         return _list(chosen, out, {run.name for run in profile.runs})
     sys.stdout.reconfigure(line_buffering=True)  # whoever reads through a pipe sees each line at once

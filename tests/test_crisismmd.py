@@ -144,6 +144,9 @@ def test_check_marks_what_is_not_official_and_what_is_missing(root, capsys) -> N
     assert "WRONG: test: no task_humanitarian_text_img_agreed_lab_test.tsv" in shown
     assert "905952332923338753_0.jpg cannot be read" in shown and "2 groups are in train and val" in shown
     assert main(["check", "crisismmd", "--root", str(root / "nowhere")]) == 2
+    next(root.rglob("*_dev.tsv")).write_bytes(b"")
+    assert main(["check", "crisismmd", "--root", str(root)]) == 2
+    assert "dev.tsv cannot be read as a table" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("given", [None, "nowhere"])

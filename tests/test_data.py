@@ -86,7 +86,7 @@ def test_variants_of_one_emoji_share_a_family_and_a_split():
 
 @pytest.mark.parametrize("name", ["emoji_topics", "emoji_memes"])
 def test_nothing_leaks_between_splits(name):
-    found = audit.audit(name, language="hi")
+    found = audit.audit_tables(data.tables(name, language="hi"), data.load(name).CLASSES)
     assert found["leaks"]["values"].sum() == 0
     assert len(found["unreadable"]) == 0
 
@@ -167,6 +167,16 @@ def test_pool_shows_nothing_of_val_and_test(topics):
     assert not set(bare) & set(held_out["emoji"].str.replace("\ufe0f", ""))
     hashes = [np.array([audit.picture_hash(Image.open(path)) for path in t["image"]]) for t in (pool, held_out)]
     assert audit.near_pairs(*hashes) == []
+
+
+def test_tables_of_all_splits_and_what_they_do_not_take():
+    tables = data.tables("emoji_topics", limit=9, language="hi")
+    pd.testing.assert_frame_equal(tables["val"], data.few(data.load("emoji_topics").examples(None, "val", "hi"), 9))
+    assert list(tables) == list(data.SPLITS) and data.takes("emoji_topics") == ["language", "text"]
+    with pytest.raises(ValueError, match="emoji_memes has no missing: its options are language"):
+        data.tables("emoji_memes", missing="drop")
+    with pytest.raises(FileNotFoundError, match="hateful_memes is not built in"):
+        data.tables("hateful_memes", language="en")
 
 
 @pytest.mark.parametrize(

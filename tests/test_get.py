@@ -109,7 +109,8 @@ def test_the_command_fetches_and_unpacks(server, tmp_path, capsys) -> None:
     assert main([*command, "--sha256", f"other.zip={wanted}"]) == 2 and not server.asked
     assert main([*command, "--sha256", f"data.zip={wanted}"]) == 0
     assert (tmp_path / "data" / "train.jsonl").read_bytes() == b"{}" and wanted in capsys.readouterr().out
-    assert main(["get", "hateful_memes", "--root", str(tmp_path)]) == 2
+    assert main(["get", "hateful_memes", "--root", str(tmp_path)]) == main(["get", "x", "--root", str(tmp_path)]) == 2
+    assert "drivendata.org" in (told := capsys.readouterr().out) and "unknown data set 'x'" in told
 
 
 def tarred(path: Path, **entry) -> None:

@@ -64,6 +64,26 @@ def test_missing_pictures_and_files_are_said(root) -> None:
         hateful_memes.examples(root, "train")
 
 
+def test_damaged_files_are_named(root, capsys) -> None:
+    for content, problem in (
+        (b"", "has no rows"),
+        (b'{"id": 1, "img": "img/00001.png", "text": null}', "line 1: img and text must be strings"),
+        (b"\xff\xfe", "is not text in UTF-8"),
+    ):
+        (root / "train.jsonl").write_bytes(content)
+        assert main(["check", "hateful_memes", "--root", str(root)]) == 2
+        assert f"train.jsonl{', ' if 'line' in problem else ' '}{problem}" in capsys.readouterr().out
+
+
+def test_check_takes_the_options_of_the_data_set(root, capsys) -> None:
+    command = ["check", "hateful_memes", "--root", str(root), "--option"]
+    main([*command, "val=dev_seen", "--option", "test=test_unseen"])
+    shown = capsys.readouterr().out
+    assert "val has 2 examples, officially 500" in shown and "test has 1 examples, officially 2,000" in shown
+    assert main([*command, "phase=1"]) == 2 and main(["check", "hateful_memes"]) == 2
+    assert "no option phase: there are val, test" in (told := capsys.readouterr().out) and "not built in" in told
+
+
 def test_a_picture_that_claims_a_billion_pixels_is_reported(root, capsys) -> None:
     Image.new("1", (30_000, 30_000)).save(root / "img" / "00007.png")  # 110 kB
     assert main(["check", "hateful_memes", "--root", str(root)]) == 1

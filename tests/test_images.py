@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
 from PIL import Image
 
 from mmutils import images as images_module
-from mmutils import pixels
+from mmutils import pixels, plots
 from mmutils.images import Augment, MultiCrop, decode, read_picture
 
 
@@ -102,7 +103,7 @@ def test_bad_files_are_named(tmp_path, pictures, monkeypatch):
     cut.write_bytes(Path(pictures[0]).read_bytes()[:700])
     (tmp_path / "text.png").write_text("<html>not found</html>")
     for name in ("cut.jpg", "text.png"):
-        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture.*leave the example out"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture.*leave missing ones out"):
             decode([*pictures, tmp_path / name], 8)
     assert not list((tmp_path / "cache").rglob("*.*"))  # nothing half-written stays
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
@@ -261,3 +262,12 @@ def test_multicrop_views():
 def test_wrong_parameters_are_refused(wrong):
     with pytest.raises(ValueError, match="given Augment"):
         Augment(**{"size": 32, **wrong})
+
+
+def test_a_damaged_picture_does_not_stop_a_row_of_them(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "whole.png")
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "whole.png").read_bytes()[:40])
+    paths = [str(tmp_path / "whole.png"), str(tmp_path / "damaged.png"), None]
+    axes = plots.picture_grid(pd.DataFrame({"image": paths, "text": "a text"}), columns=3).axes
+    assert [len(axis.images) for axis in axes] == [1, 0, 0]
+    assert [text.get_text() for text in axes[1].texts] == ["cannot\nbe read"] and not axes[2].texts

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmutils import data, export, finetune, predict, statistics
+from mmutils.batches import Batches
 from mmutils.classifier import Classifier
 from mmutils.data import emoji_memes
 from mmutils.encoders import CachedEncoder, ImageEncoder, TextEncoder
@@ -114,6 +115,44 @@ def test_command_line(exported, tables, tmp_path, capsys, monkeypatch):
     assert one == pytest.approx([float(value) for value in lines[1].split(",")[2:]], abs=6e-4)
 
 
+def test_unlabelled_examples_are_refused_before_the_training(tables):
+    for split in tables:
+        rows = tables | {split: tables[split].assign(label=-1)}
+        batches = {name: Batches(table, 16) for name, table in rows.items()}
+        with pytest.raises(ValueError, match=f"48 of 48 examples of {split} have no label"):
+            repeat("the system", None, batches, TrainConfig(1), [0])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "has 0 rows with the columns (none)"),
+        (b"image;text\na.png;b\n", "has 1 rows with the columns image;text"),
+        (b"image,text\na.png,a heart, a star\n", "line 2 has 3 fields, the header 2"),
+        (b"text\nh\xe9\n", "UTF-8"),
+    ],
+)
+def test_tables_that_are_none(content, says, exported, tmp_path, capsys):
+    (tmp_path / "posts.csv").write_bytes(content)
+    assert predict.main([str(exported), "--csv", str(tmp_path / "posts.csv")]) == 2
+    assert "posts.csv" in (told := capsys.readouterr().err) and says in told
+
+
+def test_answers_are_shown_where_they_cannot_be_written(exported, tables, tmp_path, capsys):
+    picture = tables["test"]["image"][0]
+    assert predict.main([str(exported), "--image", picture, "--text", "a heart", "--out", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert "mismatch" in shown.out and "could not be written" in shown.err
+
+
+def test_a_damaged_copy_is_said(exported, tables, tmp_path, capsys):
+    given = ["--image", tables["test"]["image"][0], "--text", "a heart"]
+    for file, content in (("classifier.json", b"{}"), ("classifier.safetensors", b"cut off")):
+        shutil.copytree(exported, tmp_path / file)
+        (tmp_path / file / file).write_bytes(content)
+        assert predict.main([str(tmp_path / file), *given]) == 2 and "copy it again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -141,7 +180,7 @@ def test_warnings(exported, tables, capsys):
 
 def test_card(exported):
     card = (exported / "README.md").read_text(encoding="utf-8")
-    assert "python -m mmutils.predict memes-run --image ... --text ..." in card
+    assert "python -m mmutils.predict FOLDER --image ... --text ..." in card
     assert all(word in card for word in ("match, mismatch", "Latin letters", "| test | 0.", "temperature", "built in"))
 
 

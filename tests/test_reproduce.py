@@ -282,6 +282,10 @@ def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):
     assert "root" not in repository.record("one")["parameters"]
     first.rename(second)
     assert state(repository.run("--root", f"toy={second}")[1], "one") == "fresh"
+    repository.experiments({"name": "one"}, {"name": "two", "parameters": {"data": "other"}}, roots=["toy", "other"])
+    status, output = repository.run("--root", f"other={first.parent}", "--list")
+    assert status == 0 and "left out, as no --root gives the folder of their data set: one" in output, output
+    assert "two   " in output and "one   " not in output
 
 
 def test_wrong_use_is_said_and_a_dead_lock_is_no_lock(repository):

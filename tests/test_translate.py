@@ -119,6 +119,11 @@ def test_no_hub(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hub, "reachable", lambda: False)
     assert main(command("nobody/no-such-model", tmp_path / "hi.tsv")) == 1
     assert "HF_HOME" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert main(command(str(tmp_path), tmp_path / "hi.tsv")) == 1  # an empty folder
+    assert "holds no translation model" in capsys.readouterr().out
+    assert main(command("any", tmp_path / "hi.tsv", "--batch-size", "0")) == 1
+    assert main(["translate", "crisismmd"]) == 1 and not list(tmp_path.iterdir())
+    assert "at least 1" in (told := capsys.readouterr().out) and "give its folder or archive as root" in told
 
 
 class Shout:

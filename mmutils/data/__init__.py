@@ -2,8 +2,9 @@
 
 A *dataset module* is a file in this folder that defines `CLASSES` (a tuple of names) and
 `examples(root, split, **options) -> DataFrame` at its top level; the other files here are helpers and are not listed.
-The table has the columns id, group, image, text, label (see `check`) and whatever else the module adds. Optional:
-`files(root) -> list of paths`, everything that the examples depend on, for `fingerprint`.
+The table has the columns id, group, image, text, label (see `check`) and whatever else the module adds. A
+root is `root=None` where the data is built in. Optional: `files(root) -> list of paths`, everything that the examples
+depend on, for `fingerprint`.
 
 To add a data set, add a file. Nothing here imports torch.
 """
@@ -11,6 +12,7 @@ To add a data set, add a file. Nothing here imports torch.
 import ast
 import hashlib
 import importlib
+import inspect
 import os
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +34,33 @@ def load(name: str) -> ModuleType:
     if name not in names():
         raise ValueError(f"unknown data set {name!r}: there are {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def takes(name: str) -> list[str]:
+    """Names of the options that a data set's `examples` takes besides root and split."""
+    given = inspect.signature(load(name).examples).parameters
+    return [option for option in given if option not in ("root", "split", "task", "classes")]
+
+
+def tables(name: str, root=None, limit: int = 0, language: str = "", **options) -> dict[str, pd.DataFrame]:
+    """The table of examples of each split, of at most `limit` examples each (see `few`).
+
+    language: "" where the data has only one; options: what else its `examples` takes. ValueError for an option that it
+    does not take, FileNotFoundError where it needs a root and has none.
+    """
+    module, known = load(name), takes(name)
+    options |= {"language": language} if language else {}
+    if unknown := sorted(set(options) - set(known)):
+        hint = '; give language="" where a data set has only one' if "language" in unknown else ""
+        raise ValueError(f"{name} has no {', '.join(unknown)}: its options are {', '.join(known) or 'none'}{hint}")
+    require_root(name, root)
+    return {split: few(module.examples(root or None, split, **options), limit) for split in SPLITS}
+
+
+def require_root(name: str, root) -> None:
+    """FileNotFoundError where a data set is not built in and no root is given."""
+    if not root and inspect.signature(load(name).examples).parameters["root"].default is inspect.Parameter.empty:
+        raise FileNotFoundError(f"{name} is not built in: give its folder or archive as root")
 
 
 def cache_dir() -> Path:

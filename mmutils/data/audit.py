@@ -18,18 +18,10 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from mmutils.data import SPLITS, load
-
 BROKEN = (  # what PIL raises for missing, broken, truncated files, and for those too large to be honest
     OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning
 )  # fmt: skip
 NEAR = 8  # bits of 256 in which two pictures may differ and still count as one
-
-
-def audit(name: str, root=None, **options) -> dict[str, pd.DataFrame]:
-    """`audit_tables` of a data set by its name; options go to its `examples`."""
-    module = load(name)
-    return audit_tables({split: module.examples(root, split, **options) for split in SPLITS}, module.CLASSES)
 
 
 def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataFrame]:

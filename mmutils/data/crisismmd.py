@@ -74,10 +74,12 @@ def table(
             raise ValueError(f"unknown {name} {given!r}: choose one of {', '.join(known)}")
     home = folder(root)
     path = _find(home, FILES[which].format(task, "dev" if split == "val" else split))
-    rows = pd.read_csv(path, **TSV)
+    rows = _read(path)
     lacking = [column for column in COLUMNS if column not in rows]
     if lacking:
         raise ValueError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(rows)}")
+    if rows.empty:
+        raise ValueError(f"{path} has no rows: fetch it again from {WHERE}")
     labels = rows[f"label_{target}"].replace(MERGED)
     unknown = sorted(set(labels) - set(classes))
     if unknown:
@@ -98,7 +100,8 @@ def table(
         mended = found["text"].map(ftfy.fix_text)
         found = found.assign(text=mended, repaired=mended != found["text"])
     if language != "en":
-        found["text"] = _translated(found["group"], translations or beside(root) / "translations" / f"{language}.tsv")
+        file = translations or beside(root) / "translations" / f"{language}.tsv"
+        found["text"] = _translated(found["group"], file, root)
     return check(_with_pictures(found, Path(home), missing), classes)
 
 
@@ -137,10 +140,19 @@ def _find(root, name: str, needed: bool = True) -> Path | None:
     )
 
 
-def _translated(ids: pd.Series, path) -> pd.Series:
+def _read(path) -> pd.DataFrame:
+    """A table of text; ValueError that names the file where it is none."""
+    try:
+        return pd.read_csv(path, **TSV)
+    except ValueError as error:  # empty, not UTF-8, or lines of more columns than the first
+        raise ValueError(f"{path} cannot be read as a table, columns parted by tabs, in UTF-8: {error}") from error
+
+
+def _translated(ids: pd.Series, path, root) -> pd.Series:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no translations {path}: make them with `python -m mmutils.data translate crisismmd`")
-    known = pd.read_csv(path, **TSV)
+        command = f"python -m mmutils.data translate crisismmd --root {root} --to {Path(path).stem}"
+        raise FileNotFoundError(f"no translations {path}: `{command}` makes them from the English texts")
+    known = _read(path)
     if not {"id", "text"} <= set(known) or known["id"].duplicated().any() or not known["text"].str.strip().all():
         raise ValueError(f"{path}: needs the columns id and text, each id once and no text empty; it has {list(known)}")
     texts = ids.map(dict(zip(known["id"], known["text"], strict=True)))

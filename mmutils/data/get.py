@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
+from mmutils.data import load
 from mmutils.data.archive import KINDS, unpack
 
 HOME = "https://crisisnlp.qcri.org/data/crisismmd"
@@ -36,11 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Fetch, say the checksums, unpack; 0, 1 where that failed, or 2 for a data set without a public address."""
+    try:
+        page = getattr(load(options.data), "WHERE", "where you have it from")
+    except ValueError as error:
+        print(error)
+        return 2
     urls = options.url or ADDRESSES.get(options.data)
     sums = dict(entry.rpartition("=")[::2] for entry in options.sha256)
     names = [Path(urlsplit(url).path).name for url in urls or ()]
     if not urls:
-        print(f"{options.data} has no public address: its page gives it to those who accept its licence (see README)")
+        print(f"{options.data} has no public address to fetch: ask for it at {page}, or give one with --url")
         return 2
     if not all(name.endswith(KINDS) for name in names):
         print(f"the file of an address must be {', '.join(KINDS)}; given {', '.join(urls)}")

@@ -21,24 +21,32 @@ from mmutils.data import SPLITS, check
 from mmutils.data.archive import folder
 
 CLASSES = ("not hateful", "hateful")
-OFFICIAL = {"train": (5481, 3019), "val": (340, 200), "test": (510, 490)}  # of each class, dev_unseen and test_seen
+OFFICIAL = {  # examples of each class, by file
+    "train": (5481, 3019),
+    "dev_seen": (253, 247),
+    "dev_unseen": (340, 200),
+    "test_seen": (510, 490),
+    "test_unseen": (1250, 750),
+}
 WHERE = "https://www.drivendata.org/competitions/64/hateful-memes/"
 OLD = {"dev_seen": "dev", "test_seen": "test"}  # names in the first phase
 
 
 def examples(
-    root, split: str, val: str = "dev_unseen", test: str = "test_seen", missing: str = "error"
+    root, split: str, val: str = "dev_unseen", test: str = "test_seen", missing: str = "error", language: str = "en"
 ) -> pd.DataFrame:
     """Table of examples in the order of the file; further column: source. root: the folder, or an archive of it.
 
     val: "dev_unseen" or "dev_seen"; test: "test_seen" or "test_unseen". missing: what becomes of a meme without its
-    picture: "error", "drop", or "none", which keeps it with image None. ValueError, FileNotFoundError.
+    picture: "error", "drop", or "none", which keeps it with image None. language: "en", there is no other. ValueError,
+    FileNotFoundError.
     """
     for name, given, known in (
         ("split", split, SPLITS),
         ("val", val, ("dev_unseen", "dev_seen")),
         ("test", test, ("test_seen", "test_unseen")),
         ("missing", missing, ("error", "drop", "none")),
+        ("language", language, ("en",)),
     ):
         if given not in known:
             raise ValueError(f"unknown {name} {given!r}: choose one of {', '.join(known)}")
@@ -80,14 +88,18 @@ def _file(root, source: str) -> Path:
     found = ", ".join(path.name for path in files(root)) if root else ""
     raise FileNotFoundError(
         f"no {' or '.join(names)} in {root!r}; found: {found or 'no .jsonl file'}. Give the folder with the .jsonl "
-        f"files and img/ as root; from {WHERE}"
+        f'files and img/ as root, or ask for others with val="dev_seen", test="test_unseen"; from {WHERE}'
     )
 
 
 def _read(path: Path) -> list[dict]:
     """The rows of a file; ValueError for a line that is none."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -97,5 +109,9 @@ def _read(path: Path) -> list[dict]:
         lacking = [key for key in ("id", "img", "text") if not isinstance(row, dict) or key not in row]
         if lacking:
             raise ValueError(f"{path}, line {number} lacks {', '.join(lacking)}; it has {line[:200]}")
+        if not (isinstance(row["img"], str) and isinstance(row["text"], str)):
+            raise ValueError(f"{path}, line {number}: img and text must be strings; given {line[:200]}")
         rows.append(row)
+    if not rows:
+        raise ValueError(f"{path} has no rows: fetch it again from {WHERE}")
     return rows

@@ -1,14 +1,13 @@
 """The `check` command: the audit of a data set as text, and whether anything is wrong with it."""
 
 import argparse
-import inspect
 from pathlib import Path
 
 import ftfy
 import numpy as np
 import pandas as pd
 
-from mmutils.data import SPLITS, load
+from mmutils.data import SPLITS, load, require_root, takes
 from mmutils.data.audit import audit_tables
 
 
@@ -16,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `python -m mmutils.data check` takes."""
     parser.add_argument("data", help="data set: a module of mmutils/data")
     parser.add_argument("--root", help="its folder or archive; none for built-in data")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of the data set, as test=test_unseen"
+    )
 
 
 def main(options: argparse.Namespace) -> int:
@@ -24,7 +26,9 @@ def main(options: argparse.Namespace) -> int:
         module, tables, problems = load(options.data), {}, []
         if options.root and not Path(options.root).exists():
             raise ValueError(f"there is no {options.root}: give the folder or archive of {options.data} as --root")
-        more = {"missing": "none"} if "missing" in inspect.signature(module.examples).parameters else {}
+        require_root(options.data, options.root)
+        given = _options(options.data, options.option)
+        more = ({"missing": "none"} if "missing" in takes(options.data) else {}) | given
         for split in SPLITS:
             try:
                 tables[split] = module.examples(options.root, split, **more)
@@ -35,14 +39,15 @@ def main(options: argparse.Namespace) -> int:
         return 2
     if tables:
         found = audit_tables(tables, module.CLASSES)
-        print(_shown("examples", _beside_official(module, tables, found["counts"])))
+        official = {split: _official(module, split, table, given) for split, table in tables.items()}
+        print(_shown("examples", _beside_official(module.CLASSES, official, tables, found["counts"])))
         print("\n" + _shown("lengths of texts", found["text_lengths"].T))
         for kind in ("duplicates", "leaks"):
             rows = found[kind][found[kind]["values"] > 0]
             print(f"\n{_shown(kind, rows) if len(rows) else kind + ': none'}")
         broken = {split: sum(ftfy.fix_text(text) != text for text in table["text"]) for split, table in tables.items()}
         print("\ntexts with broken encodings or HTML entities, which ftfy would mend: " + _listed(broken))
-        problems += _problems(module, tables, found)
+        problems += _problems(module, official, tables, found)
     print("\n" + ("\n".join(f"WRONG: {problem}" for problem in problems) or "nothing is wrong"))
     return 1 if problems else 0
 
@@ -56,13 +61,30 @@ def _listed(numbers: dict[str, int]) -> str:
     return ", ".join(f"{number:,} in {name}" for name, number in numbers.items())
 
 
-def _beside_official(module, tables: dict[str, pd.DataFrame], counts: pd.DataFrame) -> pd.DataFrame:
+def _options(data: str, entries: list[str]) -> dict:
+    """The options of the command line, NAME=VALUE each; ValueError for one that the data set does not take."""
+    known, words = takes(data), {"true": True, "false": False}
+    given = {name: words.get(value, value) for name, _, value in (entry.partition("=") for entry in entries)}
+    if wrong := [name for name in given if name not in known]:
+        raise ValueError(f"{data} has no option {', '.join(wrong)}: there are {', '.join(known)}")
+    return given
+
+
+def _official(module, split: str, table: pd.DataFrame, given: dict):
+    """Official numbers: of the file, where the table names its `source`; else of what one gets without options."""
+    known = getattr(module, "OFFICIAL", {})
+    if "source" in table:
+        return known.get(table["source"].iloc[0])
+    return None if given else known.get(split)
+
+
+def _beside_official(classes, official: dict, tables: dict[str, pd.DataFrame], counts: pd.DataFrame) -> pd.DataFrame:
     """The counts as text, with "(not N)" where the official number is another."""
     shown = counts.astype(str)
-    for split, official in getattr(module, "OFFICIAL", {}).items():
-        if split in counts and _known(official, tables[split]):
-            wrong = counts.loc[list(module.CLASSES), split] != official
-            for name, number in zip(module.CLASSES, official, strict=True):
+    for split, numbers in official.items():
+        if _known(numbers, tables[split]):
+            wrong = counts.loc[list(classes), split] != numbers
+            for name, number in zip(classes, numbers, strict=True):
                 shown.loc[name, split] += f" (not {number})" if wrong[name] else ""
     return shown
 
@@ -72,15 +94,15 @@ def _known(official, table: pd.DataFrame) -> bool:
     return np.ndim(official) > 0 and bool((table["label"] >= 0).any())
 
 
-def _problems(module, tables: dict[str, pd.DataFrame], found: dict[str, pd.DataFrame]) -> list[str]:
+def _problems(module, official: dict, tables: dict[str, pd.DataFrame], found: dict[str, pd.DataFrame]) -> list[str]:
     """What is missing, unreadable, in two splits, or not of the official number; with where to ask for it."""
     where = f"; ask for it at {module.WHERE}" if hasattr(module, "WHERE") else ""
     problems, counts = [], found["counts"]
     for split, table in tables.items():
-        official = np.asarray(getattr(module, "OFFICIAL", {}).get(split, len(table)))
-        if len(table) != official.sum():
-            problems.append(f"{split} has {len(table):,} examples, officially {official.sum():,}{where}")
-        elif _known(official, table) and (counts.loc[list(module.CLASSES), split] != official).any():
+        numbers = official[split]
+        if numbers is not None and len(table) != (total := np.sum(numbers)):
+            problems.append(f"{split} has {len(table):,} examples, officially {total:,}{where}")
+        elif _known(numbers, table) and (counts.loc[list(module.CLASSES), split] != numbers).any():
             problems.append(f"{split} has other numbers in its classes than officially, see above{where}")
         absent = int(table["image"].isna().sum())
         if absent:

@@ -16,7 +16,6 @@ What one must know:
 import argparse
 import hashlib
 import importlib.metadata
-import inspect
 import json
 import os
 import re
@@ -28,7 +27,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mmutils.data import SPLITS, load
+from mmutils.data import SPLITS, load, require_root, takes
 from mmutils.data.archive import beside
 from mmutils.storage import write
 
@@ -61,7 +60,12 @@ class Translator:
             with no_progress_bar():
                 return tokenizer, transformers.AutoModelForSeq2SeqLM.from_pretrained(name, **options)
 
-        self.tokenizer, model = hub.local_first(get, name, hub.FOLDER)
+        try:
+            self.tokenizer, model = hub.local_first(get, name, hub.FOLDER)
+        except (OSError, ValueError) as error:
+            if not Path(name).is_dir():
+                raise
+            raise ValueError(f"the folder {name} holds no translation model that can be read: {error}") from error
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.float().eval().to(self.device)
         settings = self.model.generation_config
@@ -239,7 +243,7 @@ def _texts(name: str, root: str | None, source: str, key: str) -> pd.DataFrame:
     """The examples of all splits with the columns id (their `key`) and text."""
     examples = load(name).examples
     wanted = {"language": source, "missing": "none"}  # texts can be translated without their pictures
-    options = {key: value for key, value in wanted.items() if key in inspect.signature(examples).parameters}
+    options = {key: value for key, value in wanted.items() if key in takes(name)}
     rows = pd.concat([examples(root, split, **options) for split in SPLITS], ignore_index=True)
     return pd.DataFrame({"id": rows[key], "text": rows["text"]})
 
@@ -260,11 +264,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Translate, say how many and what looks wrong; 0, or 1 with the reason where it cannot be done."""
-    if not (options.out or options.root):
-        print("give --out FILE: built-in data has no folder for translations")
-        return 1
-    file = Path(options.out or beside(options.root) / "translations" / f"{options.to}.tsv")
     try:
+        require_root(options.name, options.root)
+        if not (options.out or options.root):
+            raise ValueError("give --out FILE: built-in data has no folder for translations")
+        if options.batch_size < 1:
+            raise ValueError(f"--batch-size {options.batch_size}: give a number of texts, at least 1")
+        file = Path(options.out or beside(options.root) / "translations" / f"{options.to}.tsv")
         rows = _texts(options.name, options.root, options.source, options.key)
         translator = Translator(options.model, options.revision, options.codes and tuple(options.codes))
         report = translate(rows["id"], rows["text"], translator, options.to, file, options.batch_size)
