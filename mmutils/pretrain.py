@@ -32,18 +32,20 @@ PROBES = {"knn": "neighbours", "linear": "linear probe"}
 COLLAPSED = 2.0  # effective rank of features below which a branch says the same of everything
 
 
-def unlabelled(name: str, root: str | None = None, languages: Sequence[str] = ("en",), limit: int = 0) -> pd.DataFrame:
+def unlabelled(
+    name: str, root: str | None = None, languages: Sequence[str] = ("en",), limit: int = 0, **options
+) -> pd.DataFrame:
     """Pictures and texts of the train split, once per language, with all labels -1; for emoji the pool goes with them.
 
-    languages: empty for a data set that has only one. limit: number of examples, 0 for all. A picture in two languages
-    is two examples with the same `image` and `group`.
+    languages: empty for a data set that has only one. limit: number of examples, 0 for all. options: what else
+    its `examples` takes. A picture in two languages is two examples with the same `image` and `group`.
     """
     parts = []
     for language in languages or [None]:
-        options = {"language": language} if language else {}
-        rows = data.load(name).examples(root, "train", **options)
+        spoken = {"language": language} if language else {}
+        rows = data.load(name).examples(root, "train", **spoken, **options)
         if name.startswith("emoji"):
-            rows = pd.concat([rows.drop_duplicates("image"), emoji.pool(**options)])
+            rows = pd.concat([rows.drop_duplicates("image"), emoji.pool(**spoken)])
         parts.append(rows.assign(id=rows["id"] + (f".{language}" if language else ""), label=-1))
     columns = list(data.COLUMNS)
     return data.few(pd.concat(parts, ignore_index=True)[columns], limit)
