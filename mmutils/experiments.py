@@ -48,9 +48,12 @@ def read(path: Path, name: str, root: Path = fingerprints.ROOT) -> Profile:
     if not path.is_file():
         raise FileNotFoundError(f"no experiments file {path}")
     try:
-        profiles = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("profiles") or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
+    profiles = content.get("profiles") if isinstance(content, dict) else None
+    if not isinstance(profiles, dict):
+        raise ValueError(f"{path} needs `profiles:`, names with their runs; the format stands in mmutils/reproduce.py")
     if name not in profiles:
         raise ValueError(f"no profile {name!r} in {path}; there are {', '.join(profiles) or 'none'}")
     content = profiles[name]

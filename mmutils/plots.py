@@ -2,10 +2,13 @@
 
 Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers tell apart. Text is at
 least 8 pt at the printed size, and no figure is wider than 7 inches. Devanagari needs matplotlib 3.11 or newer: older
-releases put vowel signs in the wrong place. Every function returns a Figure, which a notebook shows at a cell's end.
+releases, as Colab's 3.10, put vowel signs in the wrong place, and a warning says so. Every function returns a Figure,
+which a notebook shows at a cell's end.
 """
 
+import re
 import textwrap
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -245,6 +248,12 @@ def _on_white(path: str) -> Image.Image:
 
 
 def _wrapped(text: str, width: int, lines: int = 2) -> str:
+    if re.search("[\u0900-\u097f]", text) and mpl.__version_info__ < (3, 11):
+        warnings.warn(
+            f"matplotlib {mpl.__version__} puts Hindi vowel signs in the wrong place, in pictures only: for right ones "
+            "install matplotlib 3.11 or newer and restart the notebook",
+            stacklevel=2,
+        )
     return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" …")).replace("$", r"\$")
 
 

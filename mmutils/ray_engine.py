@@ -5,6 +5,7 @@ Each gets a GPU, or where there are none an equal share of the CPUs. A worker th
 goes on from its checkpoints. On several machines the repository and `--out` lie in a folder that all of them share.
 """
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ class RayEngine:
         except ImportError:
             raise UnavailableError('--engine ray needs Ray, which is optional: pip install "ray>=2.40"') from None
         self.ray = ray
+        _check_reachable(address)
         places = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # where its workers find mmutils
         try:
             ray.init(address or "local", runtime_env=places, log_to_driver=False, logging_level="error")
@@ -66,6 +68,19 @@ class RayEngine:
             self.ray.cancel(task)  # raises KeyboardInterrupt in the worker, which ends the notebook
             self.ray.wait([task], timeout=10)
             raise
+
+
+def _check_reachable(address: str | None) -> None:
+    """UnavailableError where nothing listens at HOST:PORT, at once: Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or "//" in host:  # none, "auto", or a form that only Ray knows, as ray://HOST:PORT
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UnavailableError(
+            f"no Ray cluster at {address}: start one with `ray start --head`, which prints its HOST:PORT ({error})"
+        ) from None
 
 
 def share(machines: list[dict[str, float]], jobs: int) -> dict[str, int]:

@@ -68,7 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
         return _list(chosen, out, {run.name for run in profile.runs})
     sys.stdout.reconfigure(line_buffering=True)  # whoever reads through a pipe sees each line at once
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no kernel is left behind
-    (out / "runs").mkdir(parents=True, exist_ok=True)
+    try:
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"--out {out}: no folder can be made there ({error.strerror}); give another", file=sys.stderr)
+        return 2
     try:
         with FileLock(out / "runs" / ".lock", timeout=0):  # the system frees it, even when a runner is killed
             if options.dry_run:
@@ -162,7 +166,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--force", action="store_true", help="run even what is fresh")
     parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="limit for each notebook, in place of the file's"
+        "--timeout", type=_seconds, metavar="SECONDS", help="limit for each notebook, in place of the file's"
     )
     parser.add_argument(
         "--root", action="append", default=[], type=_root, metavar="DATA=DIR", help="folder of a data set; repeatable"
@@ -178,10 +182,18 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, not {number}")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number, at least 1, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        if float(text) > 0:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"seconds, more than 0, not {text!r}")
 
 
 def _root(text: str) -> tuple[str, str]:

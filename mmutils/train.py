@@ -109,7 +109,7 @@ def fit(
             method.eval()
             scores = (evaluate(method) if evaluate else {}) | method.monitor()
             state.end_epoch(row | {name: float(score) for name, score in scores.items()})
-    state.restore_best()
+    state.finish()
     method.eval()
     return state.history
 

@@ -65,6 +65,7 @@ def test_a_notebook_in_two_processes_leaves_one_record(tmp_path):
     [
         (["CLIP/CLIP.ipynb", "-p", "epoch", "3"], "did you mean 'epochs'"),
         (["CLIP/CLIP.ipynb", "-p", "epochs", "three"], "parameter epochs is int, given 'three'"),
+        (["CLIP/CLIP.ipynb", "-p", "queries", "[a, {"], "'[a, {' is no YAML"),
         (["CLIP.ipynb"], "no notebook"),
     ],
 )
@@ -72,3 +73,19 @@ def test_wrong_use_is_said(arguments, message, capsys):
     with pytest.raises(SystemExit):
         launch.main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_parameters_are_read_as_papermill_does(monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.setattr(launch, "run", lambda notebook, values: seen.update(values))
+    monkeypatch.chdir(launch.ROOT)
+    given = {"precision": "no", "learning_rate": "1e-3", "text_encoder": "", "languages": "[en]", "out": tmp_path / "x"}
+    launch.main(["CLIP/CLIP.ipynb", *(part for name, value in given.items() for part in ("-p", name, str(value)))])
+    del seen["out"]
+    assert seen == {"precision": "no", "learning_rate": 0.001, "text_encoder": "", "languages": ["en"]}
+
+
+def test_what_a_user_can_cause_ends_with_its_place_and_no_traceback(monkeypatch, tmp_path):
+    monkeypatch.chdir(launch.ROOT)
+    with pytest.raises(SystemExit, match=r"^DINO/DINO.ipynb, code cell 4, line 1 > .*: .*no_data"):
+        launch.main(["DINO/DINO.ipynb", "-p", "data", "no_data", "-p", "out", str(tmp_path / "x")])

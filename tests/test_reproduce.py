@@ -293,6 +293,9 @@ def test_wrong_use_is_said_and_a_dead_lock_is_no_lock(repository):
     status, output = repository.run("--only", "tow")
     assert (status, "no run tow in this profile; there are one" in output) == (2, True)
     assert repository.run("--profile", "paper")[0] == 2
+    for option, value in (("--timeout", "nan"), ("--jobs", "two"), ("--out", "report/experiments.yaml/x")):
+        status, output = repository.run(option, value)
+        assert (status, value in output, "Traceback" in output) == (2, True, False)
     assert repository.run("--list") == (0, "one                          missing  toy.ipynb\n")
     (repository.folder / "report" / "runs").mkdir(parents=True)
     lock = repository.folder / "report" / "runs" / ".lock"
