@@ -29,7 +29,9 @@ def test_form(path: Path) -> None:
     assert not any(re.search(r"^\s*(def|class) ", cell["source"], re.M) for cell in code), (
         "definitions belong in mmutils"
     )
-    assert max(len(cell["source"].splitlines()) for cell in code) <= 20, "split the cell"
+    for cell in code:  # of parameters there can be only one cell, a line for each
+        lines, longest = len(cell["source"].splitlines()), 24 if cell["metadata"].get("tags") else 20
+        assert lines <= longest, "split the cell"
     headings = [line[3:] for cell in prose for line in cell["source"].splitlines() if line.startswith("## ")]
     assert headings == SECTIONS
     assert f"blob/main/{path.relative_to(ROOT).as_posix()})" in prose[0]["source"], "badge of another notebook"
