@@ -7,6 +7,10 @@ score no longer rose, standardising instead of a layer norm gave .77 instead of 
 it only made training faster. Like the batch norm without scale and shift before the linear probe of He et al. 2022,
 https://arxiv.org/abs/2111.06377, but always by the running estimate: a batch of one works, and training and evaluation
 compute the same.
+
+The estimate is the mean of everything seen so far, and so stands ever more still. One that keeps following the batches,
+as a batch norm's, moves together with an encoder that learns: on CrisisMMD's texts (last 4 layers of multilingual-e5
+trained, one seed) the loss then rose again and val fell from .80 to .74 accuracy; with the plain mean it went to .83.
 """
 
 import torch
@@ -16,18 +20,17 @@ from mmutils.distributed import total
 
 
 class Standardise(nn.Module):
-    """(x - mean) / standard deviation, over all axes but the last, by estimates that follow the training batches.
+    """(x - mean) / standard deviation, over all axes but the last, of all rows seen in training so far.
 
-    The estimates are the mean of all batches so far, later an exponential one in which a new batch weighs `momentum`.
-    No gradient flows through them. Computed in float32.
+    No gradient flows through these estimates. Computed in float32.
     """
 
-    def __init__(self, dim: int, momentum: float = 0.1, epsilon: float = 1e-5):
+    def __init__(self, dim: int, epsilon: float = 1e-5):
         super().__init__()
-        self.dim, self.momentum, self.epsilon = dim, momentum, epsilon
+        self.dim, self.epsilon = dim, epsilon
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("square", torch.ones(dim))  # mean of the squares
-        self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("rows", torch.zeros(()))
 
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Standardised values (B, D) or (B, T, D); mask (B, T) says which tokens are real and count."""
@@ -44,7 +47,7 @@ class Standardise(nn.Module):
         count = share.sum().expand(self.dim)
         sums = torch.stack([(share * rows).sum(dim=0), (share * rows.square()).sum(dim=0), count])
         mean, square, count = total(sums)  # (D,) each, over all parts of a batch that several processes share
-        self.batches += 1
-        weight = (1 / self.batches).clamp(min=self.momentum)
+        self.rows += count[0]
+        weight = count / self.rows  # of this batch among all rows so far
         self.mean.lerp_(mean / count, weight)
         self.square.lerp_(square / count, weight)
