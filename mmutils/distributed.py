@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mmutils.standardise import Standardise
+
 
 def processes() -> int:
     """How many processes train together."""
@@ -118,12 +120,15 @@ def average_gradients(method: nn.Module) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def share_batch_norms(encoders: list[nn.Module], device: torch.device) -> None:
-    """Let the encoders' batch norms take their statistics over all parts of a batch, as those of one process do.
+def share_statistics(encoders: list[nn.Module], device: torch.device) -> None:
+    """Let what the encoders estimate of a batch be of all its parts, as in one process: batch norms, standardisation.
 
     torch's SyncBatchNorm does so on GPUs only. ValueError for an encoder with batch norms that learn on a CPU.
     """
     for encoder in encoders if processes() > 1 else ():
+        for module in encoder.modules():
+            if isinstance(module, Standardise):
+                module.total = total
         norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
         if norms and device.type != "cuda":
             raise ValueError(

@@ -95,7 +95,7 @@ def fit(
     accelerator = Accelerator()
     method.to(accelerator.device).train()
     batches.device = accelerator.device
-    distributed.share_batch_norms(list(method.encoders().values()), accelerator.device)
+    distributed.share_statistics(list(method.encoders().values()), accelerator.device)
     optimizer = _optimizer(method, config)
     state = TrainingState(method, optimizer, select, checkpoint, _identity(method, batches, config, select))
     distributed.same_start(method)
