@@ -18,7 +18,7 @@ def picked(examples: int, most: int) -> list[int]:
 
 
 @torch.inference_mode()
-def joint_logits(classifier: Classifier, batches: Batches, most: int = 150) -> np.ndarray:
+def joint_logits(classifier: Classifier, batches: Batches, most: int = 120) -> np.ndarray:
     """Logits (N, N, K) float32 of text i with picture j, for the rows that `picked` gives; evaluation mode.
 
     The classifier's encoder is a FusedEncoder: each side is encoded once per example, the fusion sees all pairs. The
@@ -27,7 +27,7 @@ def joint_logits(classifier: Classifier, batches: Batches, most: int = 150) -> n
     images, texts = encoded_sides(classifier, batches, picked(len(batches.examples), most))
     logits = []
     for row in range(len(texts.features)):
-        text = Encoded(*(None if part is None else part[row].expand_as(part) for part in texts))
+        text = _repeated(texts, row, len(images.features))
         logits.append(classifier.head(classifier.encoder.fusion(images, text).float()).cpu())  # (N, K)
     return torch.stack(logits).numpy()
 
@@ -51,10 +51,19 @@ def encoded_sides(classifier: Classifier, batches: Batches, rows: list[int] | No
     return images, texts
 
 
-def modality_use(joint: list[np.ndarray], examples: pd.DataFrame, score: str, most: int = 150) -> list[dict]:
+def modality_use(joint: list[np.ndarray], examples: pd.DataFrame, score: str, most: int = 120) -> list[dict]:
     """Rows of `statistics.modality_use` for the record: several seeds' `joint_logits` of all these examples."""
     rows = examples.iloc[picked(len(examples), most)].reset_index(drop=True)
     return statistics.modality_use(np.stack(joint), rows, score, resamples=2000).to_dict("records")
+
+
+def _repeated(texts: Encoded, row: int, times: int) -> Encoded:
+    """One text as a batch of itself, without its padding."""
+    features = texts.features[row].expand(times, -1)
+    if texts.tokens is None:
+        return Encoded(features)
+    tokens = texts.tokens[row][texts.mask[row]].expand(times, -1, -1)  # (times, real tokens, D)
+    return Encoded(features, tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool))
 
 
 def _rows(parts: list[Encoded], rows: Tensor, device: torch.device) -> Encoded:

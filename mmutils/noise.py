@@ -11,14 +11,8 @@ from mmutils.classifier import Classifier
 from mmutils.encoders import Encoded
 from mmutils.joint import encoded_sides
 
-LEVELS = (
-    0.0,
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-    16.0,
-)  # standard deviations; independent in each dimension, so that small noise averages out
+# Standard deviations; independent in each dimension, so that small noise averages out.
+LEVELS = (0.0, 2.0, 4.0, 8.0, 16.0)
 ROWS = 64  # examples at a time
 
 

@@ -19,6 +19,8 @@ def made(name: str, count: int = 30) -> tuple[Classifier, Batches]:
     rows = {"id": [str(i) for i in range(count)], "group": [str(i) for i in range(count)], "text": "", "image": None}
     table = pd.DataFrame(rows | {"label": np.arange(count) % 2})
     extra = {"picture": torch.randn(count, 12), "words": torch.randn(count, 8)}
+    lengths = torch.randint(1, 6, (count, 1))
+    extra |= {"words_tokens": torch.randn(count, 5, 8), "words_mask": torch.arange(5) < lengths}
     encoder = FusedEncoder(CachedEncoder("picture", 12), CachedEncoder("words", 8), fusion.load(name)(12, 8))
     return Classifier(encoder, 2).eval(), Batches(table, 7, extra=extra)
 
@@ -29,7 +31,7 @@ def test_entry_i_j_is_text_i_with_picture_j(name):
     found = joint_logits(classifier, batches, most=11)
     rows = picked(30, 11)
     assert found.shape == (11, 11, 2) and rows[0] == 0 and rows[-1] == 29
-    given = {"picture": batches.extra["picture"][rows[4]][None], "words": batches.extra["words"][rows[2]][None]}
+    given = {name: values[rows[4 if name == "picture" else 2]][None] for name, values in batches.extra.items()}
     with torch.inference_mode():
         np.testing.assert_allclose(found[2, 4], classifier(given)[0].numpy(), atol=1e-5)
 
