@@ -77,6 +77,12 @@ class Batches:
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield self._batch(order[start : start + self.batch_size], generator)
 
+    def by_length(self) -> Iterator[tuple[Tensor, dict]]:
+        """Every row once, as (row numbers, batch), long texts first: texts of like length need little padding."""
+        lengths = torch.tensor([-len(ids) for ids in self.tokens or [()] * len(self.examples)])
+        for rows in lengths.argsort(stable=True).split(self.batch_size):
+            yield rows, self._batch(rows, torch.Generator())
+
     @contextmanager
     def on(self, module: nn.Module) -> Iterator[None]:
         """Meanwhile batches are made where the module's parameters are."""

@@ -7,7 +7,7 @@ weights and settings, and the texts' tokens and pictures' files that went in. An
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -92,14 +92,16 @@ def compute(encoder: nn.Module, batches: Batches, tokens: bool) -> dict[str, Ten
     encoder.eval().to(device)
     batches.device = device
     try:
-        bar = tqdm(batches.epoch(), "features", total=len(batches), delay=2, unit="batch")
+        bar = tqdm(batches.by_length(), "features", total=len(batches), delay=2, unit="batch")
         with torch.inference_mode():  # not around .to(device): parameters moved inside could not be trained any more
-            encoded = [to_cpu(encoder.encode(batch), tokens) for batch in bar]
+            rows, encoded = zip(*((rows, to_cpu(encoder.encode(batch), tokens)) for rows, batch in bar), strict=True)
     finally:
         encoder.train(before[0]).to(before[2])
         batches.device = before[1]
-    found = {"features": torch.cat([part.features for part in encoded])}
-    return found | (joined_tokens([part.tokens for part in encoded], [part.mask for part in encoded]) if tokens else {})
+    found = {"features": torch.cat([part.features for part in encoded])[torch.cat(rows).argsort()]}
+    if tokens:
+        found |= joined_tokens([part.tokens for part in encoded], [part.mask for part in encoded], rows)
+    return found
 
 
 def to_cpu(encoded: Encoded, tokens: bool) -> Encoded:
@@ -109,19 +111,21 @@ def to_cpu(encoded: Encoded, tokens: bool) -> Encoded:
     return Encoded(*(part if part is None else part.float().cpu() for part in encoded))
 
 
-def joined_tokens(tokens: list[Tensor | None], masks: list[Tensor | None]) -> dict[str, Tensor]:
-    """Tokens (N, T, D) and mask (N, T) from batches of different lengths T."""
+def joined_tokens(
+    tokens: list[Tensor | None], masks: list[Tensor | None], rows: Sequence[Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Tokens (N, T, D) and mask (N, T) from batches of different lengths T; rows: where each batch's rows belong."""
     if tokens[0] is None:
         raise ValueError("this encoder gives no tokens, only features")
     shape = sum(map(len, tokens)), max(part.shape[1] for part in tokens), tokens[0].shape[2]
     kind = torch.float32 if 4 * shape[0] * shape[1] * shape[2] <= LARGE else torch.float16
-    joined, mask, row = torch.zeros(shape, dtype=kind), torch.zeros(shape[:2], dtype=torch.bool), 0
-    for part, real in zip(tokens, masks, strict=True):
-        rows, length = slice(row, row + len(part)), part.shape[1]
+    joined, mask = torch.zeros(shape, dtype=kind), torch.zeros(shape[:2], dtype=torch.bool)
+    rows = rows or torch.arange(shape[0]).split([len(part) for part in tokens])
+    for part, real, place in zip(tokens, masks, rows, strict=True):
+        length = part.shape[1]
         real = torch.ones(part.shape[:2], dtype=torch.bool) if real is None else real.bool()
-        joined[rows, :length] = torch.where(real.unsqueeze(-1), part, 0).to(kind)
-        mask[rows, :length] = real
-        row += len(part)
+        joined[place, :length] = torch.where(real.unsqueeze(-1), part, 0).to(kind)
+        mask[place, :length] = real
     return {"tokens": joined, "mask": mask}
 
 
