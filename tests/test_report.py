@@ -334,6 +334,10 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
         means[start] = f"{100 * np.mean([roc_auc_score(p['label'], p['p_1']) for _, p in rows.groupby('seed')]):.1f}"
     sentence = f"AUROC is {means['CLIP and e5']} with CLIP and e5 and {means['random and e5']} without"
     assert f"> **Pretraining helps: {sentence}" in text
+    verdicts = re.findall(r"\| (?:all labels|10 % of the labels) \|.*\| (\w+) \|\n", text)
+    better, worse = (verdicts.count(verdict) or "none" for verdict in ("better", "worse"))
+    counts = f"{better} are better with pretraining, {worse} worse"
+    assert f"Of all {len(verdicts)} comparisons {counts} (Holm, .05)" in text and "inconclusive" in verdicts
     row = next(x for x in text.splitlines() if x.startswith("| [CLIP and e5, 100 % of labels](runs/finetuning/"))
     assert f"| **{means['CLIP and e5']} ± " in row
     assert "| CLIP and e5 – random and e5 | 10 % of the labels |" in text

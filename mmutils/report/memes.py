@@ -118,9 +118,9 @@ def answer(page: Page) -> str:
         f"{markdown.escape(best['baseline']['start'])}, {'the same' if best['same'] else 'another'} network not "
         "pretrained, on the same examples"
         + (f" ({also})" if also else "")
-        + f". {len(pairs(page))} comparisons in [the chapter](#harmful-memes)."
+        + ". All comparisons are in [the chapter](#harmful-memes)."
     )
-    return f"> **{_verdict(best)}**\n\n{_answer_figure(page, shown)}\n\n{note}"
+    return f"> **{_verdict(best)}{_others(pairs(page))}**\n\n{_answer_figure(page, shown)}\n\n{note}"
 
 
 def _verdict(pair: dict) -> str:
@@ -128,8 +128,23 @@ def _verdict(pair: dict) -> str:
     name, d = markdown.escape(pair["system"]["start"]), pair["difference"]
     change = f"AUROC is {with_} with {name} and {without} without, {_said(d)}, with {_labels(pair['system'])}."
     if d.low <= 0 <= d.high:
-        return f"Inconclusive: pretraining may change nothing. {change}"
+        return f"Inconclusive for the best: {change}"
     return f"Pretraining {'helps' if d.estimate > 0 else 'hurts'}: {change}"
+
+
+def _others(found: list[dict]) -> str:
+    """A sentence on all comparisons, where there are several."""
+    clear = [pair for pair in found if pair["holm"] < 0.05]
+    better = [pair for pair in clear if pair["difference"].estimate > 0]
+    if len(found) == 1:
+        return ""
+    said = f" Of all {len(found)} comparisons {len(better) or 'none'} are better with pretraining, "
+    said += f"{len(clear) - len(better) or 'none'} worse (Holm, .05)"
+    if better:
+        most = max(better, key=lambda pair: pair["difference"].estimate)
+        name, gain = markdown.escape(most["system"]["start"]), points(most["difference"].estimate)
+        said += f"; most of all {name} with {_labels(most['system'])}, {gain} points"
+    return f"{said}."
 
 
 def _said(d: statistics.Interval) -> str:
