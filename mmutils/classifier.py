@@ -28,6 +28,6 @@ class Classifier(nn.Module):
 
 
 def multilayer_head(dim: int, classes: int, hidden: int, dropout: float) -> nn.Sequential:
-    """Layer norm and linear layer, from features (B, dim) to logits (B, K), with a hidden layer if asked for."""
+    """Standardisation and a linear layer, from features (B, dim) to logits (B, K), with a hidden layer if asked for."""
     layers = [nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout)] if hidden else []
     return nn.Sequential(Standardise(dim), *layers, nn.Linear(hidden or dim, classes))
