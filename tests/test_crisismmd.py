@@ -12,6 +12,7 @@ from PIL import Image
 
 from mmutils.data import crisismmd, crisismmd_informative, fingerprint, translate
 from mmutils.data.__main__ import main
+from mmutils.data.audit import audit_tables
 
 HEADER = "event_name\ttweet_id\timage_id\ttweet_text\timage\tlabel\tlabel_text\tlabel_image\tlabel_text_image"
 ROWS = (
@@ -173,6 +174,9 @@ def test_the_real_files_have_the_official_numbers() -> None:
     tweets = train["group"].value_counts()
     assert tweets.value_counts().to_dict() == {1: 4718, 2: 323, 3: 126, 4: 96} and len(train) - len(tweets) == 863
     assert [table["image"].isna().all() for table in tables.values()] == [True] * 3
+    leaks = audit_tables(tables, crisismmd.CLASSES)["leaks"].set_index(["what", "first", "second"])["values"]
+    texts = [("text", "train", "val"), ("text", "train", "test"), ("text", "val", "test")]
+    assert leaks[texts].tolist() == [1, 1, 0] and leaks["id"].sum() == leaks["group"].sum() == 0
     everything = crisismmd.examples(REAL, "test", which="all", missing="none")
     other = crisismmd.examples(REAL, "test", which="all", target="image", missing="none")
     assert len(everything) == 2237 and (everything["label"] != other["label"]).sum() <= 1282

@@ -248,7 +248,7 @@ def test_audit_finds_what_was_planted(tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not a picture")
     train = made(["a", "b", "c"], ["A flood  http://t.co/x", "fire", "Fire"], pictures[:3], groups=["g", "h", "i"])
-    val = made(["d", "e"], ["a FLOOD", "snow"], [copy, str(broken)], groups=["g", "k"], labels=[1, -1])
+    val = made(["d", "e"], ["RT @some_one: a FLOOD!", "snow"], [copy, str(broken)], groups=["g", "k"], labels=[1, -1])
     test = made(["a", "f"], ["rain", ""], [pictures[3], str(tmp_path / "absent.png")])
     found = audit.audit_tables({"train": train, "val": val, "test": test}, ("no", "yes"))
     leaks = found["leaks"].set_index(["what", "first", "second"])["values"]

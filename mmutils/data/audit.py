@@ -46,8 +46,9 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
 
 
 def normalised(text: str) -> str:
-    """Text as it is compared: links removed, one form of each character, no case, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", re.sub(r"https?://\S+", " ", text)).casefold().split())
+    """Text as it is compared: no links, mentions or punctuation, one form of a character, no case, single spaces."""
+    text = unicodedata.normalize("NFKC", re.sub(r"https?://\S+|(\bRT )?@\w+", " ", text)).casefold()
+    return " ".join("".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text).split())
 
 
 def picture_hash(picture: Image.Image) -> np.ndarray:
