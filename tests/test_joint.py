@@ -31,9 +31,10 @@ def test_entry_i_j_is_text_i_with_picture_j(name):
     found = joint_logits(classifier, batches, most=11)
     rows = picked(30, 11)
     assert found.shape == (11, 11, 2) and rows[0] == 0 and rows[-1] == 29
-    given = {name: values[rows[4 if name == "picture" else 2]][None] for name, values in batches.extra.items()}
-    with torch.inference_mode():
-        np.testing.assert_allclose(found[2, 4], classifier(given)[0].numpy(), atol=1e-5)
+    for i in range(11):  # texts of all lengths
+        given = {name: values[rows[4 if name == "picture" else i]][None] for name, values in batches.extra.items()}
+        with torch.inference_mode():
+            np.testing.assert_allclose(found[i, 4], classifier(given)[0].numpy(), atol=1e-5)
 
 
 def test_pairs_that_only_go_together_leave_nothing_to_add_up():

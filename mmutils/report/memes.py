@@ -134,10 +134,10 @@ def _verdict(pair: dict) -> str:
 
 def _others(found: list[dict]) -> str:
     """A sentence on all comparisons, where there are several."""
-    clear = [pair for pair in found if pair["holm"] < 0.05]
-    better = [pair for pair in clear if pair["difference"].estimate > 0]
     if len(found) == 1:
         return ""
+    clear = [pair for pair in found if pair["holm"] < 0.05]
+    better = [pair for pair in clear if pair["difference"].estimate > 0]
     said = f" Of all {len(found)} comparisons {len(better) or 'none'} are better with pretraining, "
     said += f"{len(clear) - len(better) or 'none'} worse (Holm, .05)"
     if better:

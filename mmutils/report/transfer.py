@@ -12,7 +12,7 @@ PUBLISHED = (
      "[its notebook](https://github.com/claws-lab/multimodal-crisis)", "verified"),
     ("CLIP ViT-B/32, picture and text, 16 examples a class", "79.6", "68.7", "–",
      "[MTEB, pull request 5340](https://github.com/embeddings-benchmark/mteb/pull/5340)", "verified"),
-    ("CNN, text", "–", "–", "–", "[Ofli et al. 2020](https://arxiv.org/abs/2004.11838)", "not read here"),
+    ("CNN, text", "–", "–", "–", "[Ofli et al. 2020](https://arxiv.org/abs/2004.11838)", "not read"),
     ("VGG-16, picture", "76.8", "–", "–", "the same", "secondary"),
     ("CNN and VGG-16, picture and text", "78.4", "–", "–", "the same", "secondary"),
 )  # fmt: skip
