@@ -54,15 +54,18 @@ def save(figure: Figure, path: str | Path) -> None:
 def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, columns: int = 6) -> Figure:
     """The pictures of a table of examples in rows, each with its text (or its title) underneath, in any script.
 
-    A damaged picture does not stop it: what stands in its place says so.
+    A damaged picture does not stop it: what stands in its place says so. So does an empty table, as of a perfect
+    classifier's errors.
     """
     style()
     columns = min(columns, max(len(examples), 1))
-    rows = -(-len(examples) // columns)
+    rows = max(-(-len(examples) // columns), 1)
     figure = Figure(figsize=(7, 1.45 * 7 / max(columns, 5) * rows))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
+    if examples.empty:
+        axes[0].text(0.5, 0.5, "none", ha="center", va="center", color="grey")
     for axis, (position, example) in zip(axes, enumerate(examples.itertuples()), strict=False):
         if isinstance(example.image, str):  # pandas has nan for None
             try:

@@ -271,3 +271,8 @@ def test_a_damaged_picture_does_not_stop_a_row_of_them(tmp_path):
     axes = plots.picture_grid(pd.DataFrame({"image": paths, "text": "a text"}), columns=3).axes
     assert [len(axis.images) for axis in axes] == [1, 0, 0]
     assert [text.get_text() for text in axes[1].texts] == ["cannot\nbe read"] and not axes[2].texts
+
+
+def test_a_perfect_classifiers_errors_are_an_empty_row():
+    (axis,) = plots.picture_grid(pd.DataFrame({"image": [], "text": []}), titles=[]).axes
+    assert [text.get_text() for text in axis.texts] == ["none"]
