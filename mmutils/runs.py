@@ -20,8 +20,9 @@ from typing import Any
 import pandas as pd
 
 from mmutils import fingerprints
+from mmutils.files import write
 from mmutils.fingerprints import ROOT, digest, file_digest
-from mmutils.storage import checked, to_json, to_parquet, write
+from mmutils.storage import checked, to_json, to_parquet
 
 SCHEMA = 1
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"

@@ -1,9 +1,7 @@
-"""How records and predictions lie on disk: checked, small, the same bytes for the same content, whole or not at all."""
+"""How records and predictions lie on disk: checked, small, the same bytes for the same content."""
 
 import json
 import math
-import os
-import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -105,13 +103,3 @@ def _lines(value: Any, indent: str) -> str:
         parts = [inner + (json.dumps(v, ensure_ascii=False) if one_line else _lines(v, inner)) for v, one_line in pairs]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return f"{opening}\n" + ",\n".join(parts) + f"\n{indent}{closing}"
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write beside the old file, wait for the disk, rename: at any moment there is one whole file."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(stream.name).chmod(0o644)
-    os.replace(stream.name, path)

@@ -13,12 +13,12 @@ import ast
 import hashlib
 import importlib
 import inspect
-import os
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
-import platformdirs
+
+from mmutils.files import cache_dir  # noqa: F401, where helpers look for it
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("id", "group", "image", "text", "label")
@@ -61,12 +61,6 @@ def require_root(name: str, root) -> None:
     """FileNotFoundError where a data set is not built in and no root is given."""
     if not root and inspect.signature(load(name).examples).parameters["root"].default is inspect.Parameter.empty:
         raise FileNotFoundError(f"{name} is not built in: give its folder or archive as root")
-
-
-def cache_dir() -> Path:
-    """Folder for what can be made again: $MMUTILS_CACHE, else `mmutils` in the user's cache directory."""
-    chosen = os.environ.get("MMUTILS_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("mmutils", appauthor=False))
 
 
 def check(examples: pd.DataFrame, classes) -> pd.DataFrame:

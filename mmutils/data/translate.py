@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from mmutils.data import SPLITS, load, require_root, takes
 from mmutils.data.archive import beside
-from mmutils.storage import write
+from mmutils.files import write
 
 LINK = re.compile(r"https?://\S+")
 OPENING = re.compile(r"(?:\s*(?:RT\b|[.]?@\w+:?))+")  # "RT @name:", ".@name @other"
