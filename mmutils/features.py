@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmutils.batches import Batches
-from mmutils.data import cache_dir
 from mmutils.encoders import Encoded
+from mmutils.files import cache_dir
 
 LARGE = 2**30  # bytes; more tokens than this are kept in float16
 

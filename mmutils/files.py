@@ -51,7 +51,7 @@ def write(path: str | Path, content: bytes | str) -> None:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """An empty folder to fill; it becomes `path` when the block ends. Of two processes at once, the first one's stays."""
+    """An empty folder to fill; it becomes `path` at the end. Of two processes at once, the first one's stays."""
     path = Path(path)
     draft = _draft(path)
     try:

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from mmutils.augment import Augment, MultiCrop
-from mmutils.data import cache_dir
+from mmutils.files import cache_dir
 
 __all__ = ["Augment", "MultiCrop", "decode", "read_picture"]
 

@@ -29,7 +29,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
-from mmutils.data import cache_dir
+from mmutils.files import cache_dir
 
 FORM = 1  # raise it when a conversion below changes, so that older converted files are not used
 

@@ -18,8 +18,6 @@ from types import ModuleType
 
 import pandas as pd
 
-from mmutils.files import cache_dir  # noqa: F401, where helpers look for it
-
 SPLITS = ("train", "val", "test")
 COLUMNS = ("id", "group", "image", "text", "label")
 

@@ -19,7 +19,7 @@ from typing import IO
 
 from tqdm.auto import tqdm
 
-from mmutils.data import cache_dir
+from mmutils.files import cache_dir
 
 KINDS = (".zip", ".tar.gz", ".tgz")
 RATIO, SPARE = 50, 100_000_000  # unpacked bytes allowed for a packed one (tables reach 10), and in any case

@@ -23,7 +23,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from mmutils.data import SPLITS, cache_dir
+from mmutils.data import SPLITS
+from mmutils.files import cache_dir
 
 GROUPS = (
     "Smileys & Emotion",
