@@ -3,33 +3,60 @@
 `papermill -p frozen false` gives the text 'false', which Python takes for true. So a value is never used as it comes.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-NAMES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict, "Any": Any}
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
+NUMBERS = {name: Annotated[kind, BeforeValidator(_no_bool)] for name, kind in (("int", int), ("float", float))}
+NAMES = {"str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict, "Any": Any, **NUMBERS}
 
 
 def typed(name: str, value: Any, annotation: str) -> Any:
     """The value as the annotation says, such as "bool", "list[int]" or "str | None".
 
     Texts are read as numbers, true or false, and for lists and dicts as YAML. ValueError names the parameter: a text
-    that says no such thing, a number for a text, true or false for a number, nan or infinity.
+    that says no such thing, a number for a text, true or false for a number, nan or infinity, an unknown annotation.
     """
-    kind = eval(annotation, {"__builtins__": {}}, NAMES)
+    try:
+        kind = eval(annotation, {"__builtins__": {}}, NAMES)
+    except (NameError, SyntaxError, TypeError, AttributeError):
+        raise ValueError(f"parameter {name}: type {annotation!r}; there are {', '.join(NAMES)}") from None
     if isinstance(value, str) and annotation.startswith(("list", "dict", "tuple")):
         try:
             value = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ValueError(f"parameter {name} is {annotation}; {value!r} is no list or dict in YAML") from None
     try:
-        if isinstance(value, bool) and kind in (int, float):
-            raise ValueError
         return TypeAdapter(kind, config={"allow_inf_nan": False}).validate_python(value)
-    except (ValidationError, ValueError):
+    except ValidationError:
         hint = f"; `papermill -r {name} {value}` passes it as a text" if kind is str else ""
         raise ValueError(f"parameter {name} is {annotation}, given {value!r}, a {type(value).__name__}{hint}") from None
+
+
+def all_typed(values: Mapping[str, Any], declared: Mapping[str, tuple[Any, str | None]]) -> dict[str, Any]:
+    """The values as `typed` gives them. ValueError lists all that are wrong, one a line.
+
+    declared: name -> (default, annotation), for each of the values. Without an annotation the default's type counts.
+    """
+    converted, errors = {}, []
+    for name, value in values.items():
+        default, annotation = declared[name]
+        try:
+            converted[name] = typed(name, value, annotation or ("Any" if default is None else type(default).__name__))
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        raise ValueError("\n".join(errors))
+    return converted
 
 
 def printable(text: object) -> str:
@@ -39,4 +66,5 @@ def printable(text: object) -> str:
 
 def _commands(character: str) -> bool:
     code = ord(character)
-    return code < 32 or 127 <= code < 160 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
+    marks = 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069 or 0xD800 <= code <= 0xDFFF  # half a character
+    return code < 32 or 127 <= code < 160 or marks
