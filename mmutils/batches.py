@@ -8,6 +8,7 @@ what an uninterrupted one sees.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from mmutils import identity
 from mmutils.images import decode
 
 
@@ -54,7 +56,7 @@ class Batches:
         self._check(image_size, tokenizer)
         self.ids = self.examples["id"].tolist()
         self.labels = torch.tensor(self.examples["label"].to_numpy(np.int64))
-        self.pictures = self.tokens = None
+        self.pictures = self.tokens = self.picture_of_row = None
         if image_size is not None:  # a picture that several rows share is decoded and stored once
             self.picture_of_row, paths = pd.factorize(self.examples["image"])
             self.pictures = decode(list(paths), image_size)  # memory map (pictures, S, S, 3)
@@ -65,17 +67,41 @@ class Batches:
             )
 
     def __len__(self) -> int:
-        """Batches per epoch."""
+        """Batches per epoch. A rest of one example joins the batch before it: of one, a batch norm learns nothing."""
         whole, rest = divmod(len(self.examples), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return whole + (rest > 0 and not self.drop_last and not (rest == 1 and whole))
 
     def epoch(self, number: int = 0) -> Iterator[dict]:
         """The batches of one pass; the same number gives the same batches."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, number))
         count = len(self.examples)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield self._batch(order[start : start + self.batch_size], generator)
+        for step in range(len(self)):
+            end = None if step + 1 == len(self) and not self.drop_last else (step + 1) * self.batch_size
+            yield self._batch(order[step * self.batch_size : end], generator)
+
+    def smallest(self) -> int:
+        """Examples in the smallest batch of an epoch."""
+        rest = len(self.examples) % self.batch_size
+        return rest if rest > 1 and not self.drop_last else min(self.batch_size, len(self.examples))
+
+    def identity(self) -> dict:
+        """What an epoch depends on: examples, pictures, views, tokens, features, and how they are drawn."""
+        return {
+            "examples": identity.of_examples(self.examples),
+            "pictures": self._pictures_identity(),
+            "views": identity.of_views(self.augment),
+            "tokens": identity.of_arrays(self.tokens or ()),
+            "features": identity.of_tensors(sorted(self.extra.items())),
+            "batches": [self.batch_size, self.shuffle, self.drop_last, self.seed],
+        }
+
+    def _pictures_identity(self) -> str:
+        """Size and checksum of the decoded pictures, and which row has which."""
+        if self.pictures is None:
+            return ""
+        rows = identity.of_arrays([self.picture_of_row])
+        return f"{self.pictures.shape[1]} px, {Path(self.pictures.filename).stem[-8:]}, {rows}"
 
     def by_length(self) -> Iterator[tuple[Tensor, dict]]:
         """Every row once, as (row numbers, batch), long texts first: texts of like length need little padding."""

@@ -1,19 +1,78 @@
 """The state of a training run: history, best weights, and a checkpoint on disk from which it goes on exactly.
 
-A checkpoint is one file with nothing but tensors, numbers and text (torch.load with weights_only=True). It is written
-beside the old one and renamed, so that a process killed at any moment leaves one whole checkpoint behind. Of a finished
-run it keeps the weights that were chosen and no optimizer, a quarter of the bytes.
+A checkpoint is one file with nothing but tensors, numbers and text (torch.load with weights_only=True), written whole
+or not at all, so that a process killed at any moment leaves one whole checkpoint behind. Its zip entries carry
+checksums, which are compared when it is read. Of a finished run it keeps the weights that were chosen and no optimizer,
+a quarter of the bytes.
 """
 
+import hashlib
 import math
-import os
-import tempfile
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
+from tqdm.auto import tqdm
 
 from mmutils.distributed import is_main
+from mmutils.files import sweep, whole_file
+
+NAME = "checkpoint.pt"
+
+
+def place(folder: str | Path | None, system: str, seed: int) -> Path | None:
+    """The folder of a system's checkpoint with this seed, below `folder`; None without one.
+
+    Characters that are not safe in a file's name become dashes, and a digest keeps apart what then looks the same.
+    """
+    if folder is None:
+        return None
+    plain = re.sub(r"[^A-Za-z0-9.,=%+-]+", "-", system).strip("-.")[:80]
+    return Path(folder) / f"{plain}-{seed}-{hashlib.sha256(system.encode()).hexdigest()[:6]}"
+
+
+@contextmanager
+def locked(folder: str | Path | None) -> Iterator[None]:
+    """Meanwhile no other process trains with this folder; one that comes later waits, and then finds the result."""
+    if folder is None or not is_main():
+        yield
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(Path(folder) / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"another process trains with {folder}: waiting until it is done")
+        lock.acquire()
+    except OSError:  # a file system without locks, as some network drives
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read(file: Path) -> dict:
+    """The content of a checkpoint. ValueError where it is damaged, or of a torch that this one cannot read."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()  # compares the checksum of every entry
+        if damaged is None:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        problem = f"{damaged} has another checksum"
+    except OSError:
+        raise
+    except Exception as error:  # zipfile and torch raise many kinds for damaged files
+        problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    raise ValueError(
+        f"the checkpoint {file} is damaged ({problem[:200]}): delete it, and the training begins anew; what other "
+        "trainings have saved is not touched"
+    )
 
 
 class TrainingState:
@@ -27,21 +86,31 @@ class TrainingState:
         self.method, self.optimizer, self.select, self.identity = method, optimizer, select, identity
         self.history, self.best = [], None  # best: state dict on the CPU
         self.finished = False  # all that is left of the checkpoint are the chosen weights
-        self.file = Path(folder) / "checkpoint.pt" if folder is not None else None
+        self.file = Path(folder) / NAME if folder is not None else None
+        if self.file and is_main():
+            sweep(self.file.parent)
         if self.file and self.file.exists():
             self._load()
 
     def end_epoch(self, row: dict) -> None:
         """Add an epoch's row, keep the weights if they are the best so far, save."""
         if self.select is not None:
-            if self.select not in row:
-                raise ValueError(f"select={self.select!r} is no score of an epoch; there are {sorted(row)}")
-            earlier = [past[self.select] for past in self.history if not math.isnan(past[self.select])]
-            if not self.history or row[self.select] > max(earlier, default=-math.inf):
-                self.best = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
+            self._choose(row)
         self.history.append(row)
         if self.file and is_main():
             self._save(self.optimizer.state_dict())
+
+    def _choose(self, row: dict) -> None:
+        if self.select not in row:
+            raise ValueError(f"select={self.select!r} is no score of an epoch; there are {sorted(row)}")
+        if math.isnan(row[self.select]) and not self.history:
+            raise ValueError(
+                f"{self.select} is not defined in epoch {row['epoch']}, so no epoch can be chosen by it: AUROC needs "
+                "examples of at least two classes in val"
+            )
+        earlier = [past[self.select] for past in self.history if not math.isnan(past[self.select])]
+        if row[self.select] > max(earlier, default=-math.inf):
+            self.best = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
 
     def finish(self) -> None:
         """Put the best epoch's weights back, if there is a score to select by, and save nothing but these."""
@@ -52,26 +121,18 @@ class TrainingState:
             self._save(None)
 
     def _save(self, optimizer: dict | None) -> None:
-        """Write beside the old checkpoint, wait for the disk, rename: at any moment there is one whole checkpoint."""
         state = {"identity": self.identity, "history": self.history, "best": self.best}
         state |= {"method": self.method.state_dict(), "optimizer": optimizer}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in self.file.parent.glob("checkpoint-*.tmp"):  # of a killed run
-            leftover.unlink()
-        with tempfile.NamedTemporaryFile(
-            dir=self.file.parent, prefix="checkpoint-", suffix=".tmp", delete=False
-        ) as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, self.file)
+        with whole_file(self.file) as draft:
+            torch.save(state, draft)
 
     def _load(self) -> None:
-        state = torch.load(self.file, map_location="cpu", weights_only=True)
+        state = read(self.file)
         if changed := {name: value for name, value in self.identity.items() if state["identity"].get(name) != value}:
             before = {name: state["identity"].get(name) for name in changed}
             raise ValueError(
-                f"{self.file} is of another run: it has {before}, now {changed}. Delete it, or give another folder."
+                f"{self.file} is of another run, which differs in {', '.join(changed)}: it has {before}, now "
+                f"{changed}. Delete it, or give another folder."
             )
         self.history, self.best = state["history"], state["best"]
         self.method.load_state_dict(state["method"])

@@ -11,9 +11,19 @@ is drawn for each part by itself. In a single process every function here gives 
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from mmutils.standardise import Standardise
+
+
+def device() -> torch.device:
+    """This process's own device: the GPU of its number if there are GPUs, else the CPU.
+
+    Of accelerate only this is used, so that neither ACCELERATE_* variables nor `accelerate config` change a training.
+    """
+    return PartialState().device
 
 
 def processes() -> int:
@@ -123,7 +133,8 @@ def average_gradients(method: nn.Module) -> None:
 def share_statistics(encoders: list[nn.Module], device: torch.device) -> None:
     """Let what the encoders estimate of a batch be of all its parts, as in one process: batch norms, standardisation.
 
-    torch's SyncBatchNorm does so on GPUs only. ValueError for an encoder with batch norms that learn on a CPU.
+    torch's SyncBatchNorm does so on GPUs only; timm's conversion keeps the activation that its own batch norms hold.
+    ValueError for an encoder with batch norms that learn on a CPU.
     """
     for encoder in encoders if processes() > 1 else ():
         for module in encoder.modules():
@@ -136,4 +147,4 @@ def share_statistics(encoders: list[nn.Module], device: torch.device) -> None:
                 "processes on a CPU: train it in one process or on GPUs, or take a network without them, as a ViT"
             )
         if norms:
-            nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
+            convert_sync_batchnorm(encoder)

@@ -14,12 +14,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
-from safetensors.torch import load_file, save_file
 
-from mmutils import finetune, statistics
+from mmutils import checkpoint, finetune, statistics, tensors
 from mmutils.classifier import Classifier
 from mmutils.encoders import CachedEncoder, Encoder
+from mmutils.files import whole_folder
 from mmutils.metrics import scores
 
 NAME = "classifier"
@@ -46,23 +45,28 @@ def save(
     seed = max(val["seed"].unique(), key=lambda seed: scores(val[val["seed"] == seed])[select])
     whole = finetune.whole(encoders, join)
     classifier = _classifier(whole, len(record["classes"]), plain=whole.frozen)
-    _restore(classifier, Path(out, "checkpoints", f"{system}-{seed}".replace(" ", "-"), "checkpoint.pt"))
+    _restore(classifier, checkpoint.place(Path(out, "checkpoints"), system, seed) / checkpoint.NAME)
     folder = Path(out, "model")
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier start
-    folder.mkdir(parents=True)
-    chosen = rows[rows["seed"] == seed]
+    with whole_folder(folder) as draft:
+        _write(draft, record, rows[rows["seed"] == seed], classifier, whole.frozen, texts)
+    return folder
+
+
+def _write(folder: Path, record: dict, rows: pd.DataFrame, classifier: Classifier, plain: bool, texts) -> None:
+    """All files of the export. rows: predictions of its system and seed; plain: whether its head is a plain one."""
+    system, seed = rows["system"].iloc[0], int(rows["seed"].iloc[0])
     described = {
         "encoder": finetune.describe(classifier.encoder, folder, NAME, by_name=True),
-        "plain_head": whole.frozen,
+        "plain_head": plain,
         "classes": list(record["classes"]),
-        "temperature": float(statistics.temperature(chosen[chosen["split"] == "val"])[seed]),
+        "temperature": float(statistics.temperature(rows[rows["split"] == "val"])[seed]),
         "scripts": sorted(scripts(texts)),
-        **{"run": record["run"], "system": system, "seed": int(seed), "data": record["data"]},
+        **{"run": record["run"], "system": system, "seed": seed, "data": record["data"]},
     }
     (folder / f"{NAME}.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    save_file(_stored(classifier), folder / f"{NAME}.safetensors")
-    (folder / "README.md").write_text(_card(record, described, chosen), encoding="utf-8")
-    return folder
+    tensors.save(_stored(classifier), folder / f"{NAME}.safetensors", finetune.belonging(folder, NAME))
+    (folder / "README.md").write_text(_card(record, described, rows), encoding="utf-8")
 
 
 def load(folder: str | Path) -> tuple[Classifier, dict]:
@@ -74,10 +78,11 @@ def load(folder: str | Path) -> tuple[Classifier, dict]:
     for file in (folder / f"{NAME}.json", folder / f"{NAME}.safetensors"):
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: give the folder `model` that a run of Finetuning.ipynb has left")
+    state = tensors.load(folder / f"{NAME}.safetensors")
     described = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
     encoder = finetune.build(described["encoder"], folder)
     classifier = _classifier(encoder, len(described["classes"]), described["plain_head"])
-    _fill(classifier, load_file(folder / f"{NAME}.safetensors"))
+    _fill(classifier, state)
     return classifier.eval(), described
 
 
@@ -97,9 +102,9 @@ def _classifier(encoder: Encoder, classes: int, plain: bool) -> Classifier:
     return classifier
 
 
-def _restore(classifier: Classifier, checkpoint: Path) -> None:
+def _restore(classifier: Classifier, file: Path) -> None:
     """Put the best epoch's weights of `fit`'s checkpoint in; the classifier may have real encoders for cached ones."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = checkpoint.read(file)
     state = state["best"] or state["method"]
     _fill(
         classifier, {key.removeprefix("classifier."): value for key, value in state.items() if key != "class_weights"}
@@ -117,8 +122,7 @@ def _fill(classifier: Classifier, state: dict) -> None:
 def _stored(classifier: Classifier) -> dict:
     """The weights that are written: all but those of encoders that can be had by their name."""
     named = [prefix for prefix, encoder in _encoders(classifier).items() if finetune.known(encoder)]
-    state = {key: value for key, value in classifier.state_dict().items() if not key.startswith(tuple(named))}
-    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    return {key: value for key, value in classifier.state_dict().items() if not key.startswith(tuple(named))}
 
 
 def _encoders(classifier: Classifier) -> dict[str, Encoder]:

@@ -128,7 +128,9 @@ def cached_file(stem: Path, suffix: str, make: Callable[[Path], None]) -> Path:
     return path
 
 
-_seen: set[tuple] = set()  # files whose checksum this process has compared: path, inode, bytes, time of change
+_seen: set[tuple] = (
+    set()
+)  # what this process has compared: a folder's path; a file's path, inode, bytes, time of change
 
 
 def _intact(path: Path, suffix: str) -> bool:
@@ -159,10 +161,14 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LIST)
 
 
-@functools.cache  # once per process
 def _intact_folder(path: Path) -> bool:
-    try:
-        sums = json.loads((path / LIST).read_text(encoding="utf-8"))
-        return all(checksum(path / name) == value for name, value in sums.items())
-    except (OSError, ValueError, AttributeError):
-        return False
+    """Whether its files are those of its list; looked at once per process."""
+    if (path,) not in _seen:
+        try:
+            sums = json.loads((path / LIST).read_text(encoding="utf-8"))
+            if any(checksum(path / name) != value for name, value in sums.items()):
+                return False
+        except (OSError, ValueError, AttributeError):
+            return False
+        _seen.add((path,))
+    return True

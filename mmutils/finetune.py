@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mmutils import fusion
+from mmutils import fusion, tensors
 from mmutils.batches import Batches
 from mmutils.encoders import Encoder, FusedEncoder, ImageEncoder, TextEncoder
 from mmutils.features import features, weights_digest
+from mmutils.files import write
+from mmutils.fingerprints import file_digest
 from mmutils.pretrain import untrained
 
 
@@ -39,19 +40,51 @@ def batches(
     seed: int,
     batch_size: int,
     augment=None,
-    **given,
+    val_by_share: bool = True,
+    **inputs,
 ) -> dict[str, Batches]:
     """Batches of train, val and test, with a share of train's labels, and smaller batches where few are left.
 
-    extras: per split, features of all its rows; given: what else Batches takes. A batch of train has at most a quarter
-    of its rows, so that an epoch has some steps, but is not made smaller than 16 for that.
+    extras: per split, features of all its rows; inputs: what else Batches takes. A batch of train has at most a quarter
+    of its rows, so that an epoch has some steps, but is not made smaller than 16 for that. val_by_share: also
+    `selection`, the same share of val, whose labels choose the epoch: who has few labels has few of val as well.
     """
-    rows = share_of_labels(tables["train"], share, seed)
-    own = {"extra": {key: part[rows.index] for key, part in extras["train"].items()}, "augment": augment, **given}
-    smaller = min(batch_size, max(16, len(rows) // 4))
-    found = {"train": Batches(rows, smaller, shuffle=True, seed=seed, **own)}
-    many = 64 if "image_size" in given else 512  # of large pictures 512 at once do not fit into 16 GB
-    return found | {split: Batches(tables[split], many, extra=extras[split], **given) for split in ("val", "test")}
+    many = 64 if "image_size" in inputs else 512  # of large pictures 512 at once do not fit into 16 GB
+
+    def part(split: str, size: int, **options) -> Batches:
+        rows = share_of_labels(tables[split], share, seed)
+        features = {key: values[rows.index] for key, values in extras[split].items()}
+        return Batches(rows, min(size, max(16, len(rows) // 4)), extra=features, **options, **inputs)
+
+    parts = {"train": part("train", batch_size, shuffle=True, seed=seed, augment=augment)}
+    if val_by_share:
+        parts["selection"] = part("val", many)
+    return parts | {split: Batches(tables[split], many, extra=extras[split], **inputs) for split in ("val", "test")}
+
+
+def label_counts(batches: Mapping[str, Batches]) -> dict[str, int]:
+    """For the record: how many labels a training sees, `labels` of train and `val_labels` that choose the epoch."""
+    return {"labels": len(batches["train"].ids), "val_labels": len(batches.get("selection", batches["val"]).ids)}
+
+
+def networks(*encoders: Encoder) -> list[str]:
+    """For the record: each network inside by its name, with its pixels, as "resnet50, 224 px"."""
+    inside = [module for encoder in encoders for module in encoder.modules()]
+    images = [f"{module.name}, {module.size} px" for module in inside if isinstance(module, ImageEncoder)]
+    return images + [module.name for module in inside if isinstance(module, TextEncoder)]
+
+
+def check_starts(starts: Mapping[str, Sequence[str]], baselines: Mapping[str, str], join: str) -> None:
+    """ValueError for a start that is no list of one or two encoders, a baseline that is no start, an unknown fusion."""
+    fusion.load(join)
+    for name, encoders in starts.items():
+        if not isinstance(encoders, list | tuple) or len(encoders) not in (1, 2):
+            raise ValueError(
+                f"starts: {name!r} is {encoders!r}; give a list of one encoder, or of an image and a text one"
+            )
+    for name, baseline in baselines.items():
+        if name not in starts or baseline not in starts:
+            raise ValueError(f"baselines: {name!r}: {baseline!r}; both must be starts: {', '.join(starts)}")
 
 
 def submission(predictions: pd.DataFrame, file: str | Path) -> pd.DataFrame:
@@ -66,29 +99,44 @@ def submission(predictions: pd.DataFrame, file: str | Path) -> pd.DataFrame:
 
 
 def save(encoder: Encoder, folder: str | Path, name: str) -> None:
-    """Write <name>.safetensors (all weights), <name>.json (what to build), a folder with a text model's tokenizer."""
+    """Write <name>.json (what to build), a folder with a text model's tokenizer, <name>.safetensors (all weights)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    description = describe(encoder, folder, name)
-    (folder / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in encoder.state_dict().items()}
-    save_file(state, folder / f"{name}.safetensors")
+    write(folder / f"{name}.json", json.dumps(describe(encoder, folder, name), indent=1) + "\n")
+    tensors.save(encoder.state_dict(), folder / f"{name}.safetensors", belonging(folder, name))
+
+
+def belonging(folder: Path, name: str) -> list[Path]:
+    """What lies beside <name>.safetensors and is needed to build the encoder: its description, its tokenizer."""
+    text = folder / f"{name}-text"
+    return [folder / f"{name}.json", *sorted(path for path in text.rglob("*") if path.is_file())]
 
 
 def load(folder: str | Path, name: str, trained: bool = True) -> Encoder:
     """The encoder that `save` wrote; trained=False: the same network with new random weights.
 
-    FileNotFoundError says which run has to go first.
+    FileNotFoundError says which run has to go first; ValueError for weights that are damaged, or not those of the run's
+    record.
     """
     folder = Path(folder)
     for file in (folder / f"{name}.json", folder / f"{name}.safetensors"):
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: run the notebook that makes {folder.name} first")
+    _check_record(folder, f"{name}.safetensors")
+    state = tensors.load(folder / f"{name}.safetensors")  # before the description is trusted: it has its checksum
     encoder = build(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), folder)
     if trained:
-        encoder.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        encoder.load_state_dict(state)
     encoder.source = f"{folder.name}/{name}" if trained else "random"
     return encoder
+
+
+def _check_record(folder: Path, file: str) -> None:
+    """ValueError where the run's record, if there is one, names other weights."""
+    record = folder / "record.json"
+    expected = json.loads(record.read_text(encoding="utf-8"))["files"].get(file) if record.is_file() else None
+    if expected and file_digest(folder / file) != expected:
+        raise ValueError(f"{folder / file} is not the file that {record} was written with: run {folder.name} again")
 
 
 def start(given: str, folder: str | Path, size: int | None = None, examples: pd.DataFrame | None = None) -> Encoder:
@@ -181,14 +229,15 @@ def build(given: dict, folder: Path) -> Encoder:
         encoder = ImageEncoder(given["image"], pretrained=bool(digest), size=given["size"], frozen=bool(digest))
     else:
         options = {"pooling": given["pooling"], "max_length": given["max_length"], "frozen": bool(digest)}
-        encoder = TextEncoder(given["text"] if digest else folder / given["text"], pretrained=bool(digest), **options)
-    if digest and weights_digest(encoder).hex() != digest:
+        place = given["text"] if digest else folder / Path(given["text"]).name  # never a folder elsewhere
+        encoder = TextEncoder(place, pretrained=bool(digest), **options)
+    if digest and weights_digest(encoder) != digest:
         raise ValueError(f"the weights of {encoder.name!r} ({encoder.source}) are not those that were trained with")
     return encoder
 
 
 def _digest(encoder: Encoder, by_name: bool) -> dict:
-    return {"digest": weights_digest(encoder).hex()} if by_name and known(encoder) else {}
+    return {"digest": weights_digest(encoder)} if by_name and known(encoder) else {}
 
 
 def _fusion_options(module: fusion.Fusion) -> dict:

@@ -9,17 +9,19 @@ in augment.py.
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+import PIL
+from PIL import Image
 from tqdm.auto import tqdm
 
+from mmutils import pictures
 from mmutils.augment import Augment, MultiCrop
-from mmutils.files import cache_dir
+from mmutils.files import cache_dir, cached_file
 
 __all__ = ["Augment", "MultiCrop", "decode", "read_picture"]
 
@@ -30,9 +32,9 @@ def decode(paths: Sequence[str | Path], size: int) -> np.ndarray:
     """The pictures as a read-only memory map, uint8 (N, size, size, 3), row i from paths[i].
 
     The first call decodes with threads and writes cache_dir()/images; later ones, in any process, only open the file.
-    A picture whose file changed (name, size or time of change) is decoded again. A path that occurs twice is decoded
-    once. FileNotFoundError lists missing files; ValueError names a file that is no picture, is cut off, or is
-    suspiciously large.
+    A picture whose file changed (name, size or a time of change) is decoded again, and all are with another Pillow. A
+    path that occurs twice is decoded once. FileNotFoundError lists missing files; ValueError names a file that is no
+    picture, is cut off, or is suspiciously large.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, not {size}")
@@ -41,46 +43,24 @@ def decode(paths: Sequence[str | Path], size: int) -> np.ndarray:
         rows.setdefault(os.path.abspath(path), []).append(row)
     if not rows:
         raise ValueError("no pictures: the list of paths is empty")
-    target = cache_dir() / "images" / f"{_key(rows, size)}.npy"
-    if not target.exists():
-        _write(target, rows, (sum(map(len, rows.values())), size, size, 3))
-    return np.load(target, mmap_mode="r")
+    shape = (sum(map(len, rows.values())), size, size, 3)
+    file = cached_file(cache_dir() / "images" / _key(rows, size), ".npy", partial(_write, rows=rows, shape=shape))
+    return np.load(file, mmap_mode="r")
 
 
 def read_picture(path: str | Path, size: int) -> np.ndarray:
     """One picture file as uint8 RGB (size, size, 3): upright (EXIF), on white where transparent, first frame."""
-    try:
-        with Image.open(path) as image:
-            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-            image.draft(None, (size, size))  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that still is large enough
-            return np.asarray(_rgb(ImageOps.exif_transpose(image)).resize((size, size), Image.Resampling.BILINEAR))
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{path} is too large to be a photo ({error}). Shrink it, or leave the example out."
-        ) from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises each of these for damaged files
-        raise ValueError(
-            f"{path} cannot be read as a picture ({error}). Replace it, or delete it and leave missing ones out."
-        ) from error
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits of grey: Pillow's own conversion would cut everything above 255 to white
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    picture = pictures.on_white(pictures.load(path, (size, size)))
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _key(paths: dict[str, list[int]], size: int) -> str:
-    """Hash over version, size and every file's path, length and time of change, with the rows it fills."""
-    digest, missing = hashlib.sha256(f"{VERSION} {size}".encode()), []
+    """Hash over versions, size and every file's path, length and times of change, with the rows it fills."""
+    digest, missing = hashlib.sha256(f"{VERSION} {PIL.__version__} {size}".encode()), []
     for path, rows in paths.items():
         try:
             status = os.stat(path)
-            digest.update(f"\0{path}\0{status.st_size} {status.st_mtime_ns} {rows}".encode())
+            digest.update(f"\0{path}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {rows}".encode())
         except FileNotFoundError:
             missing.append(path)
     if missing:
@@ -91,26 +71,19 @@ def _key(paths: dict[str, list[int]], size: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write(target: Path, rows: dict[str, list[int]], shape: tuple[int, int, int, int]) -> None:
-    """Decode into a temporary file and rename it: readers see all or nothing, two writers do no harm."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    needed, free = int(np.prod(shape, dtype=np.int64)), shutil.disk_usage(target.parent).free
+def _write(draft: Path, rows: dict[str, list[int]], shape: tuple[int, int, int, int]) -> None:
+    """Decode with threads into a new file."""
+    needed, free = int(np.prod(shape, dtype=np.int64)), shutil.disk_usage(draft.parent).free
     if needed > free:
         raise OSError(
-            f"{needed / 1e9:.1f} GB needed in {target.parent}, {free / 1e9:.1f} GB free. Set MMUTILS_CACHE elsewhere."
+            f"{needed / 1e9:.1f} GB needed in {draft.parent}, {free / 1e9:.1f} GB free. Set MMUTILS_CACHE elsewhere."
         )
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
-    os.close(handle)
-    try:
-        pictures = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+    pictures = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
 
-        def work(path: str) -> None:
-            pictures[rows[path]] = read_picture(path, shape[1])
+    def work(path: str) -> None:
+        pictures[rows[path]] = read_picture(path, shape[1])
 
-        with ThreadPool(min(32, os.cpu_count() or 1)) as pool:  # Pillow decodes and resizes outside Python's lock
-            for _ in tqdm(pool.imap_unordered(work, rows), "decoding pictures", len(rows), delay=2, unit="picture"):
-                pass
-        pictures.flush()
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:  # Pillow decodes and resizes outside Python's lock
+        for _ in tqdm(pool.map(work, rows), "decoding pictures", len(rows), delay=2, unit="picture"):
+            pass
+    pictures.flush()

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from mmutils import data
 from mmutils.augment import Augment
 from mmutils.batches import Batches
+from mmutils.checkpoint import place
 from mmutils.collapse import effective_rank, spread
-from mmutils.data import emoji
+from mmutils.distributed import device
 from mmutils.encoders import CachedEncoder, Encoded, Encoder, TextEncoder
 from mmutils.features import compute, features
 from mmutils.methods import Method
@@ -29,13 +30,14 @@ from mmutils.train import TrainConfig, fit
 
 SPLITS = ("train", "val", "test")
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
+KEPT = {"last": "last epoch", "knn": "best epoch by kNN on val with all labels"}
 COLLAPSED = 2.0  # effective rank of features below which a branch says the same of everything
 
 
 def unlabelled(
     name: str, root: str | None = None, languages: Sequence[str] = ("en",), limit: int = 0, **options
 ) -> pd.DataFrame:
-    """Pictures and texts of the train split, once per language, with all labels -1; for emoji the pool goes with them.
+    """Pictures and texts of the train split, once per language, with all labels -1, or what the data set has for it.
 
     languages: empty for a data set that has only one. limit: number of examples, 0 for all. options: what else
     its `examples` takes. A picture in two languages is two examples with the same `image` and `group`.
@@ -43,9 +45,8 @@ def unlabelled(
     parts = []
     for language in languages or [None]:
         spoken = {"language": language} if language else {}
-        rows = data.load(name).examples(root, "train", **spoken, **options)
-        if name.startswith("emoji"):
-            rows = pd.concat([rows.drop_duplicates("image"), emoji.pool(**spoken)])
+        own = getattr(data.load(name), "unlabelled", None)
+        rows = own(root, **spoken, **options) if own else data.examples(name, root, "train", **spoken, **options)
         parts.append(rows.assign(id=rows["id"] + (f".{language}" if language else ""), label=-1))
     columns = list(data.COLUMNS)
     return data.few(pd.concat(parts, ignore_index=True)[columns], limit)
@@ -121,8 +122,12 @@ def repeat(
     seeds: Sequence[int],
     baseline: bool = True,
     checkpoint: str | Path | None = None,
+    keep: str = "last",
 ) -> Pretrained:
-    """Train `build()` once per seed, keep the epoch best by kNN on val, and probe each branch's features.
+    """Train `build()` once per seed, keep one epoch, and probe each branch's features.
+
+    keep: "last", or "knn", the epoch that is best by kNN on val. That choice reads all labels of train and val, so what
+    is pretrained is then no longer without labels; `described` says so.
 
     branches: readable name -> name in `method.encoders()`. What is probed is called "<system>, <branch>", and with
     `baseline` also "random, <branch>", the same network before training, or "before, <branch>" where that has
@@ -130,6 +135,9 @@ def repeat(
     collapsed, and after a loss that is not finite all branches have failed: they are among `failed`, collapsed ones
     also among `probes`.
     """
+    data.require_labels({split: rows.examples for split, rows in labelled.items()})
+    if keep not in KEPT:
+        raise ValueError(f"keep={keep!r}: give one of {', '.join(KEPT)}")
     history, frames, rows, failed = [], [], [], []
     for seed in seeds:
         torch.manual_seed(seed)
@@ -144,8 +152,9 @@ def repeat(
                 batches,
                 replace(config, seed=seed),
                 evaluate=lambda method, encoders=encoders: nearest(encoders, labelled),
-                select="knn",
-                checkpoint=checkpoint and Path(checkpoint) / f"{system}-{seed}".replace(" ", "-"),
+                select="knn" if keep == "knn" else None,
+                checkpoint=place(checkpoint, system, seed),
+                evaluated_on=labelled,
             )
             history += [{"system": system, "seed": seed, **row} for row in found]
             judged = before | after
@@ -189,10 +198,12 @@ def untrained(encoder: nn.Module, batches: Batches) -> nn.Module:
 
 @torch.no_grad()
 def compute_in_training(encoder: nn.Module, batches: Batches) -> None:
-    """One pass in training mode without learning."""
-    encoder.train()
-    for batch in batches.epoch():
-        encoder(batch)
+    """One pass in training mode without learning, on this process's device."""
+    encoder.train().to(device())
+    with batches.on(encoder):
+        for batch in batches.epoch():
+            encoder(batch)
+    encoder.cpu()
 
 
 def nearest(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -> dict[str, float]:
@@ -233,10 +244,10 @@ def probes(
     return pd.concat(frames, ignore_index=True), rows
 
 
-def described(found: Pretrained, method: str, sources: Mapping[str, str], **entries) -> list[dict]:
+def described(found: Pretrained, method: str, sources: Mapping[str, str], keep: str = "last", **entries) -> list[dict]:
     """What the record says of the systems of `repeat`: a dict for each; of those trained the best on val is `chosen`.
 
-    sources: where each branch's first weights are from. entries: what else is to be said of all.
+    sources: where each branch's first weights are from. keep: as for `repeat`. entries: what else is to be said of all.
     """
     val = pd.DataFrame(found.probes).query("split == 'val'")
     val = val[~val["encoder"].str.startswith(("random, ", "before, "))]
@@ -246,6 +257,7 @@ def described(found: Pretrained, method: str, sources: Mapping[str, str], **entr
         first = name.split(", ")[0]
         known = {"model": name, "method": first if first in ("random", "before") else method, "encoder": name}
         known["weights"] = sources[name.rsplit(", ", 1)[-1]]
+        known["kept"] = None if first in ("random", "before") else KEPT[keep]
         for probe, shown in PROBES.items():
             chosen = {"probe": probe, "chosen": (name, probe) == best, "trained": f"{shown} on frozen features"}
             rows.append({"system": f"{name}: {shown}", **known, **chosen, **entries})

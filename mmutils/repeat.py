@@ -12,7 +12,9 @@ import pandas as pd
 import torch
 
 from mmutils.batches import Batches
+from mmutils.checkpoint import place
 from mmutils.classifier import Classifier
+from mmutils.data import require_labels
 from mmutils.methods.supervised import Supervised
 from mmutils.metrics import predict, scores
 from mmutils.train import TrainConfig, fit
@@ -30,17 +32,13 @@ def repeat(
 ) -> tuple[list[dict], pd.DataFrame]:
     """Train `build()` once per seed on batches["train"]; return history rows and predictions on val and test.
 
-    The epoch with the best `select` score on val is kept; test is read once per seed, after that choice. Both results
-    carry the columns `system` and `seed`, as `runs.save` wants them. With `checkpoint`, a folder, a stopped repetition
+    The epoch with the best `select` score on val is kept, or on `selection`, a part of val, where that is among the
+    batches; test is read once per seed, after that choice. Both results carry the columns `system` and `seed`, as `runs.save` wants them. With `checkpoint`, a folder, a stopped repetition
     goes on where it was. `after` is called with system, seed and the trained classifier.
     ValueError for examples without a label, before anything is trained.
     """
-    for split, rows in batches.items():
-        if unknown := int((rows.labels < 0).sum()):
-            raise ValueError(
-                f"{unknown} of {len(rows.labels)} examples of {split} have no label: training and scores need them. "
-                "Ask the data set for another file, or leave them out; mmutils.predict is for posts without labels"
-            )
+    require_labels({split: rows.examples for split, rows in batches.items()})
+    selection = batches.get("selection", batches["val"])
     history, predictions = [], []
     for seed in seeds:
         torch.manual_seed(seed)
@@ -50,9 +48,10 @@ def repeat(
             method,
             batches["train"],
             replace(config, seed=seed),
-            evaluate=lambda method: scores(predict(method.classifier, batches["val"])),
+            evaluate=lambda method: scores(predict(method.classifier, selection)),
             select=select,
-            checkpoint=checkpoint and Path(checkpoint) / f"{system}-{seed}".replace(" ", "-"),
+            checkpoint=place(checkpoint, system, seed),
+            evaluated_on={"val": selection},
         )
         history += [{"system": system, "seed": seed, **row} for row in rows]
         for split in ("val", "test"):

@@ -5,10 +5,9 @@ and weight decay are functions of progress, the trained fraction in [0, 1), and 
 (seed, epoch). So weights, optimizer and history are all there is to save, and a run that was killed at any moment
 ends with the weights of an uninterrupted one.
 
-accelerate finds the device and runs the backward pass. With precision "bf16" only the modules of method.encoders()
-run in bfloat16; heads, softmaxes and losses stay in float32, since whole steps of self-supervised methods in bfloat16
-were seen to end in NaN. On a CPU, torch 2.14 gives arbitrary gradients for a bfloat16 convolution of stride 2 on a map
-of 1x1: networks that divide the side by 32 need views of at least 32 pixels.
+accelerate finds the device. In bfloat16 (precision.py says where that is) only the modules of method.encoders() run;
+heads, softmaxes and losses stay in float32, since whole steps of self-supervised methods in bfloat16 were seen to end
+in NaN.
 
 Started by `accelerate launch` in several processes it trains one model in all of them (distributed.py says how):
 batch_size stays that of the whole batch, evaluation is done by each process alike, the first one writes checkpoints.
@@ -16,23 +15,30 @@ batch_size stays that of the whole batch, evaluation is done by each process ali
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import pandas as pd
 import torch
-from accelerate import Accelerator
 from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mmutils import distributed
+from mmutils import distributed, identity
 from mmutils.batches import Batches, derived_seed
-from mmutils.checkpoint import TrainingState
+from mmutils.checkpoint import TrainingState, locked
+from mmutils.precision import PRECISIONS, exact_small_maps, resolved
 
 CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each look waits for the device
+LOOP = (
+    "mmutils.train",
+    "mmutils.batches",
+    "mmutils.augment",
+    "mmutils.pixels",
+    "mmutils.precision",
+    "mmutils.distributed",
+)
 ADVICE = 'Try a lower learning rate, a longer warm-up, a smaller clip, or precision="no".'
 
 
@@ -48,16 +54,14 @@ class TrainConfig:
     warmup: float = 0.1  # fraction of training in which the learning rate rises from 0
     final: float = 0.0  # fraction of the peak that the cosine falls to
     clip: float | None = 1.0  # largest norm of the whole gradient
-    precision: str = "no"  # "bf16": encoders in bfloat16
+    precision: str = "auto"  # of the encoders: "bf16", "no" for float32, or bfloat16 where the machine computes it
     seed: int = 0
 
     def __post_init__(self):
         if self.epochs < 1 or not 0 <= self.warmup < 1 or self.seed < 0:
             raise ValueError(f"need epochs >= 1, warmup in [0, 1) and seed >= 0; given {self}")
-        if self.precision not in ("no", "bf16"):
-            raise ValueError(
-                f"precision is 'no' or 'bf16', not {self.precision!r} (float16 overflows in contrastive losses)"
-            )
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if self.clip is not None and self.clip <= 0:
             raise ValueError(f"clip is a norm above 0, or None; given {self.clip}")
 
@@ -82,44 +86,50 @@ def fit(
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     select: str | None = None,
     checkpoint: str | Path | None = None,
+    evaluated_on: Mapping[str, Batches] | None = None,
 ) -> list[dict]:
     """Train the method in place and return the history, a dict per epoch; the method is left in eval mode.
 
     A row has epoch (from 1), progress, loss (mean over examples), learning_rate (of the heads, at the last step),
-    seconds, what evaluate(method) returns (called in eval mode after each epoch) and what method.monitor() returns.
-    With `select`, the name of such a score, the weights of the epoch where it is largest (the first of equals) are
+    precision ("bf16" or "no"), seconds, what evaluate(method) returns (called in eval mode after each epoch) and what
+    method.monitor() returns. With `select`, the name of such a score, the weights of the epoch where it is largest are
     put back at the end. With `checkpoint`, a folder, the state is saved after each epoch and a second call goes on
-    from there, or returns at once if all epochs are done. FloatingPointError if a loss or a weight is not finite;
-    ValueError for a checkpoint of another run or an unknown score.
+    from there, or returns at once if all epochs are done; evaluated_on: the batches that `evaluate` reads, so that a
+    checkpoint is not continued with others. FloatingPointError if a loss or a weight is not finite; ValueError for a
+    checkpoint of another training or a damaged one, an unknown score, or batches of one example for batch norms.
     """
-    accelerator = Accelerator()
-    method.to(accelerator.device).train()
-    batches.device = accelerator.device
-    distributed.share_statistics(list(method.encoders().values()), accelerator.device)
-    optimizer = _optimizer(method, config)
-    state = TrainingState(method, optimizer, select, checkpoint, _identity(method, batches, config, select))
+    device = distributed.device()
+    config = replace(config, precision=resolved(config.precision, device))
+    method.to(device).train()
+    batches.device = device
+    _check_batches(method, batches)
+    distributed.share_statistics(list(method.encoders().values()), device)
     distributed.same_start(method)
-    done, hidden = len(state.history), not distributed.is_main()
-    bar = {"total": config.epochs * len(batches), "initial": done * len(batches), "desc": "training", "delay": 2}
-    with tqdm(**bar, disable=hidden) as bar:
-        for epoch in range(done, config.epochs):
-            started = time.perf_counter()
-            row = _train_epoch(accelerator, method, optimizer, batches, config, epoch, bar)
-            row["seconds"] = time.perf_counter() - started
-            method.eval()
-            scores = (evaluate(method) if evaluate else {}) | method.monitor()
-            state.end_epoch(row | {name: float(score) for name, score in scores.items()})
-    state.finish()
+    optimizer = _optimizer(method, config)
+    with locked(checkpoint):
+        depends_on = _identity(method, batches, config, select, evaluated_on or {}) if checkpoint is not None else {}
+        state = TrainingState(method, optimizer, select, checkpoint, depends_on)
+        done, hidden = len(state.history), not distributed.is_main()
+        bar = {"total": config.epochs * len(batches), "initial": done * len(batches), "desc": "training", "delay": 2}
+        with tqdm(**bar, disable=hidden) as bar:
+            for epoch in range(done, config.epochs):
+                started = time.perf_counter()
+                row = _train_epoch(method, optimizer, batches, config, epoch, bar)
+                row |= {"precision": config.precision, "seconds": time.perf_counter() - started}
+                method.eval()
+                scores = (evaluate(method) if evaluate else {}) | method.monitor()
+                state.end_epoch(row | {name: float(score) for name, score in scores.items()})
+        state.finish()
     method.eval()
     return state.history
 
 
-def _train_epoch(accelerator, method, optimizer, batches: Batches, config: TrainConfig, epoch: int, bar: tqdm) -> dict:
+def _train_epoch(method, optimizer, batches: Batches, config: TrainConfig, epoch: int, bar: tqdm) -> dict:
     """One pass over the batches; the loop."""
     torch.manual_seed(derived_seed(config.seed, epoch, *filter(None, [distributed.rank()])))
     method.train()
     losses, sizes, steps = [], [], len(batches)
-    with _as_trained(method, config.precision, accelerator.device):
+    with _as_trained(method, config.precision, batches.device):
         for step, batch in enumerate(batches.epoch(epoch)):
             progress = (epoch * steps + step) / (config.epochs * steps)
             _schedule(optimizer, config, progress)
@@ -129,11 +139,11 @@ def _train_epoch(accelerator, method, optimizer, batches: Batches, config: Train
             sizes.append(len(batch["id"]))
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
                 _check_finite(losses, epoch)
-            accelerator.backward(loss)
+            loss.backward()
             distributed.average_gradients(method)
             method.before_step(progress)
             if config.clip is not None:
-                accelerator.clip_grad_norm_(method.parameters(), config.clip)
+                nn.utils.clip_grad_norm_(method.parameters(), config.clip)
             optimizer.step()
             method.after_step(progress)
             bar.update()
@@ -176,22 +186,33 @@ def _check_finite(losses: list[Tensor], epoch: int) -> None:
 def _as_trained(method: nn.Module, precision: str, device: torch.device):
     """Let the encoders run in bfloat16, with float32 results, and split over the processes; and undo it."""
     encoders = list(dict.fromkeys(method.encoders().values()))
-    for encoder in encoders:
-        forward = encoder.forward
-        if precision == "bf16":  # as Accelerator.prepare_model does
-            forward = convert_outputs_to_fp32(torch.autocast(device.type, torch.bfloat16)(forward))
-        encoder.forward = distributed.split(forward)
-    try:
-        yield
-    finally:
+    with ExitStack() as stack:
         for encoder in encoders:
-            del encoder.forward  # the class's own shows again
+            forward = encoder.forward
+            if precision == "bf16":  # as accelerate's prepare_model does
+                stack.enter_context(exact_small_maps(encoder))
+                forward = convert_outputs_to_fp32(torch.autocast(device.type, torch.bfloat16)(forward))
+            encoder.forward = distributed.split(forward)
+        try:
+            yield
+        finally:
+            for encoder in encoders:
+                del encoder.forward  # the class's own shows again
 
 
-def _identity(method: nn.Module, batches: Batches, config: TrainConfig, select: str | None) -> dict:
+def _check_batches(method: nn.Module, batches: Batches) -> None:
+    """ValueError where a batch norm that learns would see one example."""
+    norms = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    if norms and batches.smallest() < 2:
+        raise ValueError(
+            f"{len(batches.examples)} examples in batches of {batches.batch_size}: a batch norm needs at least 2 in "
+            "each; choose a larger batch_size, or more examples"
+        )
+
+
+def _identity(method, batches: Batches, config: TrainConfig, select: str | None, others: Mapping[str, Batches]) -> dict:
     """What must be equal for a checkpoint to be continued."""
-    columns = [column for column in ("id", "text", "label") if column in batches.examples]
-    data = int(pd.util.hash_pandas_object(batches.examples[columns], index=False).sum())
-    identity = {**asdict(config), "select": select, "method": type(method).__name__}
-    identity |= {"parameters": sum(parameter.numel() for parameter in method.parameters())}
-    return identity | {"data": data, "batch_size": batches.batch_size, "batches_seed": batches.seed}
+    parts = {**asdict(config), "select": select, "method": type(method).__name__, "torch": str(torch.__version__)}
+    parts |= identity.of_network(method) | batches.identity()
+    parts["code"] = [parts["code"], identity.of_code(LOOP)]
+    return parts | {f"{name} split": identity.digest(repr(rows.identity()).encode()) for name, rows in others.items()}

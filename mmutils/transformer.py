@@ -22,7 +22,7 @@ def load_model(name: str, pretrained: bool) -> tuple[nn.Module, transformers.Pre
         place, source = found
 
     def load(local_files_only: bool):
-        options = {"local_files_only": local_files_only}
+        options = {"local_files_only": local_files_only, "trust_remote_code": False}  # no model runs code of its own
         config = text_config(transformers.AutoConfig.from_pretrained(place, **options))
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
         if not pretrained:

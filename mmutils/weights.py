@@ -13,10 +13,7 @@ Both are converted once into `cache_dir()/weights`, after a check of the file's 
 
 import importlib.metadata
 import json
-import shutil
 import struct
-import tempfile
-from collections.abc import Callable
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +26,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
-from mmutils.files import cache_dir
+from mmutils.files import cache_dir, cached_folder
 
 FORM = 1  # raise it when a conversion below changes, so that older converted files are not used
 
@@ -46,7 +43,8 @@ def packaged(name: str) -> tuple[Path, str] | None:
         installed = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-    folder = cache_dir() / "weights" / f"{name.replace('/', '--')}-{digest[:8]}-{FORM}"
+    libraries = "-".join(f"{part}{importlib.metadata.version(part)}" for part in ("timm", "tokenizers", "safetensors"))
+    folder = cache_dir() / "weights" / f"{name.replace('/', '--')}-{digest[:8]}-{FORM}-{libraries}"
     source = Path(installed.locate_file(file))
 
     def build(target: Path) -> None:
@@ -54,25 +52,7 @@ def packaged(name: str) -> tuple[Path, str] | None:
             raise ValueError(f"{source} is missing or not the file with sha256 {digest[:8]}...; reinstall {package}")
         convert(source, target)
 
-    return build_once(folder, build), f"package {package} {installed.version}{note}"
-
-
-def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """The folder; if it is not there, made by `build(temporary folder)`. Of two processes at once, one result stays."""
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))
-    try:
-        build(temporary)
-        temporary.chmod(0o755)  # mkdtemp's folders are private
-        temporary.rename(folder)
-    except OSError:
-        if not folder.exists():  # else another process was faster
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return cached_folder(folder, build), f"package {package} {installed.version}{note}"
 
 
 def convert_efficientnet(file: Path, folder: Path) -> None:

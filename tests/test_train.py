@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from mmutils.augment import Augment
 from mmutils.batches import Batches
 from mmutils.methods import Method
 from mmutils.train import TrainConfig, cosine, fit, warmup_cosine
@@ -33,7 +35,7 @@ class Toy(Method):
         return self.scale * nn.functional.cross_entropy(self.head(features), batch["label"])
 
     def before_step(self, progress):
-        assert all(parameter.grad is not None for parameter in self.parameters())
+        assert all(parameter.grad is not None for parameter in self.parameters() if parameter.requires_grad)
         self.calls.append(("before", self.head.weight.detach().clone()))
 
     def after_step(self, progress):
@@ -41,6 +43,10 @@ class Toy(Method):
 
     def encoders(self):
         return {"encoder": self.encoder}
+
+    def freeze(self):
+        self.encoder[0].requires_grad_(False)
+        return self
 
     def monitor(self):
         return {"calls": len(self.calls)}
@@ -66,7 +72,14 @@ def test_schedules_equal_their_closed_forms():
 def test_fit_equals_a_loop_written_out():
     """Same weights as AdamW with the schedules, groups and clipping done by hand, on unequal batches."""
     config = TrainConfig(
-        3, 0.01, encoder_learning_rate=0.002, weight_decay=0.1, weight_decay_end=0.4, clip=0.1, warmup=0.2
+        3,
+        0.01,
+        encoder_learning_rate=0.002,
+        weight_decay=0.1,
+        weight_decay_end=0.4,
+        clip=0.1,
+        warmup=0.2,
+        precision="no",
     )
     method, data = Toy(), batches()
     history = fit(method, data, config)
@@ -124,6 +137,8 @@ def test_best_epoch_is_restored_first_of_ties():
     assert all(torch.equal(value, kept[1][name]) for name, value in method.state_dict().items())
     assert not torch.equal(kept[1]["head.weight"], kept[3]["head.weight"])
     assert modes == [False] * 5 and not method.training
+    with pytest.raises(ValueError, match=r"f1 is not defined in epoch 1"):
+        fit(Toy(), batches(), TrainConfig(1), evaluate=lambda method: {"f1": float("nan")}, select="f1")
     with pytest.raises(ValueError, match=r"select='auroc' is no score of an epoch.*'f1'"):
         kept.clear()
         fit(Toy(), batches(), TrainConfig(1), evaluate=evaluate, select="auroc")
@@ -134,7 +149,8 @@ def test_bfloat16_in_encoders_only():
     history = fit(method, batches(), TrainConfig(40, 0.02, precision="bf16"))
     assert method.types == {(torch.float32, torch.float32)}  # a call beside the encoder is not touched, nor are results
     assert history[-1]["loss"] < 0.1 and all(math.isfinite(row["loss"]) for row in history)
-    exact = fit(Toy(), batches(), TrainConfig(40, 0.02))
+    exact = fit(Toy(), batches(), TrainConfig(40, 0.02, precision="no"))
+    assert {row["precision"] for row in history} == {"bf16"} and {row["precision"] for row in exact} == {"no"}
     assert history[0]["loss"] != exact[0]["loss"] and history[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.02)
     assert "forward" not in vars(method.encoder)
 
@@ -162,16 +178,58 @@ def test_a_weight_that_the_last_step_breaks_is_named():
         fit(Breaks(), batches(batch_size=24), TrainConfig(1))
 
 
-def test_checkpoint_of_another_run_is_refused_and_a_finished_one_returns(tmp_path):
+def test_checkpoint_of_a_finished_run_returns_at_once(tmp_path):
     method = Toy()
     history = fit(method, batches(), TrainConfig(2), checkpoint=tmp_path)
     again = Toy()
     assert fit(again, batches(), TrainConfig(2), checkpoint=tmp_path) == history
     assert not again.calls and torch.equal(again.head.weight, method.head.weight)
-    for changed in ({"config": TrainConfig(2, 0.1)}, {"batches": batches(seed=1)}, {"batches": batches(23)}):
-        given = {"config": TrainConfig(2), "batches": batches(), **changed}
-        with pytest.raises(ValueError, match=r"is of another run.*Delete it"):
-            fit(Toy(), given["batches"], given["config"], checkpoint=tmp_path)
+
+
+def pictures(tmp_path, colour="red", size=8, augment=None) -> Batches:
+    Image.new("RGB", (9, 9), colour).save(tmp_path / "a.png")
+    rows = pd.DataFrame({"id": list("abcd"), "image": str(tmp_path / "a.png"), "label": [0, 1, 0, 1]})
+    return Batches(rows, 2, image_size=size, augment=augment, extra={"features": torch.eye(4)})
+
+
+def changed(method, name, value):
+    setattr(method, name, value)
+    return method
+
+
+OTHERS = {  # what differs -> (its name in the message, what fit is called with, from the folder of the test)
+    "learning rate": ("learning_rate", lambda _: {"config": TrainConfig(1, 0.1)}),
+    "seed of the batches": ("batches", lambda f: {"batches": changed(pictures(f), "seed", 1)}),
+    "a feature": ("features", lambda f: {"batches": changed(pictures(f), "extra", {"features": 2 * torch.eye(4)})}),
+    "pixels": ("pictures", lambda f: {"batches": pictures(f, "blue")}),
+    "size": ("pictures", lambda f: {"batches": pictures(f, size=16)}),
+    "views": ("views", lambda f: {"batches": pictures(f, augment=Augment(8, flip=False))}),
+    "a label": ("examples", lambda f: {"batches": relabelled(pictures(f))}),
+    "initial weights": ("initial weights", lambda _: {"method": changed(Toy(), "head", nn.Linear(8, 2))}),
+    "a frozen part": ("trainable weights", lambda _: {"method": changed(Toy(), "scale", 1.0).freeze()}),
+    "a setting of the network": ("network", lambda _: {"method": changed(Toy(), "scale", 0.5)}),
+    "what chooses the epoch": ("val split", lambda f: {"evaluated_on": {"val": relabelled(pictures(f))}}),
+}
+
+
+def relabelled(rows: Batches) -> Batches:
+    rows.examples.loc[0, "label"] = 1
+    return rows
+
+
+@pytest.mark.parametrize("name, call", OTHERS.values(), ids=OTHERS)
+def test_checkpoint_of_anything_else_is_refused(name, call, tmp_path):
+    """Whatever the result depends on: else old weights would be recorded under new settings."""
+
+    def call_fit(**changes):
+        usual = {"method": Toy(), "batches": pictures(tmp_path), "config": TrainConfig(1)}
+        usual |= {"evaluated_on": {"val": pictures(tmp_path)}, **changes}
+        return fit(**usual, checkpoint=tmp_path / "c")
+
+    call_fit()
+    with pytest.raises(ValueError, match=rf"another run, which differs in [^:]*{name}.*Delete it"):
+        call_fit(**call(tmp_path))
+    call_fit()  # the same again is not refused
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

@@ -1,7 +1,6 @@
 """Converted weights equal the packages' own engines."""
 
 import tempfile
-import threading
 
 import pytest
 import torch
@@ -124,27 +123,3 @@ def test_other_file_is_refused(tmp_path, monkeypatch):
     assert not [*tmp_path.rglob("*.*")]
     monkeypatch.setitem(weights.PACKAGES, name, ("no-such-package", file, "0" * 64, note, convert))
     assert weights.packaged(name) is None and weights.packaged("resnet18") is None
-
-
-def test_build_once_with_two_at_once(tmp_path):
-    together, calls = threading.Barrier(2), []
-
-    def build(folder):
-        together.wait(timeout=20)  # both have found nothing and have begun
-        (folder / "file").write_text("whole")
-        calls.append(folder)
-
-    threads = [threading.Thread(target=weights.build_once, args=(tmp_path / "made", build)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(calls) == 2 and [path.name for path in tmp_path.iterdir()] == ["made"]
-    assert weights.build_once(tmp_path / "made", build) == tmp_path / "made" and len(calls) == 2
-
-    def broken(folder):
-        raise OSError("disk is full")
-
-    with pytest.raises(OSError, match="disk is full"):
-        weights.build_once(tmp_path / "other", broken)
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
