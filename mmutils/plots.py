@@ -32,7 +32,7 @@ _SETTINGS = {
     "axes.spines.right": False, "axes.titlelocation": "left", "axes.grid": False, "grid.color": GREY, "grid.alpha": 0.3,
     "grid.linewidth": 0.5, "lines.linewidth": 1.4, "legend.frameon": False, "figure.facecolor": PAPER,
     "axes.facecolor": "none", "figure.constrained_layout.use": True, "svg.hashsalt": "mmutils", "svg.fonttype": "path",
-    "figure.dpi": 110, "axes.prop_cycle": mpl.cycler(color=PALETTE),
+    "figure.dpi": 110, "axes.prop_cycle": mpl.cycler(color=PALETTE), "text.parse_math": False,  # "$" is a "$"
 }  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def curves(
             for _, one in rows.groupby("seed"):
                 axis.plot(one["epoch"], one[column], color=colour, alpha=0.25, linewidth=0.7)
             mean = rows.groupby("epoch")[column].mean()
-            axis.plot(mean.index, mean, color=colour, label=system or None)
+            axis.plot(mean.index, mean, color=colour, label=_listed(system) if system else None)
         axis.set(xlabel="epoch", title=title if title and len(columns) == 1 else column.replace("_", " "))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="y")
@@ -170,7 +170,7 @@ def paired_dots(rows: list[dict], names: dict[str, str], xlabel: str) -> Figure:
         for key, shift in zip(present, np.linspace(-0.06, 0.06, len(present)), strict=True):
             estimate, low, high = row[key]
             axis.plot([low, high], [y + shift] * 2, color=colours[key], linewidth=1.3, zorder=2)
-            label = names[key] if y == 0 else None
+            label = _listed(names[key]) if y == 0 else None
             axis.plot(estimate, y + shift, "o", color=colours[key], markersize=6.5, zorder=3, label=label)
         axis.annotate(row["label"], (0, y - 0.34), (0, 0), xycoords=("axes fraction", "data"),
                       textcoords="offset points", va="center", fontsize=9)  # fmt: skip
@@ -235,7 +235,7 @@ def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: fl
         x = part[key].map(steps.index) + 0.03 * (number - (len(labels) - 1) / 2)  # so that no interval hides another
         colour, line = PALETTE[number % len(PALETTE)], ("-", "--", ":")[number // len(PALETTE) % 3]
         axis.vlines(x, part["low"], part["high"], color=colour, linewidth=1)
-        axis.plot(x, part["estimate"], line, marker="o", markersize=3.5, color=colour, label=label)
+        axis.plot(x, part["estimate"], line, marker="o", markersize=3.5, color=colour, label=_listed(label))
     if chance is not None:
         axis.axhline(chance, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     axis.set(xlabel=xlabel, ylabel=ylabel)
@@ -257,7 +257,12 @@ def _wrapped(text: str, width: int, lines: int = 2) -> str:
             "install matplotlib 3.11 or newer and restart the notebook",
             stacklevel=2,
         )
-    return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" …")).replace("$", r"\$")
+    return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" …"))
+
+
+def _listed(name: str) -> str:
+    """A name for a legend, which leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def _shortened(name: str) -> str:

@@ -6,9 +6,9 @@ later. Files are written whole or not at all, and a record knows the hash of its
 `parameters` and `save` in its last cell; the report calls `all_records` and `predictions`; the runner calls `stale`.
 """
 
-import json
 import os
 import platform
+import re
 import sys
 import time
 import warnings
@@ -22,7 +22,7 @@ import pandas as pd
 from mmutils import fingerprints
 from mmutils.files import write
 from mmutils.fingerprints import ROOT, digest, file_digest
-from mmutils.storage import checked, to_json, to_parquet
+from mmutils.storage import NAME, RECORDS, check_types, checked, read_json, to_json, to_parquet
 
 SCHEMA = 1
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
@@ -118,18 +118,29 @@ def load(folder: str | Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"no record {path}: the run has not finished; python -m mmutils.reproduce runs it")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
+        _check_record(record, Path(folder).resolve().name)
     except ValueError as error:
         raise ValueError(f"broken record {path}: {error}; delete it and run again") from None
-    missing = [key for key in KEYS if key not in record] if isinstance(record, dict) else KEYS
-    if missing or record["schema"] != SCHEMA:
-        found = f"without {', '.join(missing)}" if missing else f"of schema {record['schema']}, not {SCHEMA}"
-        raise ValueError(f"broken record {path}: {found}; delete it and run again")
     expected = record["fingerprints"].get("predictions")
     table = path.with_name(PREDICTIONS)
     if expected and (not table.is_file() or file_digest(table) != expected):
         raise ValueError(f"{table} is missing or not the one that {path} was written with; run again")
     return record
+
+
+def _check_record(record: Any, name: str) -> None:
+    """ValueError where it is not the record of a run of that name, whoever wrote it."""
+    missing = [key for key in KEYS if key not in record] if isinstance(record, dict) else KEYS
+    if missing:
+        raise ValueError(f"without {', '.join(missing)}")
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"of schema {record['schema']!r}, not {SCHEMA}")
+    check_types(RECORDS, record)
+    if record["run"] != name:
+        raise ValueError(f"of the run {record['run']!r}, in a folder with another name")
+    if record["status"] == "ok":
+        _check_description(*(record[key] for key in ("study", "data", "classes", "systems", "failed")))
 
 
 def predictions(folder: str | Path) -> pd.DataFrame:
@@ -142,15 +153,22 @@ def predictions(folder: str | Path) -> pd.DataFrame:
 
 def all_records(root: str | Path) -> list[dict]:
     """Records, failed ones too, of the runs in `root`, by name; warns of each folder without a readable one."""
-    root, found = Path(root), []
+    root, records = Path(root), []
     if not root.is_dir():
         raise FileNotFoundError(f"no folder of runs {root}: python -m mmutils.reproduce makes it")
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
-            found.append(load(folder))
-        except (FileNotFoundError, ValueError) as error:
-            warnings.warn(f"run {folder.name} is left out: {error}", stacklevel=2)
-    return found
+            if not re.fullmatch(NAME, folder.name):
+                raise ValueError("the name of a run is letters, digits, '-', '_', '.'")
+            record = load(folder)
+            if record["run"] != folder.name:
+                raise ValueError(f"it is a link to the folder of the run {record['run']!r}")
+        except (OSError, ValueError) as error:
+            name = folder.name if folder.name.isprintable() else repr(folder.name)
+            warnings.warn(f"run {name} is left out: {error}", stacklevel=2)
+        else:
+            records.append(record)
+    return records
 
 
 def stale(record: dict, *, notebook: str | None = None, parameters: dict | None = None, root: Path = ROOT) -> list[str]:

@@ -5,12 +5,139 @@ import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 SPLITS = ("val", "test")
 LARGE = 1_000_000  # bytes of predictions above which there is a warning: they are committed
+LONGEST = 100_000_000  # bytes of a record that is read
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of a run, and so of its folder
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Text = Annotated[str, Field(max_length=100_000)]
+
+
+class Entries(BaseModel):
+    """Entries of these types and any others; no text stands for a number."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Data(Entries):
+    name: Text
+    fingerprint: Text
+    splits: dict[Text, Any]
+    built_in: bool
+    language: Text | None = None
+
+
+class _System(Entries):
+    system: Text
+    inputs: Text
+    language: Text | None
+    method: Text
+    model: Text
+    weights: Text
+    trained: Text
+    chosen: bool
+    encoder: Text | None = None  # of a pretraining run
+    probe: Literal["knn", "linear", None] = None
+    kept: Text | None = None
+    start: Text | None = None  # of a fine-tuning run
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    baseline: Text | None = None
+    labels: Annotated[int, Field(ge=0)] | None = None
+    val_labels: Annotated[int, Field(ge=0)] | None = None
+    networks: Annotated[list[Text], Field(min_length=1)] | None = None
+
+
+class _Failure(Entries):
+    system: Text
+    seed: Seed
+    reason: Text
+
+
+class _Scores(Entries):
+    __pydantic_extra__: dict[str, Number | None]
+    system: Text
+    seed: Seed
+    split: Literal["val", "test"]
+
+
+class _Epoch(Entries):
+    __pydantic_extra__: dict[str, Number | Text | bool | None]
+    system: Text | None = None
+    seed: Seed = 0
+    epoch: Annotated[int, Field(ge=0)] | None = None
+
+
+class _Fingerprints(Entries):
+    notebook: Text
+    files: dict[Text, Text]
+    predictions: Text | None = None
+
+
+class _Record(Entries):
+    """What every record has; of a run that failed some of it is empty."""
+
+    run: Annotated[str, Field(pattern=f"^{NAME}$")]
+    notebook: Text
+    study: Text | None
+    classes: list[Text]
+    parameters: dict[Text, Any]
+    systems: list[_System]
+    failed: list[_Failure]
+    scores: list[_Scores]
+    history: list[_Epoch]
+    extra: dict[Text, Any]
+    files: dict[Text, Text]
+    needs: dict[Text, Any]
+    seconds: Number | None
+    environment: dict[Text, Any]
+    fingerprints: _Fingerprints
+
+
+class _Done(_Record):
+    status: Literal["ok"]
+    study: Text
+    data: _Data
+
+
+class _Failed(_Record):
+    status: Literal["failed"]
+    reason: Text
+    data: dict[Text, Any]
+
+
+RECORDS = TypeAdapter(Annotated[_Done | _Failed, Field(discriminator="status")])
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. ValueError: too large, too deep, not JSON, or texts that cannot be written again."""
+    if path.stat().st_size > LONGEST:
+        raise ValueError(f"it has more than {LONGEST / 1e6:.0f} MB")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair can be read, but not written
+    except RecursionError:
+        raise ValueError("lists within lists too deep to be read") from None
+    return content
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
+def check_types(model: TypeAdapter | type[BaseModel], content: Any) -> None:
+    """ValueError names the first entry that is not of the model's types."""
+    try:
+        model.validate_python(content) if isinstance(model, TypeAdapter) else model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise ValueError(f"{where if where.isprintable() else repr(where)}: {first['msg']}") from None
 
 
 def checked(predictions, classes: int, systems: list[dict], failed: list[dict]) -> pd.DataFrame:
@@ -22,30 +149,33 @@ def checked(predictions, classes: int, systems: list[dict], failed: list[dict]) 
         raise ValueError(f"predictions for {classes} classes need the columns {columns}; given {list(table)}")
     table = table[columns]
     gone = {(entry["system"], entry["seed"]) for entry in failed}
-    kept = [pair not in gone for pair in zip(table["system"], table["seed"], strict=True)]
-    table = table[pd.Series(kept, index=table.index, dtype=bool)]
+    for system, seed in gone:
+        table = table[(table["system"] != system) | (table["seed"] != seed)]
+    there = set(table["system"].unique())
     names = [system["system"] for system in systems if system["system"] not in {name for name, _ in gone}]
-    if set(table["system"]) - {system["system"] for system in systems} or set(names) - set(table["system"]):
-        raise ValueError(f"systems are {names}, but predictions have {sorted(set(table['system']))}")
-    if set(table["split"]) - set(SPLITS):
-        raise ValueError(f"predictions are of the splits {', '.join(SPLITS)}; given {sorted(set(table['split']))}")
-    pairs = set(zip(table["system"], table["seed"], strict=True))
+    if there - {system["system"] for system in systems} or set(names) - there:
+        raise ValueError(f"systems are {names}, but predictions have {sorted(there)}")
+    if other := set(table["split"].unique()) - set(SPLITS):
+        raise ValueError(f"predictions are of the splits {', '.join(SPLITS)}; given {sorted(other)}")
+    pairs = len(table[["system", "seed"]].drop_duplicates())
     for split, rows in table.groupby("split"):
         _check_split(split, rows)
-        if pairs - set(zip(rows["system"], rows["seed"], strict=True)):
+        if len(rows[["system", "seed"]].drop_duplicates()) < pairs:
             raise ValueError(f"not every system and seed has predictions for {split}: record them for all or for none")
     return table.reset_index(drop=True)
 
 
 def _check_split(split: str, rows: pd.DataFrame) -> None:
     """Every system and seed has each example of the split once, with the same label and group."""
-    ids = set(rows["id"])
-    for (system, seed), part in rows.groupby(["system", "seed"]):
-        if part["id"].duplicated().any():
-            raise ValueError(f"{system}, seed {seed}: an id occurs twice in {split}; is seed or split the right one?")
-        if set(part["id"]) != ids:
-            raise ValueError(f"{system}, seed {seed}: {len(part)} examples of {split}, other systems have {len(ids)}")
-    if len(rows[["id", "label", "group"]].drop_duplicates()) > len(ids):
+    count, sizes = rows["id"].nunique(), rows.groupby(["system", "seed"], sort=False).size()
+    if rows.duplicated(["system", "seed", "id"]).any():
+        system, seed = rows[rows.duplicated(["system", "seed", "id"])].iloc[0][["system", "seed"]]
+        raise ValueError(f"{system}, seed {seed}: an id occurs twice in {split}; is seed or split the right one?")
+    if (sizes != count).any():
+        system, seed = sizes.index[sizes != count][0]
+        size = sizes[system, seed]
+        raise ValueError(f"{system}, seed {seed}: {size} examples of {split}, other systems have {count}")
+    if len(rows[["id", "label", "group"]].drop_duplicates()) > count:
         raise ValueError(f"an example of {split} has two labels or groups: are the systems on the same data?")
 
 
@@ -67,8 +197,10 @@ def to_parquet(table: pd.DataFrame) -> bytes:
 
 
 def to_json(record: dict) -> bytes:
-    """Readable JSON with the keys in their order; ValueError names the entry that JSON cannot hold."""
-    return (_lines(_plain(record, "record"), "") + "\n").encode()
+    """Readable JSON with the keys in their order; ValueError names the entry that a record cannot hold."""
+    plain = _plain(record, "record")
+    check_types(RECORDS, plain)
+    return (_lines(plain, "") + "\n").encode()
 
 
 def _plain(value: Any, where: str) -> Any:

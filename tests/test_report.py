@@ -25,6 +25,11 @@ CLASSES = ["Animals & Nature", "Food & Drink", "<b>People</b>"]
 HOSTILE = "<script>alert(1)</script> | $x$ *y* [z](javascript:1) #चेतावनी"
 SHIFT = {"text-en": 1.2, "text-hi": 0.5, "image": 0.8, "fusion-en": 2.4, "fusion-hi": 2.2}
 LOAD = diagnostics.data.load
+LISTS = ("classes", "systems", "failed", "scores", "history")
+EMPTY = dict.fromkeys(runs.KEYS) | {key: [] for key in LISTS} | {"schema": runs.SCHEMA, "status": "ok", "notebook": ""}
+EMPTY |= {key: {} for key in ("parameters", "extra", "files", "needs", "environment")}
+DATA = {"name": "emoji_topics", "fingerprint": "f", "splits": {}, "built_in": True}
+PRINTS = {"notebook": "n", "files": {}}
 
 
 def _examples(folder: Path, language: str, count: int) -> pd.DataFrame:
@@ -81,35 +86,25 @@ def _write_run(folder: Path, name: str, tables: dict[str, pd.DataFrame], classes
     place.mkdir(parents=True)
     predictions.to_parquet(place / runs.PREDICTIONS)
     record = {
-        "schema": runs.SCHEMA,
         "run": name,
-        "status": "ok",
         "study": "crisis",
         "classes": classes,
         "systems": systems,
-        "data": {"name": "emoji_topics", "built_in": True},
+        "data": DATA,
         "scores": _scores(predictions),
         "history": history,
-        "extra": {},
-        "fingerprints": {"predictions": runs.file_digest(place / runs.PREDICTIONS)},
+        "fingerprints": PRINTS | {"predictions": runs.file_digest(place / runs.PREDICTIONS)},
     }
-    (place / runs.RECORD).write_text(json.dumps(dict.fromkeys(runs.KEYS) | record))
+    (place / runs.RECORD).write_text(json.dumps(EMPTY | record))
 
 
 def _write_audit(folder: Path, classes: list[str]) -> None:
     counts = [{"label": name, "train": 10, "val": 40, "test": 40} for name in classes]
     found = {"counts": counts, "leaks": [{"what": "text", "values": 7}], "duplicates": []}
-    record = {
-        "schema": runs.SCHEMA,
-        "run": "data",
-        "status": "ok",
-        "study": "crisis",
-        "systems": [],
-        "fingerprints": {},
-    }
-    record |= {"classes": classes, "data": {"built_in": True}, "extra": {"audit": {"en": found, "hi": found}}}
+    record = EMPTY | {"run": "data", "study": "crisis", "fingerprints": PRINTS}
+    record |= {"classes": classes, "data": DATA, "extra": {"audit": {"en": found, "hi": found}}}
     (folder / "runs" / "data").mkdir(parents=True)
-    (folder / "runs" / "data" / runs.RECORD).write_text(json.dumps(dict.fromkeys(runs.KEYS) | record))
+    (folder / "runs" / "data" / runs.RECORD).write_text(json.dumps(record))
 
 
 def make_records(folder: Path, tables: dict[str, pd.DataFrame], classes: list[str], seeds: int = 3) -> None:
@@ -255,10 +250,10 @@ def _memes_run(folder: Path, name: str, table: pd.DataFrame, systems: dict[str, 
     predictions.to_parquet(place / runs.PREDICTIONS)
     usual = {"inputs": "image+text", "language": "en", "method": "supervised", "weights": "none", "trained": "head"}
     described = [usual | {"system": k, "model": k, "chosen": False} | more for k, (_, more) in systems.items()]
-    record = dict.fromkeys(runs.KEYS) | {
-        "schema": runs.SCHEMA, "run": name, "status": "ok", "study": "memes", "systems": described, "scores": rows,
-        "classes": [str(k) for k in range(table["label"].max() + 1)], "data": {"name": "emoji", "built_in": True},
-        "fingerprints": {"predictions": runs.file_digest(place / runs.PREDICTIONS)},
+    record = EMPTY | {
+        "run": name, "study": "memes", "systems": described, "scores": rows,
+        "classes": [str(k) for k in range(table["label"].max() + 1)], "data": DATA | {"name": "emoji"},
+        "fingerprints": PRINTS | {"predictions": runs.file_digest(place / runs.PREDICTIONS)},
     }  # fmt: skip
     (place / runs.RECORD).write_text(json.dumps(record | entries))
 
@@ -288,19 +283,19 @@ def make_memes_records(folder: Path, examples: pd.DataFrame, gain: float = 1.0) 
         parameters = {"image_encoder": "resnet", "size": 48, "cnn": "resnet", "cnn_size": 48, "vit": "vit"}
         _memes_run(folder, name, examples, systems, failed=failed, history=history, extra=extra, parameters=parameters)
     starts = {
-        "random and e5": (0.0, "random:clip:image"),
-        "random, ViT": (0.3, "random:cass:vit"),
-        "CLIP and e5": (1.0, "clip:image"),
-        "CASS and e5": (0.2, "cass:cnn"),
-        "CASS, ViT": (0.2, "cass:vit"),
-        "DINO": (0.2, "dino:unknown"),
-        "packages": (1.0, "b0"),
+        "random and e5": (0.0, "random:clip:image", "resnet", None),
+        "random, ViT": (0.3, "random:cass:vit", "vit", None),
+        "CLIP and e5": (1.0, "clip:image", "resnet", "random and e5"),
+        "CASS and e5": (0.3, "cass:cnn", "resnet", "random and e5"),
+        "CASS, ViT": (0.3, "cass:vit", "vit", "random, ViT"),
+        "DINO": (0.2, "dino:unknown", "resnet", "random, ViT"),
+        "packages": (1.0, "b0", "b0", None),
     }
     tuned = {}
-    starts |= {"CASS and e5": (0.3, "cass:cnn"), "CASS, ViT": (0.3, "cass:vit"), "packages": (1.0, "b0")}
-    for start, (strength, model) in starts.items():
+    for start, (strength, model, network, baseline) in starts.items():
         for share in (0.1, 1.0):
-            more = {"start": start, "share": share, "model": f"{model} and e5"}
+            more = {"start": start, "share": share, "model": f"{model} and e5", "networks": [network, "e5"]}
+            more |= {"baseline": baseline, "labels": round(1200 * share), "val_labels": round(90 * share)}
             tuned[f"{start}, {100 * share:g} % of labels"] = ((0.1 + gain * strength) * (0.5 + share / 2), more)
     pairs = pd.concat([examples, examples.assign(id=examples["id"] + "b")])
     pairs["label"] = np.arange(len(pairs)) % 2
@@ -316,13 +311,24 @@ def memes(rendered, tmp_path_factory):
     return folder
 
 
-def test_networks_stand_in_the_table_of_their_kind():
-    text = {"method": "", "network": "intfloat/multilingual-e5-small", "random": False}
-    kinds = []
-    for network in ("levit_128s, 64 px", "vit_base_patch16_224, 224 px", "resnet10t, 32 px"):
-        image = {"method": "CASS", "network": network, "random": False}
-        kinds.append(memes_chapter._kind({"inputs": "image+text", "parts": [image, text]}))
-    assert kinds == ["ViT", "ViT", "CNN"]
+def test_baselines_stand_in_the_tables_of_those_compared_with_them_and_controls_alone():
+    names = ("system", "networks", "baseline", "method", "random", "inputs")
+    rows = [
+        ("CASS", "vit_base_patch16_224, 224 px", "supervised", "CASS", False, "image"),
+        ("CLIP", "vit_base_patch16_224, 224 px", "supervised", "CLIP", False, "image"),
+        ("supervised", "vit_base_patch16_224, 224 px", None, "", False, "image"),
+        ("DINO", "resnet10t, 32 px", "random", "DINO", False, "image+text"),
+        ("random", "resnet10t, 32 px", None, "DINO", True, "image+text"),
+        ("text", "e5", None, "", False, "text"),
+        ("b0", "b0", None, "", False, "image+text"),
+    ]
+    systems = [dict(zip(names, row, strict=True)) for row in rows]
+    usual = {"run": "r", "data": "d", "language": "en", "share": 1.0, "trained": "head"}
+    for system in systems:
+        system |= usual | {"start": system["system"], "networks": [system["networks"]]}
+        system["parts"] = [{"method": system["method"], "random": system["random"]}]
+    kinds = [memes_chapter._kinds(systems)["r", row[0]] for row in rows]
+    assert kinds == [["ViT"], ["both"], ["ViT", "both"], ["CNN"], ["CNN"], ["alone"], ["packages"]]
 
 
 def test_pretraining_is_compared_with_the_same_network_untrained(memes):
@@ -332,18 +338,18 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     for start in ("CLIP and e5", "random and e5"):
         rows = table[table["system"] == f"{start}, 100 % of labels"]
         means[start] = f"{100 * np.mean([roc_auc_score(p['label'], p['p_1']) for _, p in rows.groupby('seed')]):.1f}"
-    sentence = f"AUROC is {means['CLIP and e5']} with CLIP and e5 and {means['random and e5']} without"
+    sentence = f"AUROC is {means['CLIP and e5']} with CLIP and e5 and {means['random and e5']} with random and e5"
     assert f"> **Pretraining helps: {sentence}" in text
-    verdicts = re.findall(r"\| (?:all labels|10 % of the labels) \|.*\| (\w+) \|\n", text)
+    verdicts = re.findall(r"\| (?:all labels|10 % of the labels) \([^)]*\) \|.*\| (\w+) \|\n", text)
     better, worse = (verdicts.count(verdict) or "none" for verdict in ("better", "worse"))
     counts = f"{better} are better with pretraining, {worse} worse"
     assert f"Of all {len(verdicts)} comparisons {counts} (Holm, .05)" in text and "inconclusive" in verdicts
     row = next(x for x in text.splitlines() if x.startswith("| [CLIP and e5, 100 % of labels](runs/finetuning/"))
     assert f"| **{means['CLIP and e5']} ± " in row
-    assert "| CLIP and e5 – random and e5 | 10 % of the labels |" in text
-    assert "| CASS and e5 – random and e5 | all labels |" in text, "the same network, saved by another run"
-    assert "| CASS, ViT – random, ViT | all labels |" in text
-    assert "| DINO – random, ViT (other networks) | all labels |" in text
+    assert "| CLIP and e5 – random and e5 | 10 % of the labels (120 of train, 9 of val) |" in text
+    assert "| CASS and e5 – random and e5 | all labels (1,200 of train, 90 of val) |" in text
+    assert "| CASS, ViT – random, ViT | all labels (" in text
+    assert "| DINO – random, ViT (other networks) | all labels (" in text
     assert "packages – random and e5" not in text
 
 
@@ -386,12 +392,12 @@ def test_without_memes_runs_there_is_one_line(rendered):
     assert "## Harmful memes" not in text
 
 
-def test_runs_with_other_classes_do_not_share_a_report(rendered, tmp_path):
+def test_a_run_with_other_classes_is_left_out(rendered, tmp_path):
     shutil.copytree(rendered / "runs", tmp_path / "runs")
     path = tmp_path / "runs" / "text-en" / runs.RECORD
     path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": ["a", "b", "c"]}))
-    with pytest.raises(ValueError, match="different classes"):
-        report.render(tmp_path)
+    with pytest.warns(UserWarning, match="run text-en is left out: its classes"):
+        assert "text-en" not in Study(tmp_path, "crisis", same_classes=True).records
 
 
 def test_no_run_at_all_makes_a_report(tmp_path):
@@ -474,12 +480,14 @@ def test_a_reader_can_filter_examples_and_sort_a_table(rendered):
 
 
 def test_a_run_of_which_everything_failed_has_no_systems(tmp_path):
-    entry = {"system": "M, net: knn", "inputs": "image", "language": None, "chosen": False}
-    record = dict.fromkeys(runs.KEYS) | {"run": "m", "status": "ok", "study": "memes", "systems": [entry], "scores": []}
+    entry = {"system": "M, net: knn", "inputs": "image", "language": None, "chosen": False, "method": "M"}
+    entry |= {"model": "net", "weights": "random", "trained": "neighbours"}
+    more = {"run": "m", "study": "memes", "systems": [entry], "classes": ["a", "b"], "data": DATA}
     (tmp_path / "runs" / "m").mkdir(parents=True)
-    more = {"schema": runs.SCHEMA, "classes": ["a", "b"], "fingerprints": {}}
-    (tmp_path / "runs" / "m" / runs.RECORD).write_text(json.dumps(record | more))
-    assert Study(tmp_path, "memes").systems == []
+    (tmp_path / "runs" / "m" / runs.RECORD).write_text(json.dumps(EMPTY | more | {"fingerprints": PRINTS}))
+    study = Study(tmp_path, "memes")
+    assert list(study.records) == ["m"]
+    assert study.systems == []
 
 
 def test_variants_are_compared_that_differ_in_one_thing_and_advice_needs_clear_differences():

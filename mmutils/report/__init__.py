@@ -10,8 +10,9 @@ import os
 import re
 from pathlib import Path
 
+from mmutils import files
 from mmutils.report import crisis, html, memes, pdf, transfer
-from mmutils.report.explorer import explorer_html
+from mmutils.report.explorer import Explorer, explorer_html
 from mmutils.report.markdown import fill
 from mmutils.report.results import Study
 from mmutils.report.sections import Page
@@ -25,23 +26,34 @@ STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}
 SECOND = "The second answer"  # in README.md
 
 
-def render(folder: str | Path | None = None, profile: str = "demo") -> Path:
+def render(folder: str | Path | None = None, profile: str = "demo", problems: list[str] | None = None) -> Path:
     """Fills and renders the report of the runs in `folder`/runs; returns the path of report.html.
 
-    Writes report.md, figures/, report.html and report.pdf into `folder` (default: the repository's report/, and then
-    the results in README.md too). profile: named in the command that a missing section prints.
+    Writes figures/, report.md, report.html and report.pdf into `folder` (default: the repository's report/, and then
+    the results in README.md too), each whole or not at all. Runs may come from anywhere: what cannot be shown of one is
+    replaced by a line that says so.
+
+    Args:
+        folder: holds runs/.
+        profile: named in the command that a missing section prints.
+        problems: a list to which a line is added for each part that could not be shown.
     """
     folder = Path(folder) if folder else REPOSITORY / "report"
     folder.mkdir(parents=True, exist_ok=True)
+    files.sweep(folder)
     text, pages = _filled(folder, profile)
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    explorers = [shown for name, page in pages.items() if (shown := STUDIES[name].explorer(page))]
+    explorers = [page.guarded(f"{name}, explorer", STUDIES[name].explorer) for name, page in pages.items()]
+    shown = [explorer for explorer in explorers if isinstance(explorer, Explorer)]
     page = folder / "report.html"
-    page.write_text(html.render(text, folder, explorer_html(explorers) if explorers else ""), encoding="utf-8")
-    (folder / "report.pdf").write_bytes(pdf.render(text, folder))
+    content = html.render(text, folder, explorer_html(shown) if shown else "")
+    files.write(folder / "report.md", text)
+    files.write(page, content)
     if _is_own(folder) and (REPOSITORY / "README.md").exists():
         readme = REPOSITORY / "README.md"
-        readme.write_text(_readme(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
+        files.write(readme, _readme(readme.read_text(encoding="utf-8"), text))
+    files.write(folder / "report.pdf", pdf.render(text, folder))
+    if problems is not None:
+        problems += [problem for study in pages.values() for problem in study.problems]
     return page
 
 
@@ -49,12 +61,12 @@ def stale(folder: str | Path | None = None, profile: str = "demo") -> list[str]:
     """Names of the texts (report.md, README.md) that are not what the records in `folder` give now."""
     folder = Path(folder) if folder else REPOSITORY / "report"
     text, _ = _filled(folder, profile, draw=False)
-    found = [] if (folder / "report.md").read_text(encoding="utf-8") == text else ["report.md"]
+    names = [] if (folder / "report.md").read_text(encoding="utf-8") == text else ["report.md"]
     readme = REPOSITORY / "README.md"
     if _is_own(folder) and readme.exists():
         current = readme.read_text(encoding="utf-8")
-        found += [] if _readme(current, text) == current else ["README.md"]
-    return found
+        names += [] if _readme(current, text) == current else ["README.md"]
+    return names
 
 
 def _filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str, Page]]:
@@ -63,7 +75,8 @@ def _filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[st
     pages, blocks = {}, {}
     figures = folder / "figures"
     for name, module in STUDIES.items():
-        pages[name] = Page(Study(folder, name), folder, profile, module.WARNING, draw)
+        study = Study(folder, name, same_classes=module is crisis)
+        pages[name] = Page(study, folder, profile, module.WARNING, draw)
         blocks |= {section.name: section.markdown(pages[name]) for section in module.SECTIONS}
     made = set().union(*(page.made for page in pages.values()))
     for path in figures.iterdir() if draw and figures.is_dir() else ():

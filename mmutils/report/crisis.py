@@ -155,7 +155,7 @@ def comparisons(page: Page) -> str:
 
 def audit(page: Page) -> str:
     """Examples of each class and split, and what the audit found twice or in two splits."""
-    extra = next(r for r in page.study.records.values() if "audit" in (r["extra"] or {}))["extra"]
+    extra = next(r for r in page.study.records.values() if r["extra"].get("audit"))["extra"]
     found = next(iter(extra["audit"].values()))
     splits = [key for key in found["counts"][0] if key in ("train", "val", "test")]
     name = next(key for key in found["counts"][0] if key not in splits)

@@ -83,7 +83,7 @@ def failures(page: Page) -> str:
     """A list of the runs and of the single trainings that failed or collapsed."""
     lines = [f"run `{r['run']}` failed: {markdown.escape(r['reason'])}" for r in page.study.failed]
     for name, record in page.study.records.items():
-        for f in record["failed"] or []:
+        for f in record["failed"]:
             reason = markdown.escape(f["reason"])
             lines.append(f"run `{name}`, {markdown.escape(f['system'])}, seed {f['seed']}, failed: {reason}")
     return "".join(f"\n\n- {line}" for line in lines)
@@ -155,8 +155,8 @@ def modality_use(page: Page, score: str) -> str:
     """Bars and a table for each system of which every text was read with every picture; and what follows from it."""
     parts, dots, noise = [], [], []
     for run, record in page.study.records.items():
-        for system, models in ((record["extra"] or {}).get("modality_use") or {}).items():
-            title = f"{system} ({record['data']['language'] or run})"
+        for system, models in record["extra"].get("modality_use", {}).items():
+            title = f"{system} ({record['data'].get('language') or run})"
             rows = {row["model"]: row for row in models}
             dots += [
                 {"label": name, "group": title, "filled": name == "full"}
@@ -164,15 +164,15 @@ def modality_use(page: Page, score: str) -> str:
                 for name, row in rows.items()
             ]
             cells = [
-                [name, percent(row["score"]), between(row["low"], row["high"]), *_change(row)]
+                [markdown.escape(name), percent(row["score"]), between(row["low"], row["high"]), *_change(row)]
                 for name, row in rows.items()
             ]
             header = ["Model", score, "95 % interval", "Change", "95 % interval", "p"]
             caption = f"{page.record({'run': run}, title)}, {score} on a part of test, percent."
             parts += [_interaction(rows["additive"], title, score), page.table(caption, header, cells)]
-        for system, levels in ((record["extra"] or {}).get("noise") or {}).items():
+        for system, levels in record["extra"].get("noise", {}).items():
             noise += [
-                {"label": f"{system} ({record['data']['language'] or run}), noise on the {row['side']}"}
+                {"label": f"{system} ({record['data'].get('language') or run}), noise on the {row['side']}"}
                 | {"level": row["level"], "estimate": 100 * row["score"], "low": 100 * row["low"]}
                 | {"high": 100 * row["high"]}
                 for row in levels

@@ -44,8 +44,8 @@ def explorer_html(given: list[Explorer]) -> str:
     """The explorers' HTML, one after the other; a picture that several of them show is embedded once."""
     numbers: dict[bytes, int] = {}
     boxes = [_box(explorer, numbers) for explorer in given]
-    pictures = json.dumps([data_uri(picture, "image/png") for picture in numbers], indent=0)
-    return "\n".join([*boxes, f'<script type="application/json" id="explorer-pictures">{pictures}</script>'])
+    embedded = json.dumps([data_uri(picture, "image/png") for picture in numbers], indent=0)
+    return "\n".join([*boxes, f'<script type="application/json" id="explorer-pictures">{embedded}</script>'])
 
 
 def _box(explorer: Explorer, numbers: dict[bytes, int]) -> str:

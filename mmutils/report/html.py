@@ -1,6 +1,7 @@
 """The report as one self-contained HTML file: no network, no framework; figures, fonts and pictures are inside."""
 
 import base64
+import hashlib
 import html
 import io
 import re
@@ -12,7 +13,7 @@ import ziamath
 from fontTools import subset
 
 from mmutils import plots
-from mmutils.report import markdown
+from mmutils.report import figures, markdown
 
 HERE = Path(__file__).parent
 _PLACE = "EXPLORER-GOES-HERE"
@@ -30,16 +31,18 @@ def render(text: str, folder: Path, explorer: str = "") -> str:
     for name, rule in rules.items():
         md.add_render_rule(name, rule)
     body = md.renderer.render(tokens, md.options, {"folder": folder, "figures": 0})
-    body = body.replace(f"<p>{_PLACE}</p>", explorer)
+    body = body.replace(f"<p>{_PLACE}</p>", explorer, 1)
     title = next((t.content for t in tokens if t.type == "inline"), "Report")
     page = (HERE / "page.html").read_text(encoding="utf-8")
     style = (HERE / "page.css").read_text(encoding="utf-8")
+    script = f"\n{(HERE / 'page.js').read_text(encoding='utf-8')}\n"
     parts = {
         "TITLE": html.escape(_plain(title)),
         "STYLE": style.replace("DEVANAGARI", _devanagari(body)).replace("MATHEMATICS", _mathematics(body)),
         "CONTENTS": contents,
         "BODY": body,
-        "SCRIPT": (HERE / "page.js").read_text(encoding="utf-8"),
+        "SCRIPT": script,
+        "SCRIPT_HASH": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
 
@@ -66,27 +69,27 @@ def _plain(text: str) -> str:
 
 
 def _image(renderer, tokens, index, options, env) -> str:
+    """The picture itself; its text alone where it lies elsewhere than in figures/ or holds more than a picture does."""
     token = tokens[index]
-    path, alt = env["folder"] / token.attrGet("src"), html.escape(token.content, quote=True)
-    if path.suffix != ".svg":
-        return f'<img alt="{alt}" src="{data_uri(path.read_bytes(), "image/" + path.suffix[1:])}">'
-    env["figures"] += 1
-    return _inline_svg(path.read_text(encoding="utf-8"), f"f{env['figures']}-", alt)
+    text, file = markdown.words(token), figures.path(env["folder"], token.attrGet("src"))
+    if file and file.suffix == ".svg":
+        env["figures"] += 1
+        return _inline_svg(file, f"f{env['figures']}-", text) or html.escape(text)
+    content = figures.png(file) if file else None
+    return f'<img alt="{html.escape(text)}" src="{data_uri(content, "image/png")}">' if content else html.escape(text)
 
 
-def _inline_svg(svg: str, prefix: str, alt: str) -> str:
+def _inline_svg(file: Path, prefix: str, text: str) -> str | None:
     """The <svg> element with ids of its own, ink in the colour of the text around it, and no paper behind it."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="((?:patch|text|line2d|axes|figure|xtick|ytick|matplotlib\.axis|legend)_?\d+)"', "", svg)
-    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
-    svg = svg.replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
-    svg = re.sub(r">\s+<", "><", svg)
-    width = re.search(r'width="([\d.]+)pt"', svg)
-    inches = float(width[1]) / 72
+    width = re.search(r'<svg[^>]* width="([\d.]+)pt"', file.read_text(encoding="utf-8", errors="replace"))
+    inches = float(width[1]) / 72 if width else 7.0
     style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.8 * inches:.2f}in" if inches > 5 else "")
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{alt}" style="{style};stroke-linejoin:round"', 1)
+    root = {"role": "img", "aria-label": text, "style": f"{style};stroke-linejoin:round", "width": "", "height": ""}
+    return figures.svg(file, root, prefix, _on_any_paper)
+
+
+def _on_any_paper(value: str) -> str:
+    return value.replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
 
 
 def _formula(renderer, tokens, index, options, env) -> str:

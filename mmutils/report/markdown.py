@@ -7,6 +7,7 @@ from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 _BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _COMMENT = re.compile(r"^<!--.*?-->\n?", re.DOTALL | re.MULTILINE)
 
 
@@ -43,9 +44,14 @@ def without_comments(text: str) -> str:
     return _COMMENT.sub("", text)
 
 
+def visible(text: str) -> str:
+    """The text without control characters and those that turn the direction of reading."""
+    return _UNSEEN.sub("", text)
+
+
 def escape(text: object) -> str:
     """A string from data as Markdown text on one line: no character of it is read as markup or as a formula."""
-    line = " ".join(str(text).split())
+    line = visible(" ".join(str(text).split()))
     line = re.sub(r"([\\`*_{}\[\]|$~!#])", r"\\\1", line).replace("&", "&amp;")
     return line.replace("<", "&lt;").replace(">", "&gt;")
 
@@ -55,6 +61,13 @@ def table(header: list[str], rows: list[list[str]], numbers: slice = slice(1, No
     right = range(len(header))[numbers]
     rule = ["--:" if position in right else "---" for position in range(len(header))]
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+def words(token: Token) -> str:
+    """What a token and those inside it show, as plain text."""
+    if token.children:
+        return "".join(map(words, token.children))
+    return " " if token.type in ("softbreak", "hardbreak") else token.content
 
 
 def is_caption(inline: Token) -> bool:

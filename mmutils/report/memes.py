@@ -1,8 +1,8 @@
 """The chapter on harmful memes: does pretraining without labels help when labels are few?
 
-A fine-tuning run names for each system its `start`, the `share` of labels and, in `model`, the encoders: `run:name` was
-saved by the pretraining run of that name, `random:run:name` is the same network untrained, anything else a package's.
-The baseline of a system is the one of the same networks, inputs and share of labels that has more of them untrained.
+A fine-tuning run names for each system its `start`, the start that is its `baseline` (or None), the `share` of labels,
+its `networks` and, in `model`, the encoders: `run:name` was saved by the pretraining run of that name,
+`random:run:name` is the same network untrained, anything else a package's.
 """
 
 import re
@@ -17,65 +17,81 @@ from mmutils.report.sections import Page, Section, between, p_value, percent, po
 WARNING = "Emoji data, not memes."
 CHAPTER = Path(__file__).with_name("memes.md")  # the prose, with markers for BLOCKS
 RESAMPLES = 2_000  # there are many pairs; p-values are then at least .001
+TOGETHER = ("CLIP", "CASS-MM")  # methods that learn from pictures and texts together
 KINDS = {
-    "CNN": "Pretraining on pictures, convolutional network.",
-    "ViT": "Pretraining on pictures, vision transformer.",
-    "both": "Pretraining on pictures and texts together.",
+    "CNN": "Pretraining on pictures, convolutional network; with the baselines.",
+    "ViT": "Pretraining on pictures, vision transformer; with the baselines.",
+    "both": "Pretraining on pictures and texts together; with the baselines.",
     "packages": "For reference: encoders that come with packages.",
     "alone": "Control: one input alone.",
 }
-TRANSFORMERS = ("vit", "deit", "swin", "xcit", "beit")  # in names of networks
+TRANSFORMERS = ("vit", "deit", "swin", "xcit", "beit", "cait", "eva", "pvt", "hiera", "volo")  # in names of networks
 HELD = ["System", "Pretrained by", "Networks", "Trained", "AUROC", "95 % interval", "Accuracy"]
 TESTED = ["Difference", "95 % interval", "p", "p, Holm", "Verdict"]
 
 
 def tuned(page: Page) -> list[dict]:
     """The fine-tuned systems, each with what its encoders are (`parts`), in the order of runs and systems."""
-    found = []
+    rows = []
     for system in page.study.systems:
         if "start" in system:
-            parts = [_part(page, given) for given in system["model"].split(" and ")]
+            encoders = system["model"].split(" and ")
             on = page.study.records[system["run"]]["data"]
-            found.append(system | {"parts": parts, "data": (on["name"], on.get("splits"))})
-    return found
+            more = {"parts": [_part(page, encoder) for encoder in encoders], "data": (on["name"], on.get("splits"))}
+            networks = system.get("networks") or [encoder.removeprefix("random:") for encoder in encoders]
+            rows.append(system | more | {"networks": networks})
+    return rows
 
 
-def _part(page: Page, given: str) -> dict:
-    """What one encoder is: the method that trained it ("" for a package's), its network, whether it was untrained."""
-    if ":" not in given:
-        return {"method": "", "network": given, "random": False}
-    *random, run, name = given.split(":")
-    record = page.study.records.get(run) or {"systems": [], "parameters": {}}
-    known = record["parameters"] or {}
-    method = next((s["method"] for s in record["systems"] or [] if s["method"] != "random"), run)
-    network = known.get(name) or known.get(f"{name}_encoder") or name
-    size = known.get(f"{name}_size") or (known.get("encoders") or {}).get(name) or known.get("size")
-    shown = f"{network}, {size} px" if size and name != "text" else network
-    return {"method": method, "network": shown + (" + text" if method == "CASS-MM" else ""), "random": bool(random)}
+def _part(page: Page, encoder: str) -> dict:
+    """The method that trained an encoder ("" for a package's), and whether it was left untrained."""
+    if ":" not in encoder:
+        return {"method": "", "random": False}
+    *random, run, _ = encoder.split(":", 2) if encoder.startswith("random:") else encoder.split(":", 1)
+    record = page.study.records.get(run)
+    return {"method": (record and pretraining.method(record)) or run, "random": bool(random)}
 
 
-def _kind(system: dict) -> str:
-    parts = system["parts"]
-    if system["inputs"] != "image+text":
-        return "alone"
-    if not any(part["method"] for part in parts):
-        return "packages"
-    if any(part["method"] == "CASS-MM" or (part["method"] == "CLIP" and not part["random"]) for part in parts):
-        return "both"
-    return "ViT" if any(word in parts[0]["network"] for word in TRANSFORMERS) else "CNN"
+def _pretrained(system: dict) -> list[str]:
+    """The methods by which its encoders were pretrained; none for a baseline or a control."""
+    return [part["method"] for part in system["parts"] if part["method"] and not part["random"]]
 
 
 def _baseline(system: dict, systems: list[dict]) -> dict | None:
-    """The supervised system to compare with: the same networks untrained, else an untrained one that val prefers."""
-    untrained = sum(part["random"] for part in system["parts"])
-    alike = [s for s in systems if all(s[k] == system[k] for k in ("data", "inputs", "language", "share", "trained"))]
-    alike = [s for s in alike if sum(part["random"] for part in s["parts"]) > untrained]
-    same = [s for s in alike if _networks(s) == _networks(system)]
-    return max(same or alike, key=_val, default=None)
+    """The system that this one is compared with, of the same run where it is there; None where none is named."""
+    keys = ("data", "inputs", "language", "share", "trained")
+    name = system.get("baseline")
+    alike = [
+        s for s in systems if s["start"] == name and s is not system and all(s[key] == system[key] for key in keys)
+    ]
+    return next(iter(sorted(alike, key=lambda s: s["run"] != system["run"])), None)
 
 
-def _networks(system: dict) -> list[str]:
-    return [part["network"] for part in system["parts"]]
+def _kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
+    """By run and name of each system the tables it belongs to; a baseline stands in those of all that name it."""
+    kinds = {_key(system): [_kind(system)] if _pretrained(system) else [] for system in systems}
+    for system in systems:
+        baseline = _baseline(system, systems)
+        if baseline and not _pretrained(baseline):
+            kinds[_key(baseline)] += kinds[_key(system)]
+    return {_key(system): kinds[_key(system)] or [_kind(system)] for system in systems}
+
+
+def _kind(system: dict) -> str:
+    """The table of a system by itself, whoever is compared with it."""
+    pretrained = _pretrained(system)
+    if not pretrained:
+        if system["inputs"] != "image+text":
+            return "alone"
+        if not any(part["random"] for part in system["parts"]):
+            return "packages"
+    if set(pretrained) & set(TOGETHER):
+        return "both"
+    return "ViT" if any(word in system["networks"][0] for word in TRANSFORMERS) else "CNN"
+
+
+def _key(system: dict) -> tuple[str, str]:
+    return system["run"], system["system"]
 
 
 def _val(system: dict) -> float:
@@ -88,22 +104,22 @@ def pairs(page: Page) -> list[dict]:
 
 
 def _pairs(page: Page) -> list[dict]:
-    systems, found = tuned(page), []
+    systems, compared = tuned(page), []
     for system in systems:
         baseline = _baseline(system, systems)
-        if baseline and any(part["method"] and not part["random"] for part in system["parts"]):
+        if baseline:
             tables = (page.study.predictions(s) for s in (system, baseline))
             difference = statistics.paired_difference(*tables, "auroc", resamples=RESAMPLES)
-            same = _networks(system) == _networks(baseline)
-            found.append({"system": system, "baseline": baseline, "same": same, "difference": difference})
-    corrected = statistics.holm([pair["difference"].p_value for pair in found])
-    return [pair | {"holm": float(p)} for pair, p in zip(found, corrected, strict=True)]
+            same = system["networks"] == baseline["networks"]
+            compared.append({"system": system, "baseline": baseline, "same": same, "difference": difference})
+    corrected = statistics.holm([pair["difference"].p_value for pair in compared])
+    return [pair | {"holm": float(p)} for pair, p in zip(compared, corrected, strict=True)]
 
 
 def answer(page: Page) -> str:
     """The sentence and the figure of the first screen: the start that val picked, at every share of the labels."""
     if not pairs(page):
-        return "*Not run yet: fine-tuning from a pretrained and from an untrained network, which the answer compares.*"
+        return "*Not run yet: fine-tuning from a pretrained network and from its baseline, which the answer compares.*"
     most = max(pair["system"]["share"] for pair in pairs(page))
     full = [pair for pair in pairs(page) if pair["system"]["share"] == most]
     best = max(full, key=lambda pair: (pair["same"], _val(pair["system"])))
@@ -115,8 +131,8 @@ def answer(page: Page) -> str:
         f"AUROC on {'the built-in data (emoji data, not memes)' if page.study.built_in else 'the test split'}: "
         f"{best['difference'].groups:,} groups of test examples, {best['difference'].seeds} seeds; "
         f"{markdown.escape(best['system']['start'])} was picked on val among the pretrained, and is compared with "
-        f"{markdown.escape(best['baseline']['start'])}, {'the same' if best['same'] else 'another'} network not "
-        "pretrained, on the same examples"
+        f"{markdown.escape(best['baseline']['start'])}, {'the same network' if best['same'] else 'other networks'} "
+        "without this pretraining, on the same examples"
         + (f" ({also})" if also else "")
         + ". All comparisons are in [the chapter](#harmful-memes)."
     )
@@ -124,21 +140,22 @@ def answer(page: Page) -> str:
 
 
 def _verdict(pair: dict) -> str:
-    with_, without = (percent(pair[k]["test"]["auroc"].mean()) for k in ("system", "baseline"))
-    name, d = markdown.escape(pair["system"]["start"]), pair["difference"]
-    change = f"AUROC is {with_} with {name} and {without} without, {_said(d)}, with {_labels(pair['system'])}."
+    sides = [pair["system"], pair["baseline"]]
+    with_, without = (f"{percent(s['test']['auroc'].mean())} with {markdown.escape(s['start'])}" for s in sides)
+    d = pair["difference"]
+    change = f"AUROC is {with_} and {without}, without this pretraining: {_said(d)}, with {_labels(pair['system'])}."
     if d.low <= 0 <= d.high:
         return f"Inconclusive for the best: {change}"
     return f"Pretraining {'helps' if d.estimate > 0 else 'hurts'}: {change}"
 
 
-def _others(found: list[dict]) -> str:
+def _others(compared: list[dict]) -> str:
     """A sentence on all comparisons, where there are several."""
-    if len(found) == 1:
+    if len(compared) == 1:
         return ""
-    clear = [pair for pair in found if pair["holm"] < 0.05]
+    clear = [pair for pair in compared if pair["holm"] < 0.05]
     better = [pair for pair in clear if pair["difference"].estimate > 0]
-    said = f" Of all {len(found)} comparisons {len(better) or 'none'} are better with pretraining, "
+    said = f" Of all {len(compared)} comparisons {len(better) or 'none'} are better with pretraining, "
     said += f"{len(clear) - len(better) or 'none'} worse (Holm, .05)"
     if better:
         most = max(better, key=lambda pair: pair["difference"].estimate)
@@ -157,6 +174,13 @@ def _labels(system: dict) -> str:
     return "all labels" if system["share"] == 1 else f"{100 * system['share']:.3g} % of the labels"
 
 
+def _counted(system: dict) -> str:
+    """The share, and how many labels that is: of train, and of val, which chose the epoch."""
+    counts = [f"{system[key]:,} of {split}" for key, split in (("labels", "train"), ("val_labels", "val"))
+              if system.get(key) is not None]  # fmt: skip
+    return _labels(system) + (f" ({', '.join(counts)})" if counts else "")
+
+
 def _percents(found: statistics.Interval) -> tuple[float, float, float]:
     return 100 * found.estimate, 100 * found.low, 100 * found.high
 
@@ -166,7 +190,7 @@ def _answer_figure(page: Page, shown: list[dict]) -> str:
     for pair in shown:
         dots = {key: _percents(page.study.interval(pair[side], "auroc", RESAMPLES)) for key, side in sides.items()}
         rows.append({"label": f"{_labels(pair['system'])}: {points(pair['difference'].estimate)} points"} | dots)
-    names = {"without": "not pretrained", "with": f"pretrained: {shown[0]['system']['start']}"}
+    names = {"without": shown[0]["baseline"]["start"], "with": f"pretrained: {shown[0]['system']['start']}"}
     figure = plots.paired_dots(rows, names, "AUROC on test, % (mean over seeds, 95 % interval)")
     text = "; ".join(f"{r['label']}, {r['without'][0]:.1f} without, {r['with'][0]:.1f} with" for r in rows)
     return page.figure("memes-answer", figure, f"AUROC without and with pretraining, {text}")
@@ -174,21 +198,20 @@ def _answer_figure(page: Page, shown: list[dict]) -> str:
 
 def results(page: Page) -> str:
     """Source project 2's tables, as far as they have run, each system with the most labels it was given."""
-    systems, tables = tuned(page), []
-    most = {}
+    systems, tables, most = tuned(page), [], {}
+    kinds = _kinds(systems)
     for s in systems:
         most[s["run"], s["start"]] = max(s["share"], most.get((s["run"], s["start"]), 0))
-    won = {(p["system"]["run"], p["system"]["system"]) for p in pairs(page)
-           if p["holm"] < 0.05 and p["difference"].estimate > 0}  # fmt: skip
+    won = {_key(p["system"]) for p in pairs(page) if p["holm"] < 0.05 and p["difference"].estimate > 0}
     for kind, title in KINDS.items():
-        rows = [s for s in systems if _kind(s) == kind and s["share"] == most[s["run"], s["start"]]]
+        rows = [s for s in systems if kind in kinds[_key(s)] and s["share"] == most[s["run"], s["start"]]]
         if rows:
             tables.append(page.table(title, HELD, [_row(page, s, won) for s in rows], slice(4, None)))
     if not tables:
         return "*Not run yet: fine-tuning.*"
     note = (
-        "Test split, percent, mean ± standard deviation over seeds. Bold: AUROC significantly above that "
-        'without pretraining (paired tests below, Holm, .05). "= chance": the interval of AUROC holds 50.'
+        "Test split, percent, mean ± standard deviation over seeds. Bold: AUROC significantly above "
+        'its baseline (paired tests below, Holm, .05). "= chance": the interval of AUROC holds 50.'
     )
     return "\n\n".join([note, *tables])
 
@@ -198,24 +221,25 @@ def _row(page: Page, system: dict, won: set) -> list[str]:
     label = page.record(system, system["system"]) + (" (= chance)" if 0.5 in found else "")
     methods = "; ".join("nothing" if p["random"] else p["method"] or "package" for p in parts)
     auroc = spread(system["test"]["auroc"])
-    auroc = f"**{auroc}**" if (system["run"], system["system"]) in won else auroc
-    cells = (methods, "; ".join(_networks(system)), system["trained"])
+    auroc = f"**{auroc}**" if _key(system) in won else auroc
+    cells = (methods, "; ".join(system["networks"]), system["trained"])
     accuracy = spread(system["test"]["accuracy"])
     return [label, *map(markdown.escape, cells), auroc, between(found.low, found.high), accuracy]
 
 
 def comparisons(page: Page) -> str:
-    """Paired tests of the pretrained against the untrained."""
+    """Paired tests of the pretrained against their baselines."""
     rows = []
     for pair in pairs(page):
         names = " – ".join(markdown.escape(pair[k]["start"]) for k in ("system", "baseline"))
         names += "" if pair["same"] else " (other networks)"
-        rows.append([names, _labels(pair["system"]), *_cells(pair["difference"], pair["holm"])])
+        rows.append([names, _counted(pair["system"]), *_cells(pair["difference"], pair["holm"])])
     caption = (
-        "Pretrained minus not pretrained: paired differences in AUROC on the same test examples, in points; bootstrap "
-        f"over groups and seeds, {RESAMPLES:,} resamples. Holm corrects for the table's tests."
+        "Pretrained minus its baseline, which is without this pretraining: paired differences in AUROC on the same "
+        f"test examples, in points; bootstrap over groups and seeds, {RESAMPLES:,} resamples. Holm corrects for the "
+        "table's tests. Labels of train were learned from, those of val chose the epoch."
     )
-    return page.table(caption, ["Pretrained – not", "Labels", *TESTED], rows, slice(2, -1)) if rows else ""
+    return page.table(caption, ["Pretrained – baseline", "Labels", *TESTED], rows, slice(2, -1)) if rows else ""
 
 
 def _cells(d: statistics.Interval, holm: float) -> list[str]:
@@ -240,7 +264,7 @@ def shares(page: Page) -> str:
 
 def chapter(page: Page) -> str:
     """The chapter: its prose with the blocks filled in; a block without records is empty, its heading too."""
-    blocks = {name: build(page) for name, build in BLOCKS.items()}
+    blocks = {name: page.guarded(f"memes, {name}", build) for name, build in BLOCKS.items()}
     text = markdown.without_comments(markdown.fill(CHAPTER.read_text(encoding="utf-8"), blocks))
     return re.sub(r"\n{3,}", "\n\n", text)
 
@@ -251,8 +275,9 @@ def explorer(page: Page) -> Explorer | None:
     if not systems or not page.study.built_in:
         return None
     systems = sorted(systems, key=lambda s: (s["inputs"] != "image+text", -_val(s)))
-    kinds = {(_kind(system), system["inputs"]): system for system in reversed(systems)}
-    shown = [system for system in systems if system in kinds.values()]
+    kinds = _kinds(systems)
+    best = {(kinds[_key(system)][0], system["inputs"]): _key(system) for system in reversed(systems)}
+    shown = [system for system in systems if _key(system) in best.values()]
     record = page.study.records[shown[0]["run"]]
     module, language = data.load(record["data"]["name"]), record["data"].get("language") or "en"
     tables = {language: module.examples(None, "test", language=language).set_index("id")}

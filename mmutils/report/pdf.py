@@ -14,7 +14,7 @@ import typst
 import ziamath
 
 from mmutils import plots
-from mmutils.report import markdown
+from mmutils.report import figures, markdown
 
 TEMPLATE = Path(__file__).parent / "page.typ"
 _PAIRS = {"strong_open": "#strong[", "em_open": "#emph[", "strong_close": "]", "em_close": "]", "link_close": "]",
@@ -34,7 +34,7 @@ def render(text: str, folder: Path) -> bytes:
         body = writer.blocks(tokens).replace("#heading(level: 2)", "#contents\n\n#heading(level: 2)", 1)
         title = next((token.content for token in tokens if token.type == "inline"), "Report")
         source = Path(build) / "report.typ"
-        head = f"#set document(title: {json.dumps(title, ensure_ascii=False)}, date: none)\n"
+        head = f"#set document(title: {literal(title)}, date: none)\n"
         source.write_text(head + TEMPLATE.read_text(encoding="utf-8") + body, encoding="utf-8")
         fonts = [str(plots.FONT.parent)] if plots.FONT.exists() else []
         epoch, os.environ["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH"), "0"
@@ -46,9 +46,14 @@ def render(text: str, folder: Path) -> bytes:
                 os.environ["SOURCE_DATE_EPOCH"] = epoch
 
 
+def literal(text: str) -> str:
+    """A string of Typst; without control characters, which it escapes in another way than JSON."""
+    return json.dumps(markdown.visible(text), ensure_ascii=False)
+
+
 def string(text: str) -> str:
     """Text as Typst code that shows exactly this text."""
-    return f"#{json.dumps(text, ensure_ascii=False)};" if text else ""
+    return f"#{literal(text)};" if text else ""
 
 
 class _Writer:
@@ -65,7 +70,7 @@ class _Writer:
             if token.type == "inline":
                 parts.append(self.inline(token.children or []))
             elif token.type in ("fence", "code_block"):
-                parts.append(f"#raw(block: true, {json.dumps(token.content.rstrip(), ensure_ascii=False)})\n\n")
+                parts.append(f"#raw(block: true, {literal(token.content.rstrip())})\n\n")
             elif token.type == "math_block":
                 parts.append(f"#align(center, {self.formula(token.content, block=True)})\n\n")
             elif token.type == "heading_open":
@@ -102,7 +107,7 @@ class _Writer:
             if token.type == "text":
                 parts.append(string(token.content))
             elif token.type == "code_inline":
-                parts.append(f"#raw({json.dumps(token.content, ensure_ascii=False)});")
+                parts.append(f"#raw({literal(token.content)});")
             elif token.type == "math_inline":
                 parts.append(f"#{self.formula(token.content)};")
             elif token.type == "link_open":
@@ -114,10 +119,20 @@ class _Writer:
         return "".join(parts)
 
     def image(self, token) -> str:
-        """A call of Typst's image; its text for those who do not see it is the Markdown's."""
-        source = self.folder / token.attrGet("src")
-        name = self.write(source.read_bytes(), source.suffix)
-        return f"image({json.dumps(name)}, alt: {json.dumps(token.content, ensure_ascii=False)})"
+        """A call of Typst's image, with the Markdown's text for those who do not see it; else a box with that text."""
+        text, file = markdown.words(token), figures.path(self.folder, token.attrGet("src"))
+        content = self.content(file) if file else None
+        if not content:
+            return f"box({literal(text)})"
+        return f"image({literal(self.write(content, file.suffix))}, alt: {literal(text)})"
+
+    def content(self, file: Path) -> bytes | None:
+        """The picture that Typst may read."""
+        if file.suffix != ".svg":
+            return figures.png(file)
+        root = {"xmlns": figures.SPACE, "style": "stroke-linejoin:round;stroke-linecap:butt"}
+        source = figures.svg(file, root)
+        return source.encode() if source else None
 
     def formula(self, source: str, block: bool = False) -> str:
         """A formula as a box that sits on the baseline of its line."""
@@ -125,7 +140,7 @@ class _Writer:
         svg = re.sub(r"\s+", " ", formula.svg())
         _, top, width, height = (float(v) for v in re.search(r'viewBox="([^"]+)"', svg)[1].split())
         name = self.write(svg.encode(), ".svg")
-        return f"formula({json.dumps(name)}, {width}pt, {height}pt, {top + height}pt, {json.dumps(source.strip())})"
+        return f"formula({json.dumps(name)}, {width}pt, {height}pt, {top + height}pt, {literal(source.strip())})"
 
     def write(self, content: bytes, suffix: str) -> str:
         """Stores a file for Typst and returns its name."""
@@ -137,4 +152,4 @@ class _Writer:
 
 def _link(target: str) -> str:
     """Begins a link; one to a file or a heading has no target in a printed page, only its text."""
-    return f"#link({json.dumps(target)})[" if target.startswith(("http://", "https://")) else "#text()["
+    return f"#link({literal(target)})[" if target.startswith(("http://", "https://")) else "#text()["

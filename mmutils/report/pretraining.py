@@ -31,12 +31,14 @@ NOTES = {
 
 def learned(page: Page) -> str:
     """Each pretrained encoder against the same network before training, by neighbours and by a linear probe."""
-    tests, rows = gains(page), []
+    tests, rows, epochs = gains(page), [], _kept(page)
     for run, record in _records(page).items():
         probed = pd.DataFrame(record["extra"]["probes"]).query("split == 'test'").groupby("encoder")
         ranks = probed["effective_rank"].mean()
         for encoder in dict.fromkeys(system["encoder"] for system in record["systems"]):
             shown = f"{encoder} ({run})" if encoder.startswith(BEFORE) else encoder
+            if len(set(epochs.values())) > 1 and (run, encoder) in epochs:
+                shown += f", {epochs[run, encoder]}"
             cells = [page.record({"run": run}, shown)]
             for probe in ("knn", "linear"):
                 system = _system(page, run, encoder, probe)
@@ -49,7 +51,19 @@ def learned(page: Page) -> str:
         "paired, with Holm's correction over the table; effective rank of the features. FAILED: collapsed or diverged, "
         "in no mean and no test."
     )
+    if len(set(epochs.values())) == 1:
+        caption += f" Kept of each pretraining: {markdown.escape(next(iter(epochs.values())))}."
     return f"### What pretraining learned\n\n{page.table(caption, PROBED, rows)}" if rows else ""
+
+
+def _kept(page: Page) -> dict[tuple[str, str], str]:
+    """By run and encoder which epoch of its pretraining was kept, where the record says so."""
+    kept = {}
+    for run, record in _records(page).items():
+        for system in record["systems"]:
+            if system.get("kept") and not system["encoder"].startswith(BEFORE):
+                kept[run, system["encoder"]] = system["kept"]
+    return kept
 
 
 def gains(page: Page) -> dict[tuple, tuple[statistics.Interval, float]]:
@@ -94,10 +108,11 @@ def _gain(test: statistics.Interval | None, holm: float | None) -> list[str]:
 
 def _records(page: Page) -> dict[str, dict]:
     """The pretraining runs that went well."""
-    return {run: r for run, r in page.study.records.items() if (r["extra"] or {}).get("probes")}
+    return {run: r for run, r in page.study.records.items() if r["extra"].get("probes")}
 
 
-def _method(record: dict) -> str:
+def method(record: dict) -> str:
+    """The method of a pretraining run."""
     return next((s["method"] for s in record["systems"] if s["method"] not in ("random", "before")), "")
 
 
@@ -105,7 +120,7 @@ def ablation(page: Page) -> str:
     """CASS-MM: variants that differ in one thing only, compared in pairs; and the advice that follows from it."""
     found = {}
     for run, record in _records(page).items():
-        for what, old, new in _steps((record["parameters"] or {}).get("variants") or []):
+        for what, old, new in _steps(record["parameters"].get("variants", [])):
             change = f"{what}: {_said(new, what)} instead of {_said(old, what)}"
             found |= {(change, *which): d for which, d in _differences(page, run, old, new).items()}
     if not found:
@@ -116,7 +131,8 @@ def ablation(page: Page) -> str:
         d = found[change, branch, probe]
         verdict = "inconclusive" if holm >= 0.05 else "better" if d.estimate > 0 else "worse"
         cells = [points(d.estimate), between(d.low, d.high, points), p_value(float(holm)), verdict]
-        rows.append([change, f"{branch}, {probe}", *cells])
+        change = markdown.escape(change)
+        rows.append([change, markdown.escape(f"{branch}, {probe}"), *cells])
         verdicts.setdefault(change, []).append(verdict)
     caption = (
         "CASS-MM: what changes when one thing is changed; paired differences in AUROC on test, points, 95 % intervals, "
@@ -179,11 +195,11 @@ def collapse(page: Page) -> str:
     """Loss or agreement, effective rank, and neighbours over the epochs, all forms of a method side by side."""
     parts = []
     for run, record in _records(page).items():
-        method = _method(record)
+        name = method(record)
         table = pd.DataFrame(record["history"])
         nearest = {column: f"knn {column[4:].split('_')[0]}" for column in table if column.startswith("knn_")}
-        columns = [c for c in WATCHED.get(method, AGREEMENT) if c in table]
-        columns += list(nearest.values()) if method == "CASS-MM" else []
+        columns = [c for c in WATCHED.get(name, AGREEMENT) if c in table]
+        columns += list(nearest.values()) if name == "CASS-MM" else []
         images = []
         for column in columns:
             shown = [table.rename(columns=nearest)]
@@ -192,9 +208,9 @@ def collapse(page: Page) -> str:
                 shown.append(chance.rename(columns={"loss_chance": "loss"}).assign(system="chance", seed=0))
             file = re.sub(r"\W", "-", f"memes-{run}-{column}")
             figure = plots.curves(pd.concat(shown), (column,), column.replace("_", " "))
-            images.append(page.figure(file, figure, f"{column.replace('_', ' ')} over the epochs, {method}"))
+            images.append(page.figure(file, figure, f"{column.replace('_', ' ')} over the epochs, {name}"))
         if images:
-            parts += [f"**{method}**. {NOTES.get(method, '')}".strip(), "\n".join(images)]
+            parts += [f"**{markdown.escape(name)}**. {NOTES.get(name, '')}".strip(), "\n".join(images)]
     return "### Did it collapse?\n\n" + "\n\n".join(parts) if parts else ""
 
 
@@ -202,8 +218,8 @@ def retrieval(page: Page) -> str:
     """CLIP: in what share of the cases the partner is among the first 1, 5 or 10; and the pictures for a text."""
     rows, grids = [], []
     for run, record in page.study.records.items():
-        extra = record["extra"] or {}
-        for language, found in (extra.get("retrieval") or {}).items():
+        extra = record["extra"]
+        for language, found in extra.get("retrieval", {}).items():
             for way, shown in (("text_to_image", "picture for a text"), ("image_to_text", "text for a picture")):
                 label = page.record({"run": run}, f"{run}, {LANGUAGES.get(language, language) or 'texts'}: {shown}")
                 recalls = [percent(found[f"{way}_{name.lower().replace('@', '')}"]) for name in RECALLS]

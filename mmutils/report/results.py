@@ -1,24 +1,70 @@
 """What the runs of one study say: systems, scores, predictions, intervals. No text, no figure."""
 
+import warnings
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mmutils import runs, statistics
+from mmutils.report import extras
+from mmutils.storage import checked
 
 
 class Study:
-    """The readable records of one study under `folder`/runs; nothing here is fitted, chosen or tuned on test."""
+    """The readable records of one study under `folder`/runs; nothing here is fitted, chosen or tuned on test.
 
-    def __init__(self, folder: str | Path, name: str):
+    A run whose record or predictions no table can show is left out with a warning that names it. same_classes: so is
+    one whose classes are not those of most runs.
+    """
+
+    def __init__(self, folder: str | Path, name: str, same_classes: bool = False):
         root = Path(folder) / "runs"
         records = runs.all_records(root) if root.is_dir() else []
         self.folder, self.name = Path(folder), name
+        self._known: dict[tuple, object] = {}
         self.records = {r["run"]: r for r in records if r["study"] == name}
         self.failed = [r for r in records if r["status"] != "ok" and r["study"] in (name, None)]
-        self._known: dict[tuple, object] = {}
+        for run in list(self.records):
+            self._check(run)
+        if same_classes:
+            self._keep_same_classes()
+
+    def _check(self, run: str) -> None:
+        """Leave a run out that cannot be shown, whatever it holds: it may come from anywhere."""
+        record = self.records[run]
+        try:
+            extras.check(record["extra"])
+            if record["status"] == "ok":
+                _check_predictions(self._table(run), record)
+        except Exception as error:  # a broken file of predictions raises what it likes
+            self._leave_out(run, f"{type(error).__name__}: {error}")
+
+    def _leave_out(self, run: str, reason: str) -> None:
+        warnings.warn(f"run {run} is left out: {reason}", stacklevel=4)
+        del self.records[run]
+
+    def _keep_same_classes(self) -> None:
+        classes = {run: tuple(record["classes"]) for run, record in self.records.items() if record["classes"]}
+        usual = max(Counter(classes.values()).items(), key=lambda pair: pair[1], default=((), 0))[0]
+        for run in [run for run, names in classes.items() if names != usual]:
+            self._leave_out(run, f"its classes are {list(classes[run])}, those of most runs {list(usual)}")
+
+    def _table(self, run: str) -> pd.DataFrame:
+        return self.once(("run", run), lambda: runs.predictions(self.folder / "runs" / run))
+
+    def without(self, run: str) -> "Study":
+        """The same study without one run; what was read and computed for single systems is shared."""
+        other = Study.__new__(Study)
+        other.folder, other.name, other.failed = self.folder, self.name, self.failed
+        other.records = {name: record for name, record in self.records.items() if name != run}
+        other._known = {
+            key: value for key, value in self._known.items() if key[0] in ("run", "predictions", "interval")
+        }
+        return other
 
     def has(self, *prefixes: str) -> bool:
         """Is there, for each prefix of a run's name, a run that went well?"""
@@ -32,24 +78,19 @@ class Study:
     @cached_property
     def built_in(self) -> bool:
         """Were the examples those that come with the package?"""
-        return any((r["data"] or {}).get("built_in") for r in self.records.values())
+        return any(r["data"].get("built_in") for r in self.records.values())
 
     @cached_property
     def classes(self) -> list[str]:
-        """Names of the classes in the order of their labels; ValueError if the runs do not agree on them."""
-        known = {name: tuple(record["classes"]) for name, record in self.records.items() if record["classes"]}
-        if len(set(known.values())) > 1:
-            raise ValueError(f"runs of study {self.name!r} have different classes, which no table can hold: {known}")
-        return list(next(iter(known.values()), ()))
+        """Names of the classes in the order of their labels, where all runs have the same."""
+        return next((record["classes"] for record in self.records.values() if record["classes"]), [])
 
     @cached_property
     def systems(self) -> list[dict]:
         """All systems of all runs that went well, each with its run's name and its mean scores on val and test."""
         found = []
         for name, record in self.records.items():
-            table = pd.DataFrame(
-                record["scores"] or [], columns=None if record["scores"] else ["system", "split", "seed"]
-            )
+            table = pd.DataFrame(record["scores"], columns=None if record["scores"] else ["system", "split", "seed"])
             for system in record["systems"] if record["status"] == "ok" else []:
                 rows = table[table["system"] == system["system"]].drop(columns="system")
                 by_split = {
@@ -69,7 +110,7 @@ class Study:
         return self.once(("predictions", system["run"], system["system"], split), lambda: self._read(system, split))
 
     def _read(self, system: dict, split: str) -> pd.DataFrame:
-        table = self.once(("run", system["run"]), lambda: runs.predictions(self.folder / "runs" / system["run"]))
+        table = self._table(system["run"])
         rows = table[(table["system"] == system["system"]) & (table["split"] == split)]
         return rows.sort_values(["seed", "id"]).reset_index(drop=True)
 
@@ -94,5 +135,20 @@ class Study:
 
     def history(self, system: dict) -> pd.DataFrame:
         """The training curves of all seeds of one system; empty where nothing was trained step by step."""
-        table = pd.DataFrame(self.records[system["run"]]["history"] or [])
+        table = pd.DataFrame(self.records[system["run"]]["history"])
         return table[table["system"] == system["system"]] if len(table) else table
+
+
+def _check_predictions(table: pd.DataFrame, record: dict) -> None:
+    """ValueError where the predictions are not those that the record describes."""
+    if not len(table) and not record["scores"]:
+        return
+    rows = checked(table, len(record["classes"]), record["systems"], record["failed"])
+    values = rows.filter(regex=r"^p_\d+$").to_numpy(dtype=float)
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError("its predictions are no probabilities")
+    if not rows["label"].between(0, len(record["classes"]) - 1).all():
+        raise ValueError("its labels are not those of its classes")
+    scored = {(score["system"], score["seed"], score["split"]) for score in record["scores"]}
+    if scored != set(rows[["system", "seed", "split"]].drop_duplicates().itertuples(index=False, name=None)):
+        raise ValueError("its scores and its predictions are not of the same systems, seeds and splits")

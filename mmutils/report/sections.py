@@ -5,13 +5,15 @@ Where runs are missing it says so with the command that makes them, or vanishes 
 module with a tuple `SECTIONS`, named in `mmutils.report.STUDIES`.
 """
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from mmutils import plots
+from mmutils.files import whole_file
 from mmutils.report import markdown
 from mmutils.report.results import Study
 
@@ -31,7 +33,7 @@ class Section:
         """The block's content for the runs there are."""
         missing = page.study.missing(*self.needs)
         if not missing and (self.needs or page.study.systems):
-            return self.build(page)
+            return page.guarded(self.name, self.build)
         if self.quiet:
             return ""
         wanted = ", ".join(f"`{name}`" for name in missing) or "the study's runs"
@@ -48,6 +50,29 @@ class Page:
     warning: str  # what stands above each table made from built-in data
     draw: bool = True  # False: only the text is wanted, no picture is written
     made: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)  # what could not be shown, and why
+
+    def guarded(self, name: str, build: Callable[["Page"], str]) -> str:
+        """What `build(page)` gives; where it fails, what it gives without the run it fails on, and a line that says so.
+
+        Records may come from anywhere, and the insides of one must not take the report of the others away.
+        """
+        try:
+            return build(self)
+        except Exception as error:  # whatever odd numbers and names lead to
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        for run in self.study.records:
+            try:
+                text = build(replace(self, study=self.study.without(run)))
+            except Exception:  # it fails on another run, or on more than one
+                continue
+            return f"{self._problem(name, f'run {run}: {reason}')}\n\n{text}"
+        return self._problem(name, reason)
+
+    def _problem(self, name: str, reason: str) -> str:
+        self.problems.append(f"{name}: {reason}")
+        warnings.warn(f"report, {name}, cannot be shown: {reason}", stacklevel=3)
+        return f"*Cannot be shown, {markdown.escape(name)}: {markdown.escape(reason)}*"
 
     def table(self, caption: str, header: list[str], rows: list[list[str]], numbers: slice = slice(1, None)) -> str:
         """A table under its caption, which begins with a warning where the data are the built-in ones."""
@@ -62,8 +87,8 @@ class Page:
         """The same for any picture file that `write` writes."""
         path = self.folder / "figures" / name
         if self.draw:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(path)
+            with whole_file(path) as draft:
+                write(draft)
         self.made.add(name)
         return f"![{markdown.escape(text)}](figures/{name})"
 

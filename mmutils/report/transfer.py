@@ -55,7 +55,9 @@ def _slices(page: Page, run: str, extra: dict, real: str) -> list[str]:
         caption = (
             f"{real}{page.record({'run': run}, f'Accuracy by {kind}')}, English, the system chosen on val, percent."
         )
-        tables.append(page.table(caption, [kind.capitalize(), "Examples", "Accuracy", "95 % interval"], rows))
+        tables.append(
+            page.table(caption, [markdown.escape(kind.capitalize()), "Examples", "Accuracy", "95 % interval"], rows)
+        )
     return tables
 
 

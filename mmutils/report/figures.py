@@ -1,0 +1,99 @@
+"""Pictures of the report as both renderers take them: from figures/ alone, and SVG taken apart and written anew.
+
+A report can hold runs from elsewhere. A picture must not bring a file of the user into the page, and an SVG inside a
+page could run a script, load from the net or lie over the text: what may draw stays, with anything else it is unfit.
+"""
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from PIL import Image
+
+SPACE, LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+WORDS = {"text", "tspan", "title", "desc"}
+SHAPES = {"path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan"}
+ELEMENTS = {"svg", "g", "defs", "use", "clipPath", *WORDS, *SHAPES}
+DROPPED = {"metadata", "style"}  # matplotlib's date and its rule for the joins of lines
+PLACES = {"x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy", "width", "height", "d", "points"}
+LOOKS = {"fill", "fill-opacity", "fill-rule", "stroke", "stroke-width", "stroke-opacity", "stroke-linejoin", "opacity",
+         "stroke-linecap", "stroke-dasharray", "stroke-dashoffset", "stroke-miterlimit", "clip-path", "clip-rule",
+         "font", "font-family", "font-size", "font-style", "font-weight", "text-anchor"}  # fmt: skip
+ATTRIBUTES = {"style", "transform", "viewBox", "version", *PLACES, *LOOKS}
+VALUE = re.compile(r"[\w\s:;,.%#()+'\"-]*")  # no address, no escape, no comment, no rule
+UNFIT = re.compile(r"(?i)url\s*\((?!#[\w.-]+\))|expression|image|src\s*\(|position")
+
+
+def path(folder: Path, address: str) -> Path | None:
+    """The file of a picture's address, where that is a file right in `folder`/figures and no link."""
+    file = folder / address
+    fit = re.fullmatch(r"figures/[A-Za-z0-9][\w.-]*\.(svg|png)", address, re.ASCII)
+    return file if fit and file.is_file() and file.resolve() == folder.resolve() / address else None
+
+
+def png(file: Path) -> bytes | None:
+    """The content of a PNG file, None where it is something else."""
+    content = file.read_bytes()
+    try:
+        with Image.open(file, formats=["PNG"]) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return content
+
+
+def svg(file: Path, root: dict[str, str], prefix: str = "", change: Callable[[str], str] = str) -> str | None:
+    """The <svg> element of a file with shapes alone; None where it is no SVG or holds anything else.
+
+    Args:
+        file: what stands before <svg, such as a DOCTYPE with its entities, is not read.
+        root: attributes of the outermost element in place of its own; "" removes one.
+        prefix: put before every id, so that several can stand in one page.
+        change: applied to the value of every attribute.
+    """
+    try:
+        source = file.read_text(encoding="utf-8")
+        tree = ElementTree.fromstring(source[source.index("<svg") :])
+        tree.attrib |= root
+        return _Writer(prefix, change, set(re.findall(r"#([\w.-]+)", source))).element(tree)
+    except (ValueError, ElementTree.ParseError, RecursionError):
+        return None
+
+
+@dataclass
+class _Writer:
+    """Writes elements anew; ValueError at the first that is not on the lists. used: ids that something refers to."""
+
+    prefix: str
+    change: Callable[[str], str]
+    used: set[str]
+
+    def element(self, element: ElementTree.Element) -> str:
+        space, _, name = element.tag.rpartition("}")
+        if name in DROPPED:
+            return ""
+        if space != f"{{{SPACE}" or name not in ELEMENTS:
+            raise ValueError(f"an element {element.tag}")
+        inside = html.escape(element.text or "", quote=False) if name in WORDS else ""
+        for child in element:
+            inside += self.element(child)
+            inside += html.escape(child.tail or "", quote=False) if name in WORDS else ""
+        head = name + "".join(self.attribute(key, value) for key, value in element.attrib.items() if value)
+        return f"<{head}>{inside}</{name}>" if inside else f"<{head}/>"
+
+    def attribute(self, key: str, value: str) -> str:
+        if key in ("role", "aria-label", "xmlns"):  # ours
+            return f' {key}="{html.escape(value)}"'
+        if key in ("href", f"{{{LINKS}}}href"):
+            if not re.fullmatch(r"#[\w.-]+", value):
+                raise ValueError(f"a link to {value}")
+            return f' href="#{self.prefix}{value[1:]}"'
+        if key == "id":
+            return f' id="{self.prefix}{html.escape(value)}"' if value in self.used else ""
+        if key not in ATTRIBUTES or not VALUE.fullmatch(value) or UNFIT.search(value):
+            raise ValueError(f"an attribute {key}")
+        value = self.change(value.replace("url(#", f"url(#{self.prefix}"))
+        return f' {key}="{html.escape(value)}"'
