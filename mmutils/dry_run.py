@@ -27,7 +27,6 @@ from mmutils.experiments import Run
 
 WEIGHTS = "random (dry run)"
 SHORT = {"seeds": [0], "epochs": 1, "tune_epochs": 1, "batch_size": 8, "shares": [1.0]}
-TIMEOUT = 1200.0  # seconds for one notebook
 TEXT_MODELS = {  # hub name: type and sizes as published; others are the type's defaults
     "distilbert/distilbert-base-uncased": ("distilbert", {"vocab_size": 30522}),
     "distilbert/distilbert-base-multilingual-cased": ("distilbert", {"vocab_size": 119547}),
@@ -58,11 +57,11 @@ def prepared(chosen: list[Run]) -> Iterator[list[Run]]:
 
 def shortened(run: Run, roots: dict[str, Path]) -> Run:
     """The run with one seed and one epoch, on the made data."""
-    known = fingerprints.planned(run.notebook, run.parameters)
-    values = run.parameters | {name: value for name, value in SHORT.items() if name in known}
-    if known.get("data") in roots:
-        values["root"] = str(roots[known["data"]])
-    return replace(run, parameters=values, timeout=TIMEOUT)
+    planned = fingerprints.planned(run.notebook, run.parameters)
+    values = run.parameters | {name: value for name, value in SHORT.items() if name in planned}
+    if planned.get("data") in roots:
+        values["root"] = str(roots[planned["data"]])
+    return replace(run, parameters=values)
 
 
 def finish(folder: Path) -> None:

@@ -1,9 +1,10 @@
-"""One notebook in a process of its own, with a time limit: whatever happens in it, the caller goes on.
+"""One notebook in a process of its own, ended when it shows no sign of life: whatever happens, the caller goes on.
 
-A kernel that is killed can hang its client for ever (nbclient issue 88), a notebook can loop, and memory is only surely
-given back when a process ends. So papermill's command line is started as a child, watched from outside, and ended
-together with all processes below it. The kernel is the running interpreter, whatever kernels the user has installed:
-papermill gets a kernel specification of its own, first in Jupyter's search path.
+A sign of life is a log that grows, or time of a CPU core that is used: what is slow goes on. A kernel that is killed
+can hang its client for ever (nbclient issue 88), a notebook can loop, and memory is only surely given back when a
+process ends. So papermill's command line is started as a child, watched from outside, and ended together with all
+processes below it. The kernel is the running interpreter, whatever kernels the user has installed: papermill gets a
+kernel specification of its own, first in Jupyter's search path.
 """
 
 import json
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +25,7 @@ import psutil
 import yaml
 
 LOG = "run.log"
+BUSY = 0.04  # share of a core that counts as a sign of life
 KERNEL_DIED = 138  # exit status of papermill's command line
 CHILD = """
 import ctypes, runpy, sys
@@ -29,6 +33,21 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: killed when whoever started it dies; kernels watch for that too
 runpy.run_module("papermill", run_name="__main__")
 """
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs, as CUDA_VISIBLE_DEVICES takes them; where that is set, of those in it."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        names = [name.strip() for name in chosen.split(",")]
+        return [*takewhile(lambda name: name and name != "-1", names)]  # as CUDA reads it
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    names = re.findall(r"UUID: ((?:GPU|MIG)-[^)\s]+)", done.stdout)
+    parts = [name for name in names if name.startswith("MIG")]  # of a GPU that is divided, CUDA shows the parts
+    return parts or names
 
 
 class Outcome(NamedTuple):
@@ -39,13 +58,37 @@ class Outcome(NamedTuple):
     memory: int
 
 
+class Life:
+    """When something last showed a sign of life: its log grew, or it used `BUSY` of a core in `timeout` seconds.
+
+    now: seconds, of the clock that is told in each call.
+    """
+
+    def __init__(self, timeout: float, now: float):
+        self.timeout, self.since = timeout, now
+        self.cpu, self.size = 0.0, 0
+
+    def over(self, now: float, cpu: float, size: int) -> bool:
+        """Has it shown none for `timeout` seconds? cpu: seconds that it has used in all; size: bytes of its log."""
+        if size != self.size or cpu - self.cpu >= BUSY * self.timeout:
+            self.since, self.cpu, self.size = now, cpu, size
+        return now - self.since > self.timeout
+
+
 def execute(
-    notebook: Path, folder: Path, parameters: dict, timeout: float, root: Path, tick: Callable[[str], None] = print
+    notebook: Path,
+    folder: Path,
+    parameters: dict,
+    timeout: float,
+    root: Path,
+    tick: Callable[[str], None] = print,
+    gpu: str | None = None,
 ) -> Outcome:
     """Run the notebook with the parameters from `root`; its executed copy and run.log are left in the folder.
 
-    timeout: seconds of wall time. tick is called about twice a second with the cell it is at. On KeyboardInterrupt
-    the child and its kernel are ended and the exception goes on.
+    timeout: seconds without a sign of life after which it is ended. tick is called about twice a second with the cell
+    it is at. gpu: the one that it sees (CUDA_VISIBLE_DEVICES), else all. On KeyboardInterrupt the child and its kernel
+    are ended and the exception goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     copy, log, started = folder / notebook.name, folder / LOG, time.monotonic()
@@ -55,16 +98,16 @@ def execute(
         child = subprocess.Popen(
             command,
             cwd=root,
-            env=_environment(root, Path(scratch)),
+            env=_environment(root, Path(scratch)) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends the child
         )
         cells = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"]) + 1  # papermill adds one
-        late, memory = _watch(child, log, started + timeout, lambda where: tick(where and f"{where} of {cells}"))
-    if late:
-        return Outcome(f"timed out after {timeout:g} s{_where(log)}", time.monotonic() - started, memory)
+        over, memory = _watch(child, log, timeout, lambda where: tick(where and f"{where} of {cells}"))
+    if over:
+        return Outcome(f"no sign of life for {timeout:g} s{_where(log)}", time.monotonic() - started, memory)
     reason = None if child.returncode == 0 else _reason(copy, log, child.returncode)
     return Outcome(reason, time.monotonic() - started, memory)
 
@@ -98,41 +141,39 @@ def _environment(root: Path, scratch: Path) -> dict[str, str]:
     }
 
 
-def _watch(child: subprocess.Popen, log: Path, deadline: float, tick: Callable[[str], None]) -> tuple[bool, int]:
-    """Wait for the child; True when it was too late, and the most bytes of memory that it and those below it had.
+def _watch(child: subprocess.Popen, log: Path, timeout: float, tick: Callable[[str], None]) -> tuple[bool, int]:
+    """Wait for the child; True when it showed no sign of life, and the most bytes of memory that all of it had.
 
     Nothing that it started is left, whichever way this ends.
     """
-    below: set[psutil.Process] = set()
-    memory = 0
+    life, memory = Life(timeout, time.monotonic()), 0
+    cpu: dict[psutil.Process, float] = {}  # keeps those that are gone: their time counts, and what is left is ended
     try:
         while True:
-            below |= _descendants(child.pid)  # kept: once the child is gone they cannot be found
-            memory = max(memory, sum(map(_memory, below)))
+            usage = _usage(child.pid)
+            cpu |= {process: seconds for process, (seconds, _) in usage.items()}
+            memory = max(memory, sum(size for _, size in usage.values()))
             try:
                 child.wait(0.5)
                 return False, memory
             except subprocess.TimeoutExpired:
                 tick(_where(log).removeprefix(" in "))
-            if time.monotonic() > deadline:
+            if life.over(time.monotonic(), sum(cpu.values()), log.stat().st_size):
                 return True, memory
     finally:
-        _end(child, below | _descendants(child.pid))
+        _end(child, {*cpu, *_usage(child.pid)})
 
 
-def _descendants(pid: int) -> set[psutil.Process]:
-    try:
-        return set(psutil.Process(pid).children(recursive=True))
-    except psutil.NoSuchProcess:
-        return set()
-
-
-def _memory(process: psutil.Process) -> int:
-    """Resident bytes of a process, 0 of one that is gone."""
-    try:
-        return process.memory_info().rss
-    except psutil.Error:
-        return 0
+def _usage(pid: int) -> dict[psutil.Process, tuple[float, int]]:
+    """Seconds of CPU and resident bytes of a process and of each of those below it."""
+    usage = {}
+    with suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with suppress(psutil.Error):  # it has ended
+                times = process.cpu_times()
+                usage[process] = times.user + times.system, process.memory_info().rss
+    return usage
 
 
 def _end(child: subprocess.Popen, below: set[psutil.Process]) -> None:
@@ -140,10 +181,8 @@ def _end(child: subprocess.Popen, below: set[psutil.Process]) -> None:
     child.kill()
     child.wait()
     for process in below:
-        try:
+        with suppress(psutil.Error):
             process.kill()  # psutil checks that the id still belongs to the same process
-        except psutil.NoSuchProcess:
-            continue
     psutil.wait_procs(below, timeout=5)
 
 

@@ -1,31 +1,46 @@
 """Reads report/experiments.yaml (the format stands in reproduce.py) and checks all of it before anything runs."""
 
-import ast
 import difflib
+import graphlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mmutils import fingerprints
+from mmutils.fingerprints import DISK, Disk
+from mmutils.parameters import all_typed
 
-TYPES = {"int": int, "float": int | float, "str": str, "bool": bool, "list": list, "tuple": list, "dict": dict}
-RUN_KEYS = ("name", "notebook", "study", "parameters", "needs", "timeout")
-PROFILE_KEYS = ("report", "jobs", "out", "roots", "defaults", "runs")
+RUN = {  # name of an entry -> its default and type
+    "name": ("", "str"),
+    "notebook": ("", "str"),
+    "study": (None, "str | None"),
+    "parameters": ({}, "dict"),
+    "needs": ((), "tuple[str, ...]"),
+    "timeout": (1800.0, "float"),
+}
+PROFILE = {
+    "report": (True, "bool"),
+    "jobs": (1, "int"),
+    "out": ("report", "str"),
+    "roots": ((), "tuple[str, ...]"),
+    "defaults": ({}, "dict"),
+    "runs": ([], "list[dict]"),
+}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One notebook with its parameters; timeout in seconds of wall time."""
+    """One notebook with its parameters; timeout: seconds without a sign of life after which it is ended."""
 
     name: str
     notebook: str
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
-    timeout: float = 3600.0
+    timeout: float = RUN["timeout"][0]
     study: str | None = None
 
 
@@ -43,41 +58,57 @@ class Profile:
     jobs: int = 1
 
 
-def read(path: Path, name: str, root: Path = fingerprints.ROOT) -> Profile:
+def read(path: Path, name: str, files: Disk = DISK) -> Profile:
     """The profile of that name. FileNotFoundError: no file. ValueError lists all that is wrong with it at once."""
     if not path.is_file():
         raise FileNotFoundError(f"no experiments file {path}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
     profiles = content.get("profiles") if isinstance(content, dict) else None
     if not isinstance(profiles, dict):
         raise ValueError(f"{path} needs `profiles:`, names with their runs; the format stands in mmutils/reproduce.py")
     if name not in profiles:
-        raise ValueError(f"no profile {name!r} in {path}; there are {', '.join(profiles) or 'none'}")
+        raise ValueError(f"no profile {name!r} in {path}; there are {', '.join(map(str, profiles)) or 'none'}")
     content = profiles[name]
     if not isinstance(content, dict) or not content.get("runs"):
         raise ValueError(f"{path}: profile {name} needs `runs:`, a list; the format stands in mmutils/reproduce.py")
-    errors = _unknown(content, PROFILE_KEYS, f"profile {name}")
-    if not isinstance(content.get("jobs", 1), int) or content.get("jobs", 1) < 1:
-        errors.append(f"jobs: a number of runs, at least 1, given {content['jobs']!r}")
-    found = [_run(entry, content.get("defaults") or {}, root, errors) for entry in content["runs"]]
-    found = [run for run in found if run]
-    errors += _unused_defaults(content.get("defaults") or {}, found, root)
-    ordered = _ordered(found, errors)
+    errors: list[str] = []
+    profile = _profile(content, f"profile {name}", files, errors)
     if errors:
         raise ValueError(f"{path}, profile {name}:\n" + "\n".join(f"- {error}" for error in errors))
-    return Profile(
-        ordered,
-        bool(content.get("report", True)),
-        content.get("out", "report"),
-        tuple(content.get("roots") or ()),
-        content.get("jobs", 1),
-    )
+    return profile
 
 
-def rooted(profile: Profile, folders: dict[str, str], root: Path = fingerprints.ROOT) -> list[Run]:
+def _profile(content: dict, where: str, files: Disk, errors: list[str]) -> Profile | None:
+    """A profile; what is wrong with it is added to errors."""
+    entries = _entries(content, PROFILE, where, errors)
+    if not entries:
+        return None
+    if entries["jobs"] < 1:
+        errors.append(f"jobs: a number of runs, at least 1, given {entries['jobs']}")
+    shared = {name: value for name, value in entries["defaults"].items() if value is not None}
+    listed = [_run(entry, shared, files, errors) for entry in entries["runs"]]
+    runs = [run for run in listed if run]
+    errors += _unused_defaults(shared, runs, files)
+    runs = _ordered(runs, errors)
+    return Profile(runs, entries["report"], entries["out"], entries["roots"], entries["jobs"])
+
+
+def _entries(content: dict, allowed: dict, where: str, errors: list[str]) -> dict[str, Any]:
+    """All entries of a profile or a run in their types; empty, and the errors longer, where they have others."""
+    unknown = _unknown(content, allowed, where)
+    errors += unknown
+    chosen = {name: value for name, value in content.items() if value is not None and name in allowed}
+    try:
+        return {name: default for name, (default, _) in allowed.items()} | all_typed(chosen, allowed)
+    except ValueError as error:
+        errors += [f"{where}: {line.removeprefix('parameter ')}" for line in str(error).splitlines()]
+        return {}
+
+
+def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> list[Run]:
     """The profile's runs, with the folder of their data set as the parameter `root`; without those that have none.
 
     folders: data set -> folder, of profile.roots. ValueError for others, one that is not there, or none at all.
@@ -90,95 +121,85 @@ def rooted(profile: Profile, folders: dict[str, str], root: Path = fingerprints.
     if errors:
         raise ValueError("\n".join(errors))
     places = {name: {"root": str(Path(place).resolve())} for name, place in folders.items()}
-    data = [fingerprints.planned(run.notebook, run.parameters, root).get("data") for run in profile.runs]
+    data = [fingerprints.planned(run.notebook, run.parameters, files).get("data") for run in profile.runs]
     pairs = zip(profile.runs, data, strict=True)
     return [replace(run, parameters=run.parameters | places.get(name, {})) for run, name in pairs if name not in absent]
 
 
-def _run(entry: dict, shared: dict, root: Path, errors: list[str]) -> Run | None:
+def _run(entry: dict, shared: dict, files: Disk, errors: list[str]) -> Run | None:
     """A run with the profile's defaults put in; what is wrong with it is added to errors."""
-    name = str(entry.get("name"))
-    errors += _unknown({**shared, **entry}, RUN_KEYS, f"run {name}")
+    where = f"run {entry.get('name')}"
+    own = {name: value for name, value in entry.items() if value is not None}
+    entries = _entries({**shared, **own, "parameters": own.get("parameters", {})}, RUN, where, errors)
+    if not entries:
+        return None
+    name, notebook, parameters = entries["name"], entries["notebook"], entries["parameters"]
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         errors.append(f"run {name!r}: a name is a folder: small letters, digits, '-', '_', '.'")
+    if entries["timeout"] <= 0:
+        errors.append(f"{where}: timeout: seconds, more than 0, given {entries['timeout']:g}")
     try:
-        known = fingerprints.defaults(entry.get("notebook", "(none)"), root)
-        fingerprints.notebook_code(entry["notebook"], root)
+        declared = fingerprints.defaults(notebook, files)
+        fingerprints.planned(notebook, {}, files)
+        fingerprints.notebook_code(notebook, files)
     except (ValueError, FileNotFoundError, SyntaxError) as error:
-        errors.append(f"run {name}: {error}")
+        errors.append(f"{where}: {error}")
         return None
-    if "out" not in known:
-        errors.append(f"run {name}: {entry['notebook']} has no parameter `out: str`, the folder of its run")
-    values = {k: v for k, v in (shared.get("parameters") or {}).items() if k in known} | (entry.get("parameters") or {})
-    errors += [f"run {name}: {error}" for error in parameter_errors(values, known)]
-    needs, timeout = tuple(entry.get("needs") or ()), float(entry.get("timeout", shared.get("timeout", 3600)))
-    return Run(name, entry["notebook"], values, needs, timeout, entry.get("study", shared.get("study")))
-
-
-def parameter_errors(values: dict[str, Any], known: dict[str, tuple[Any, str | None]]) -> list[str]:
-    """What is wrong with values for a notebook with the parameters `known` (as `fingerprints.defaults` gives them)."""
-    errors = _unknown(values, [name for name in known if name != "out"], "parameters")
-    for name, value in values.items():
-        if name in known:
-            default, annotation = known[name]
-            annotation = annotation or ("object" if default is None else type(default).__name__)
-            if not fits(value, ast.parse(annotation, mode="eval").body):
-                hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if _is_number(value) else ""
-                errors.append(f"parameter {name} is {annotation}, given {value!r}, a {type(value).__name__}{hint}")
-    return errors
-
-
-def fits(value: Any, annotation: ast.expr) -> bool:
-    """Can a value from YAML stand for a parameter with this annotation? What is not known here fits."""
-    if isinstance(annotation, ast.BinOp):  # int | None
-        return fits(value, annotation.left) or fits(value, annotation.right)
-    if isinstance(annotation, ast.Constant) and annotation.value is None:
-        return value is None
-    if isinstance(annotation, ast.Subscript):  # list[int], tuple[int, ...]
-        inner = annotation.slice.elts[0] if isinstance(annotation.slice, ast.Tuple) else annotation.slice
-        elements = value if isinstance(value, list) else ()
-        return fits(value, annotation.value) and all(fits(element, inner) for element in elements)
-    kind = TYPES.get(getattr(annotation, "id", None), object)
-    return isinstance(value, kind) and (kind in (bool, object) or not isinstance(value, bool))
-
-
-def _is_number(value: Any) -> bool:
+    if "out" not in declared:
+        errors.append(f"{where}: {notebook} has no parameter `out: str`, the folder of its run")
+    fitting = shared.get("parameters") if isinstance(shared.get("parameters"), dict) else {}
+    values = {name: value for name, value in fitting.items() if name in declared} | parameters
     try:
-        return isinstance(value, str) and float(value) is not None
-    except ValueError:
-        return False
+        values = converted(values, {name: entry for name, entry in declared.items() if name != "out"})
+    except ValueError as error:
+        errors += [f"{where}: {line}" for line in str(error).splitlines()]
+    return Run(name, notebook, values, entries["needs"], entries["timeout"], entries["study"])
 
 
-def _unknown(given: Iterable[str], known: Iterable[str], where: str) -> list[str]:
-    """An error for each name that is not known, with the closest that is."""
-    errors, known = [], list(known)
-    for name in given:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
+def converted(values: dict[str, Any], declared: dict[str, tuple[Any, str | None]]) -> dict[str, Any]:
+    """Values for a notebook with these parameters (as `fingerprints.defaults` gives them), in their types.
+
+    ValueError lists all that are unknown or wrong, one a line.
+    """
+    errors = _unknown(values, declared, "parameters")
+    try:
+        typed = all_typed({name: value for name, value in values.items() if name in declared}, declared)
+    except ValueError as error:
+        errors.append(str(error))
+    if errors:
+        raise ValueError("\n".join(errors))
+    return typed
+
+
+def _unknown(names: Iterable[str], allowed: Iterable[str], where: str) -> list[str]:
+    """An error for each name that is not allowed, with the closest that is."""
+    errors, allowed = [], list(allowed)
+    for name in names:
+        if name not in allowed:
+            close = difflib.get_close_matches(str(name), allowed, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            errors.append(f"{where}: unknown {name!r}; {hint}there are {', '.join(known)}")
+            errors.append(f"{where}: unknown {name!r}; {hint}there are {', '.join(allowed)}")
     return errors
 
 
-def _unused_defaults(shared: dict, found: list[Run], root: Path) -> list[str]:
-    used = {name for run in found for name in fingerprints.defaults(run.notebook, root)}
-    return _unknown(shared.get("parameters") or {}, sorted(used), "defaults, parameters") if found else []
+def _unused_defaults(shared: dict, runs: list[Run], files: Disk) -> list[str]:
+    used = {name for run in runs for name in fingerprints.defaults(run.notebook, files)}
+    parameters = shared.get("parameters", {})
+    if not isinstance(parameters, dict):
+        return [f"defaults: parameters is dict, given {parameters!r}"]
+    return _unknown(parameters, sorted(used), "defaults, parameters") if runs else []
 
 
-def _ordered(found: list[Run], errors: list[str]) -> list[Run]:
-    """Each run after those it needs, else in the order of the file."""
-    names = [run.name for run in found]
-    if len(set(names)) < len(names):
-        errors.append(f"names of runs must differ, given {', '.join(names)}")
-    for run in found:
-        errors += _unknown(run.needs, names, f"run {run.name}, needs")
-    ordered, rest = [], list(found)
-    while rest:
-        done = {run.name for run in ordered}
-        ready = next((run for run in rest if done >= set(run.needs) & set(names)), None)
-        if ready is None:
-            errors.append(f"these runs need each other in a circle: {', '.join(run.name for run in rest)}")
-            return found
-        ordered.append(ready)
-        rest.remove(ready)
-    return ordered
+def _ordered(runs: list[Run], errors: list[str]) -> list[Run]:
+    """Each run after those it needs; those that wait for nothing more go in the order of the file."""
+    by_name = {run.name: run for run in runs}
+    if len(by_name) < len(runs):
+        errors.append(f"names of runs must differ, given {', '.join(run.name for run in runs)}")
+    for run in runs:
+        errors += _unknown(run.needs, by_name, f"run {run.name}, needs")
+    try:
+        order = graphlib.TopologicalSorter({run.name: run.needs for run in runs}).static_order()
+        return [by_name[name] for name in order if name in by_name]
+    except graphlib.CycleError as error:
+        errors.append(f"these runs need each other in a circle: {' -> '.join(error.args[1])}")
+        return runs

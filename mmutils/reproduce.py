@@ -11,12 +11,12 @@ The profiles stand in report/experiments.yaml:
     profiles:
       demo:
         report: true                     # render the report at the end (default true)
-        jobs: 2                          # runs at the same time, which share the cores (default 1)
+        jobs: 2                          # runs at the same time (default 1): they share cores, each has its GPU
         out: report                      # folder for runs/ and the report, from the repository root (default report)
         roots: [crisismmd]               # data sets whose folder is given by --root NAME=DIR; no record holds it
         defaults:                        # for every run of the profile; a run's own entries go first
           study: crisis
-          timeout: 600                   # seconds of wall time for one notebook (default 3600)
+          timeout: 600                   # seconds without a sign of life (default 1800): slow is not dead
           parameters: {epochs: 5}        # goes to those notebooks that have the parameter
         runs:
           - name: text-en                # folder of the run: DIR/runs/text-en
@@ -27,7 +27,8 @@ The profiles stand in report/experiments.yaml:
             needs: [text-en]             # runs it reads: they go first, and it is stale when what they made changed
 
 Every notebook has a parameter `out: str`, the folder of its run; a run that it needs lies beside it, in
-`Path(out).parent / name`. Names and types of parameters are checked before anything runs: papermill would only warn.
+`Path(out).parent / name`. Parameters are converted to their types before anything runs, or refused: papermill would
+only warn of a wrong name.
 A run that fails leaves a record that says so, and the others go on. A run that was stopped and is started again
 unchanged finds its checkpoints (in `out`/checkpoints); they are deleted when it is done or anything has changed.
 Exit status 0: all is fresh; 1: something failed; 2: wrong use; 130: interrupted.
@@ -41,10 +42,12 @@ import time
 import traceback
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from mmutils import execute
+from mmutils.claim import claim
 from mmutils.experiments import Run, read, rooted
+from mmutils.files import sweep
 from mmutils.fingerprints import ROOT
+from mmutils.parameters import printable
 from mmutils.ray_engine import RayEngine, UnavailableError
 from mmutils.runner import Runner
 
@@ -59,8 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         all_runs = profile.runs if options.dry_run else rooted(profile, dict(options.root))
         chosen = _chosen(all_runs, options.only)
     except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        return _wrong_use(error)
     names = {run.name for run in all_runs}
     if left := [run.name for run in profile.runs if run.name not in names]:
         print(f"left out, as no --root gives the folder of their data set: {', '.join(left)}", file=sys.stderr)
@@ -69,26 +71,26 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.reconfigure(line_buffering=True)  # whoever reads through a pipe sees each line at once
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no kernel is left behind
     try:
-        (out / "runs").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        print(f"--out {out}: no folder can be made there ({error.strerror}); give another", file=sys.stderr)
-        return 2
+        claim(out / "runs", wait=0)
+    except ValueError as error:
+        return _wrong_use(f"--out: {error}")
     try:
-        with FileLock(out / "runs" / ".lock", timeout=0):  # the system frees it, even when a runner is killed
-            if options.dry_run:
-                return 0 if _dry_run(chosen, out, options.timeout) else 1
-            names = set(options.only or [run.name for run in chosen])
-            good = _run(options, chosen, out, names if options.force else set(), profile.jobs)
-            return 0 if (not profile.report or _render(out, options.profile)) and good else 1
+        sweep(out)
+        if options.dry_run:
+            return 0 if _dry_run(chosen, out, options.timeout) else 1
+        names = set(options.only or [run.name for run in chosen])
+        good = _run(options, chosen, out, names if options.force else set(), profile.jobs)
+        return 0 if (not profile.report or _render(out, options.profile)) and good else 1
     except UnavailableError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except Timeout:
-        print(f"another runner works in {out}: wait for it, or give another --out", file=sys.stderr)
-        return 2
+        return _wrong_use(error)
     except KeyboardInterrupt:
         print("\ninterrupted: finished runs are kept; start again to go on", file=sys.stderr)
         return 130
+
+
+def _wrong_use(error: object) -> int:
+    print(printable(error), file=sys.stderr)
+    return 2
 
 
 def _run(options: argparse.Namespace, chosen: list[Run], out: Path, forced: set[str], default: int) -> bool:
@@ -99,7 +101,8 @@ def _run(options: argparse.Namespace, chosen: list[Run], out: Path, forced: set[
     jobs = options.jobs or default
     if jobs > 1:  # else each of them would use all cores, and they would stand in each other's way
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    return Runner(chosen, out, forced).run_all(options.timeout, jobs)
+    gpus = execute.gpus() if jobs > 1 else []
+    return Runner(chosen, out, forced, gpus=gpus).run_all(options.timeout, jobs)
 
 
 def _dry_run(chosen: list[Run], out: Path, timeout: float | None) -> bool:
@@ -124,18 +127,17 @@ def _chosen(all_runs: list[Run], only: list[str] | None) -> list[Run]:
     return [run for run in all_runs if run.name in wanted]
 
 
-def _list(chosen: list[Run], out: Path, known: set[str]) -> int:
+def _list(chosen: list[Run], out: Path, listed: set[str]) -> int:
     runner = Runner(chosen, out)
     for run in chosen:
         reasons, status = runner.reasons(run), runner.record(run.name)["status"]
         state = "fresh" if not reasons else "missing" if reasons == ["no record"] else "stale"
         state = "failed" if status == "failed" else state
-        print(
-            f"{run.name:<28} {state:<8} {run.notebook:<36} {'' if state == 'missing' else '; '.join(reasons)}".rstrip()
-        )
-    others = {path.name for path in (out / "runs").glob("*/") if path.is_dir()} - known
+        why = "" if state == "missing" else "; ".join(reasons)
+        print(printable(f"{run.name:<28} {state:<8} {run.notebook:<36} {why}").rstrip())
+    others = {path.name for path in (out / "runs").glob("*/") if not path.name.startswith(".")} - listed
     if others:
-        print(f"also in {out / 'runs'}: {', '.join(sorted(others))}")
+        print(printable(f"also in {out / 'runs'}: {', '.join(sorted(others))}"))
     return 0
 
 
@@ -166,7 +168,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--force", action="store_true", help="run even what is fresh")
     parser.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", help="limit for each notebook, in place of the file's"
+        "--timeout", type=_seconds, metavar="SECONDS", help="without a sign of life, after which a notebook is ended"
     )
     parser.add_argument(
         "--root", action="append", default=[], type=_root, metavar="DATA=DIR", help="folder of a data set; repeatable"

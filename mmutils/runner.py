@@ -1,9 +1,11 @@
 """Brings the runs of a profile up to date: each after those it needs, several at a time, only what is stale."""
 
+import queue
 import shutil
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +14,9 @@ from tqdm import tqdm
 
 from mmutils import execute, fingerprints, runs
 from mmutils.experiments import Run
+from mmutils.files import write
 from mmutils.fingerprints import ROOT, digest
+from mmutils.parameters import printable
 
 STARTED = Path("checkpoints", "started")  # hash of what the run in this folder was started with
 
@@ -34,18 +38,24 @@ class Runner:
     """Brings runs up to date in a folder; `states` says what became of each.
 
     forced: names of runs that run even when they are fresh. execute: what runs a notebook, as `execute.execute`.
+    gpus: names of those that runs at the same time get, each its own; where there are fewer they share in turn.
     """
 
-    def __init__(self, chosen: list[Run], out: Path, forced: set[str] = frozenset(), execute=execute.execute):
-        self.runs, self.out, self.forced, self.execute = chosen, out, forced, execute
+    def __init__(
+        self, chosen: list[Run], out: Path, forced: set[str] = frozenset(), execute=execute.execute, gpus: Sequence = ()
+    ):
+        self.runs, self.out, self.forced, self.execute, self.gpus = chosen, out, forced, execute, gpus
+        self.free: queue.SimpleQueue[str] = queue.SimpleQueue()  # GPUs
         self.states: dict[str, State] = {}
         self.stopped = threading.Event()
 
     def run_all(self, timeout: float | None = None, jobs: int = 1) -> bool:
         """Run what is not fresh, `jobs` at a time, each after those it needs; True when nothing failed.
 
-        timeout: seconds, in place of the runs' own.
+        timeout: seconds without a sign of life, in place of the runs' own.
         """
+        for job in range(jobs if self.gpus else 0):
+            self.free.put(self.gpus[job % len(self.gpus)])
         begun, unreadable, waiting, running = time.monotonic(), self._without_weights(), list(self.runs), {}
         layout = "{desc} |{bar:20}| {n_fmt} of {total_fmt} runs, {elapsed}"
         bar = tqdm(total=len(self.runs), bar_format=layout, disable=None, leave=False, file=sys.stdout)
@@ -61,7 +71,7 @@ class Runner:
                     for job in wait(running, return_when=FIRST_COMPLETED).done:
                         name, head = running.pop(job)
                         self.states[name] = job.result()
-                        bar.write(f"{head}: {self.states[name]}")
+                        bar.write(printable(f"{head}: {self.states[name]}"))
                         bar.update()
             except BaseException:
                 self.stopped.set()  # the pool is left only when its threads have ended what they had started
@@ -99,7 +109,7 @@ class Runner:
         reasons = ["forced"] if run.name in self.forced else self.reasons(run) or unreadable.get(run.name)
         if not reasons:
             return State("fresh")
-        bar.write(f"{head}: running ({'; '.join(reasons)})")
+        bar.write(printable(f"{head}: running ({'; '.join(reasons)})"))
 
         def tick(where: str) -> None:
             if self.stopped.is_set():
@@ -116,27 +126,39 @@ class Runner:
         self._clean(run, start)
         before = _stamp(folder / runs.RECORD)
         values = run.parameters | {"out": folder.as_posix()}
-        outcome = self.execute(fingerprints.locate(run.notebook), folder, values, timeout, ROOT, tick)
+        outcome = self._execute(ROOT / run.notebook, folder, values, timeout, ROOT, tick)
         written = _stamp(folder / runs.RECORD) != before
-        reason = outcome.reason or self._misfit(run, written, start)
+        reason = outcome.reason or self._misfit(run, written)
         if not reason:
             shutil.rmtree((folder / STARTED).parent, ignore_errors=True)
         elif not (written and self.record(run.name)["status"] == "failed"):
-            extra = {"log": execute.last_lines(folder)}
-            runs.fail(folder, reason, notebook=run.notebook, parameters=planned, study=run.study, extra=extra)
+            known = {"study": run.study, "extra": {"log": execute.last_lines(folder)}, "fingerprints": start}
+            runs.fail(folder, reason, notebook=run.notebook, parameters=planned, **known)
         return outcome._replace(reason=reason)
 
-    def _misfit(self, run: Run, written: bool, start: dict) -> str | None:
+    def _execute(self, *arguments) -> execute.Outcome:
+        """Run a notebook, on a GPU of its own where there are several."""
+        if not self.gpus:
+            return self.execute(*arguments)
+        gpu = self.free.get()
+        try:
+            return self.execute(*arguments, gpu)
+        finally:
+            self.free.put(gpu)
+
+    def _misfit(self, run: Run, written: bool) -> str | None:
         """What is wrong with the record of a notebook that went through, if anything; completes the record."""
         if not written:
             return "the notebook wrote no record: its last cell must call runs.save(out, ...)"
         record = self.record(run.name)
-        if record["status"] == "ok":  # the code that ran is that of the start, whatever was edited since
-            hashes = record["fingerprints"] | {key: start[key] for key in ("notebook", "code", "files")}
-            runs.add(self.folder(run.name), needs=self._results(run.needs), fingerprints=hashes)
-        reasons = [
-            reason for reason in self.reasons(run) if not reason.startswith(("code changed", "notebook changed"))
-        ]
+        if record["status"] == "ok":
+            folder = self.folder(run.name)
+            ran = digest(fingerprints.notebook_code(folder / Path(run.notebook).name))  # it was read before the package
+            hashes = record["fingerprints"]
+            hashes |= {"notebook": ran, "code": digest([ran, hashes["files"]])}
+            runs.add(folder, needs=self._results(run.needs), fingerprints=hashes)
+        edited = ("code changed", "notebook changed")  # while it ran: not its fault, and it counts as stale
+        reasons = [reason for reason in self.reasons(run) if not reason.startswith(edited)]
         return record["reason"] or "; ".join(f"its record does not fit: {reason}" for reason in reasons) or None
 
     def _results(self, names) -> dict[str, str | None]:
@@ -145,13 +167,13 @@ class Runner:
 
     def _without_weights(self) -> dict[str, list[str]]:
         """Runs whose weights (not committed) are missing where a run that is not fresh reads them, and why."""
-        found: dict[str, list[str]] = {}
+        reasons: dict[str, list[str]] = {}
         for run in reversed(self.runs):  # what needs comes after what is needed
-            if run.needs and (run.name in self.forced or run.name in found or self.reasons(run)):
+            if run.needs and (run.name in self.forced or run.name in reasons or self.reasons(run)):
                 for name in run.needs:
                     gone = [file for file in self.record(name)["files"] if not (self.folder(name) / file).is_file()]
-                    found |= {name: [f"{run.name} reads its {', '.join(gone)}, not here"]} if gone else {}
-        return found
+                    reasons |= {name: [f"{run.name} reads its {', '.join(gone)}, not here"]} if gone else {}
+        return reasons
 
     def _clean(self, run: Run, start: dict) -> None:
         """Delete checkpoints and weights of an earlier start, unless that was stopped and is the same again."""
@@ -161,8 +183,7 @@ class Runner:
             shutil.rmtree(file.parent, ignore_errors=True)
             for weights in folder.glob("*.safetensors"):
                 weights.unlink()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(key)
+        write(file, key)
 
 
 def _stamp(path: Path) -> int | None:
@@ -173,6 +194,7 @@ def _summary(states: dict[str, State], seconds: float) -> None:
     width = max(map(len, states), default=0)
     print(f"\n{'run':<{width}}  state    seconds  GB of memory  reason")
     for name, (state, reason, taken, memory) in states.items():
-        print(f"{name:<{width}}  {state:<7}  {taken:7.1f}  {memory / 1e9:12.1f}  {reason[:200]}".rstrip())
+        line = f"{name:<{width}}  {state:<7}  {taken:7.1f}  {memory / 1e9:12.1f}  {reason[:200]}"
+        print(printable(" ".join(line.splitlines())).rstrip())
     counts = [became.state for became in states.values()]
     print(", ".join(f"{counts.count(s)} {s}" for s in dict.fromkeys(counts)) + f"; {seconds:.0f} s in all")

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import nbformat
@@ -14,9 +15,10 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from mmutils import experiments, fingerprints
+from mmutils import execute, experiments, fingerprints, runner
+from mmutils.fingerprints import Disk
 
-COPIED = "__init__ runs storage fingerprints metrics reproduce runner execute ray_engine experiments"
+COPIED = "__init__ runs storage fingerprints files claim parameters reproduce runner execute ray_engine experiments"
 DATA = """
 def fingerprint(name, root=None):
     return "unchanged"
@@ -166,11 +168,84 @@ def kernels(folder):
     return found
 
 
-def test_a_notebook_that_hangs_is_ended_with_its_kernel(repository):
-    repository.experiments({"name": "hangs", "parameters": {"word": "hang"}, "timeout": 6})
-    assert repository.run()[0] == 1
-    assert repository.record("hangs")["reason"] == "timed out after 6 s in cell 3"
+def test_a_notebook_that_hangs_is_ended_with_its_kernel(repository, monkeypatch):
+    """Hours go by, once it is in its cell and as often as the runner looks; however slow this machine is."""
+    folder, now, hours = repository.folder / "run", time.monotonic, [0]
+    hang = "from pathlib import Path\nimport time\nPath(out, 'here').touch()\ntime.sleep(999)"
+    repository.notebook("hang.ipynb", PARAMETERS, hang)
+
+    def tick(where):
+        hours[0] += 2 * (folder / "here").exists()
+
+    monkeypatch.setattr(execute.time, "monotonic", lambda: now() + 3600 * hours[0])
+    parameters = {"out": str(folder)}
+    outcome = execute.execute(repository.folder / "hang.ipynb", folder, parameters, 3600, repository.folder, tick)
+    assert outcome.reason == "no sign of life for 3600 s in cell 3"
     assert not kernels(repository.folder)
+
+
+def test_what_is_slow_is_not_dead():
+    life = execute.Life(100, now=0)
+    assert not life.over(90, cpu=2, size=10)  # the log has grown
+    assert not life.over(180, cpu=3, size=10)
+    assert not life.over(189, cpu=7, size=10)  # it computes, at a twentieth of a core
+    assert not life.over(280, cpu=8, size=10)
+    assert life.over(290, cpu=8, size=10)  # the little that a kernel takes to wait is none
+
+
+def test_a_limit_of_life_reaches_the_notebook(repository):
+    repository.experiments({"name": "hangs", "parameters": {"word": "hang"}, "timeout": 5})
+    status, output = repository.run()
+    assert (status, "no sign of life for 5 s" in output) == (1, True)
+
+
+def test_notebooks_at_a_time_have_gpus_of_their_own(tmp_path, monkeypatch):
+    inside, lock, meeting = [], threading.Lock(), threading.Barrier(3)
+    taken = []
+
+    def run(notebook, folder, parameters, timeout, root, tick, gpu):
+        with lock:
+            inside.append(gpu)
+            taken.append(sorted(inside))
+        meeting.wait(60)  # all three are at work
+        with lock:
+            inside.remove(gpu)
+        return execute.Outcome("done", 1.0, 0)
+
+    monkeypatch.setattr(runner.runs, "fail", lambda *arguments, **known: None)
+    chosen = [experiments.Run(f"run{number}", "notebooks/data_audit.ipynb") for number in range(6)]
+    runner.Runner(chosen, tmp_path, execute=run, gpus=["3", "GPU-x"]).run_all(jobs=3)
+    assert len(taken) == 6 and ["3", "3", "GPU-x"] in taken
+    assert all(gpus.count("3") <= 2 and gpus.count("GPU-x") <= 1 for gpus in taken)
+
+
+LISTED = """GPU 0: NVIDIA A100 (UUID: GPU-5c89-aa)
+GPU 1: NVIDIA A100 (UUID: GPU-77f1-bb)
+"""
+DIVIDED = "  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4-cc)\n  MIG 3g.20gb     Device  1: (UUID: MIG-c6d4-dd)\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "listed", "expected"),
+    [
+        ("2, 5", LISTED, ["2", "5"]),
+        ("", LISTED, []),
+        ("1,-1,0", LISTED, ["1"]),  # CUDA reads no further
+        (None, LISTED, ["GPU-5c89-aa", "GPU-77f1-bb"]),
+        (None, LISTED[:40] + DIVIDED, ["MIG-c6d4-cc", "MIG-c6d4-dd"]),
+        (None, None, []),
+    ],
+)
+def test_gpus_are_counted_without_torch(tmp_path, monkeypatch, variable, listed, expected):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    if listed is not None:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f"#!{sys.executable}\nprint({listed!r})\n")
+        tool.chmod(0o755)
+    assert execute.gpus() == expected
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT for one process on Windows")
@@ -182,7 +257,7 @@ def test_interrupted_it_leaves_no_kernel_and_checkpoints_to_go_on_from(repositor
         assert child.poll() is None
         time.sleep(0.2)
     status, output = repository.run()  # a second runner is refused as long as the first works
-    assert (status, "another runner" in output) == (2, True)
+    assert (status, "another process works in" in output) == (2, True)
     child.send_signal(signal.SIGINT)
     assert "go on" in child.communicate(timeout=20)[1]
     assert child.returncode == 130
@@ -233,8 +308,15 @@ def test_a_notebook_without_a_record_has_failed(repository):
     [
         ({"parameters": {"wrod": "b"}}, r"unknown 'wrod'; did you mean 'word'\? there are word, rate, seeds"),
         ({"parameters": {"word": 3}}, "word is str, given 3, a int"),
-        ({"parameters": {"rate": "1e-3"}}, r"write 1\.0e-3"),
-        ({"parameters": {"seeds": [0, "1"]}}, r"seeds is list\[int\]"),
+        (
+            {"parameters": {"rate": "fast", "word": 3}},
+            r"(?s)rate is float, given 'fast'.*run one: parameter word is str",
+        ),
+        ({"parameters": {"seeds": [0, "b"]}}, r"seeds is list\[int\]"),
+        ({"parameters": ["word"]}, "run one: parameters is dict"),
+        ({"timeout": "long"}, "run one: timeout is float"),
+        ({"timeout": 0}, "run one: timeout: seconds, more than 0"),
+        ({"needs": "two"}, "run one: needs is tuple"),
         ({"parameters": {"seeds": [True]}}, r"seeds is list\[int\]"),
         ({"parameters": {"out": "x"}}, "unknown 'out'"),
         ({"needs": ["two"]}, "unknown 'two'"),
@@ -247,7 +329,48 @@ def test_a_notebook_without_a_record_has_failed(repository):
 def test_mistakes_in_the_experiments_are_found_before_anything_runs(repository, entry, message):
     repository.experiments({"name": "one", **entry})
     with pytest.raises(ValueError, match=message):
-        experiments.read(repository.folder / "report" / "experiments.yaml", "demo", repository.folder)
+        experiments.read(repository.folder / "report" / "experiments.yaml", "demo", Disk(repository.folder))
+
+
+def test_values_of_the_experiments_and_of_the_record_are_of_one_type(repository):
+    """YAML reads 1e-3 as a text and `'no'` is one; the notebook gets, and the record has, what was declared."""
+    begin = "from mmutils import runs\nruns.begin('toy.ipynb', globals())"
+    repository.notebook("toy.ipynb", PARAMETERS + "\nfrozen: bool = True\nwidth: float = 2", begin, RECORD)
+    repository.experiments({"name": "one", "parameters": {"rate": "1e-3", "frozen": "no", "seeds": "[4]"}})
+    status, output = repository.run()
+    assert (status, state(output, "one")) == (0, "ok"), output
+    parameters = repository.record("one")["parameters"]
+    assert parameters == {"word": "a", "rate": 0.001, "seeds": [4], "frozen": False, "width": 2.0}
+    assert state(repository.run()[1], "one") == "fresh"
+    path = repository.folder / "report" / "experiments.yaml"
+    profile = experiments.read(path, "demo", Disk(repository.folder))
+    assert profile.runs[0].parameters == {"rate": 0.001, "frozen": False, "seeds": [4]}
+
+
+def test_what_is_edited_while_it_runs_is_no_part_of_its_record(repository):
+    """The notebook edits the package and itself after the import: its numbers are of the old code."""
+    edit = "from mmutils import runs\nfrom pathlib import Path\n"
+    edit += "Path('mmutils/helper.py').write_text('def answer(word):\\n    return word * 3\\n')"
+    repository.notebook("toy.ipynb", PARAMETERS, "import mmutils.helper", edit, RECORD)
+    repository.experiments({"name": "one"})
+    status, output = repository.run()
+    assert (status, state(output, "one")) == (0, "ok"), output
+    log = repository.folder / "report" / "runs" / "one" / "run.log"
+    assert "edited while this ran: mmutils/helper.py" in log.read_text()
+    assert "stale    toy.ipynb" in (output := repository.run("--list")[1])
+    assert "code changed: mmutils/helper.py" in output
+
+
+def test_two_processes_do_not_work_in_one_folder(repository):
+    begin = "from mmutils import runs\nruns.begin('toy.ipynb', globals())"
+    repository.notebook("toy.ipynb", PARAMETERS, begin, "import time; time.sleep(999)")
+    folder = repository.folder / "report" / "runs" / "one"
+    folder.mkdir(parents=True)
+    repository.experiments({"name": "one"})
+    with FileLock(folder / ".lock"):
+        status, output = repository.run()
+    assert status == 1
+    assert f"another process works in {folder}" in output
 
 
 def test_defaults_of_a_profile_go_where_they_fit(repository):
@@ -256,16 +379,16 @@ def test_defaults_of_a_profile_go_where_they_fit(repository):
     entries = {"name": "two", "needs": ["one"], "parameters": {"word": "c"}}, {"name": "one", "notebook": "other.ipynb"}
     repository.experiments(*entries, defaults=shared, out="outputs/demo")
     path = repository.folder / "report" / "experiments.yaml"
-    profile = experiments.read(path, "demo", repository.folder)
+    profile = experiments.read(path, "demo", Disk(repository.folder))
     one, two = profile.runs
     assert (one.name, one.parameters, one.timeout) == ("one", {"epochs": 3}, 7)
     assert (two.name, two.parameters, two.study) == ("two", {"word": "c"}, "memes")
     assert (profile.out, profile.report) == ("outputs/demo", False)
     repository.experiments(*entries, defaults={"parameters": {"wodr": 1}})
     with pytest.raises(ValueError, match="did you mean 'word'"):
-        experiments.read(path, "demo", repository.folder)
+        experiments.read(path, "demo", Disk(repository.folder))
     with pytest.raises(ValueError, match=r"no profile 'paper'.* there are demo"):
-        experiments.read(path, "paper", repository.folder)
+        experiments.read(path, "paper", Disk(repository.folder))
 
 
 def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):

@@ -1,5 +1,6 @@
 """Records come back as they were written, refuse what breaks the contract, and know when they are stale."""
 
+import errno
 import json
 import math
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+import torch
 
 from mmutils import fingerprints, runs
 from mmutils.metrics import scores
@@ -190,6 +192,101 @@ def test_parameters_come_from_the_notebook_and_its_namespace(notebook):
     }
 
 
+@pytest.fixture
+def begin(tmp_path):
+    """runs.begin for a notebook with five parameters; entries replace values. Returns what became of them."""
+    source = PARAMETERS + "frozen: bool = True\nprecision = 'auto'"
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "begun.ipynb")
+
+    def begun(**entries):
+        values = {"epochs": 3, "rate": 1e-3, "seeds": [0, 1], "out": str(tmp_path / "out"), "frozen": True}
+        namespace = {**values, "precision": "auto", "other": "5"} | entries
+        runs.begin(str(tmp_path / "begun.ipynb"), namespace)
+        return namespace
+
+    return begun
+
+
+def test_begin_makes_every_parameter_what_it_is_declared_as(begin):
+    values = begin(epochs="7", rate="1e-2", seeds="[3]", frozen="false")
+    assert {"epochs": 7, "rate": 0.01, "seeds": [3], "frozen": False, "other": "5"}.items() <= values.items()
+    first = torch.rand(3)
+    begin(seeds=[3])
+    assert torch.equal(torch.rand(3), first)  # random weights that are built next are the same in every run
+    begin(seeds=[4])
+    assert not torch.equal(torch.rand(3), first)
+
+
+def test_begin_refuses_before_any_work_and_says_all(begin, tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)begun.ipynb: parameter epochs is int.*parameter precision is str"):
+        begin(epochs="many", precision=16)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    for out in ("file", "file/run"):
+        with pytest.raises(ValueError, match=r"nothing can be written in the folder .*file"):
+            begin(out=str(tmp_path / out))
+    for out in ("", str(tmp_path / ".hidden"), str(tmp_path / "my run")):  # a record there could not be read
+        with pytest.raises(ValueError, match="parameter out is"):
+            begin(out=out)
+
+
+WORK = """
+import sys
+from pathlib import Path
+from mmutils import claim
+folder = Path(sys.argv[1])
+try:
+    claim.claim(folder, wait=0)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    draft = claim.sweep.__globals__["_draft"](folder / "checkpoints" / "file")
+    draft.write_text("half of it")
+    print("works", flush=True)
+    sys.stdin.read()
+except ValueError as error:
+    print(error)
+"""
+
+
+def worker(folder):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": fingerprints.ROOT}
+    return subprocess.Popen([sys.executable, "-c", WORK, str(folder)], **pipes)
+
+
+def test_a_folder_is_one_process_s_until_it_ends(begin, tmp_path):
+    out = tmp_path / "out"
+    with worker(out) as first:
+        assert first.stdout.readline() == "works\n"
+        with worker(out) as second:
+            assert f"another process works in {out}" in second.communicate()[0]
+        assert len(list(out.glob("checkpoints/.draft-*"))) == 1
+        first.kill()
+    begin()  # the lock is free, and what was left is swept
+    begin(out=str(tmp_path / "other"))
+    begin()  # as often as it likes
+    assert not list(out.glob("checkpoints/*"))
+    for folder in (out, tmp_path / "other"):
+        with worker(folder) as late:
+            assert "another process works in" in late.communicate()[0]
+
+
+def test_where_nothing_can_be_locked_work_goes_on(begin, tmp_path, monkeypatch):
+    def refuse(lock):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    begin()
+    assert (tmp_path / "out").is_dir()
+
+
+def test_a_record_has_the_versions_and_the_precision(save):
+    rows = [{"system": "a", "epoch": epoch, "precision": kind} for epoch, kind in ((1, "bf16"), (2, "no"), (3, "no"))]
+    assert save(history=rows)["environment"]["precision"] == ["bf16", "no"]
+    environment = save()["environment"]
+    assert environment["precision"] is None
+    assert environment["pillow"] and environment["tokenizers"] and environment["scipy"]
+
+
 def test_derived_parameters_are_refused(tmp_path):
     cell = nbformat.v4.new_code_cell("a = 1\ntwice = a * 2", metadata={"tags": ["parameters"]})
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
@@ -236,9 +333,25 @@ def package(tmp_path):
 
 
 def test_the_code_of_a_run_is_what_its_notebook_reaches(package):
-    found = fingerprints.code_files("n.ipynb", {"method": "DINO", "words": ["x y"]}, package)
+    hashes = fingerprints.code_files("n.ipynb", {"method": "DINO", "words": ["x y"]}, fingerprints.Disk(package))
     reached = "__init__ batches data/__init__ data/shared data/toy images methods/__init__ methods/dino metrics train"
-    assert sorted(found) == sorted(f"mmutils/{name}.py" for name in reached.split())
+    assert sorted(hashes) == sorted(f"mmutils/{name}.py" for name in reached.split())
+    (package / "mmutils" / "batches.py").write_text("def late(:\n")  # half written
+    edited = fingerprints.code_files("n.ipynb", {}, fingerprints.Disk(package))
+    assert edited["mmutils/batches.py"] != hashes["mmutils/batches.py"]
+
+
+def test_a_snapshot_stays_as_it_was(package):
+    disk, snapshot = fingerprints.Disk(package), fingerprints.Snapshot(package)
+    before = fingerprints.code_files("n.ipynb", {}, snapshot), fingerprints.notebook_code("n.ipynb", snapshot)
+    assert before == (fingerprints.code_files("n.ipynb", {}, disk), fingerprints.notebook_code("n.ipynb", disk))
+    (package / "mmutils" / "batches.py").write_text("x = 1")
+    (package / "mmutils" / "data" / "__init__.py").unlink()
+    (package / "mmutils" / "images.py").write_text("from mmutils import new")
+    (package / "mmutils" / "new.py").write_text("")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")]), package / "n.ipynb")
+    assert before == (fingerprints.code_files("n.ipynb", {}, snapshot), fingerprints.notebook_code("n.ipynb", snapshot))
+    assert snapshot.text("mmutils/new.py") is None and disk.text("mmutils/new.py") == ""
 
 
 def test_stale_says_what_changed(save, notebook, package, monkeypatch):
@@ -247,12 +360,12 @@ def test_stale_says_what_changed(save, notebook, package, monkeypatch):
     assert runs.stale(record) == []
     assert runs.stale(record, notebook=notebook, parameters={"out": "there"}) == []
     assert runs.stale(record, parameters={"epochs": 5}) == ["parameters changed: epochs 3 -> 5"]
-    [reason] = runs.stale(record, root=package)
+    [reason] = runs.stale(record, files=fingerprints.Disk(package))
     assert reason.startswith("code changed: ")
     assert "mmutils/train.py" in reason
     monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "g")
     assert runs.stale(record) == ["data changed"]
-    content = nbformat.read(notebook, 4)
+    content = nbformat.read(notebook, 4)  # as this process ran it
     content.cells[1].source += "  # a remark"
     nbformat.write(content, notebook)
     assert runs.stale(record) == ["data changed"]
