@@ -16,9 +16,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import font_manager
 from matplotlib.figure import Figure
-from PIL import Image
 
-from mmutils.data.audit import BROKEN
+from mmutils import pictures
 
 FONT = Path(__file__).parent / "fonts" / "NotoSansDevanagari.ttf"
 INK, PAPER, GREY = "#1a1a1a", "#ffffff", "#8c8c8c"  # the HTML report turns ink and paper into the reader's own
@@ -69,8 +68,8 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
     for axis, (position, example) in zip(axes, enumerate(examples.itertuples()), strict=False):
         if isinstance(example.image, str):  # pandas has nan for None
             try:
-                axis.imshow(_on_white(example.image))
-            except BROKEN:
+                axis.imshow(pictures.on_white(pictures.load(example.image)))
+            except (OSError, ValueError):
                 axis.text(0.5, 0.5, "cannot\nbe read", ha="center", va="center", fontsize=8, color="grey")
         label = titles[position] if titles else example.text
         axis.set_title(_wrapped(label, 18), y=-0.1, va="top", loc="center", fontsize=8)
@@ -243,11 +242,6 @@ def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: fl
     axis.grid(axis="y")
     figure.legend(loc="outside lower left", handlelength=3)
     return figure
-
-
-def _on_white(path: str) -> Image.Image:
-    picture = Image.open(path).convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _wrapped(text: str, width: int, lines: int = 2) -> str:

@@ -9,7 +9,6 @@ https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html
 
 import re
 import unicodedata
-import warnings
 from itertools import combinations
 from pathlib import Path
 
@@ -18,9 +17,8 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-BROKEN = (  # what PIL raises for missing, broken, truncated files, and for those too large to be honest
-    OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning
-)  # fmt: skip
+from mmutils import pictures
+
 NEAR = 8  # bits of 256 in which two pictures may differ and still count as one
 
 
@@ -53,9 +51,9 @@ def normalised(text: str) -> str:
 
 def picture_hash(picture: Image.Image) -> np.ndarray:
     """Difference hash (256,) bool; transparent pixels count as white."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    grey = np.asarray(picture.convert("L").resize((17, 16), Image.Resampling.LANCZOS)).astype(int)  # (16, 17)
+    grey = np.asarray(pictures.on_white(picture).convert("L").resize((17, 16), Image.Resampling.LANCZOS)).astype(
+        int
+    )  # (16, 17)
     return (grey[:, 1:] > grey[:, :-1]).ravel()
 
 
@@ -129,18 +127,9 @@ def _hashes(tables) -> tuple[dict, list[tuple]]:
         paths, codes = [], []
         for row in tqdm(rows.itertuples(), f"{split}: pictures", len(rows), delay=2, leave=False):
             try:
-                codes.append(_read_hash(row.image))
+                codes.append(picture_hash(pictures.load(row.image, (256, 256))))
                 paths.append(row.image)
-            except BROKEN as error:
-                unreadable.append((split, row.id, row.image, f"{type(error).__name__}: {error}"))
+            except (OSError, ValueError) as error:
+                unreadable.append((split, row.id, row.image, str(error)))
         hashes[split] = paths, np.array(codes, dtype=bool).reshape(len(codes), 256)
     return hashes, unreadable
-
-
-def _read_hash(path: str) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a picture that is only odd can be read
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # images.read_picture refuses it too
-        with Image.open(path) as picture:
-            picture.draft("RGB", (256, 256))  # a large JPEG is decoded at a fraction of its size, several times as fast
-            return picture_hash(picture)

@@ -18,6 +18,11 @@ WHERE = crisismmd.WHERE
 examples = partial(crisismmd.table, "informative", CLASSES)
 
 
+def official(split: str, which: str = "agreed", **_) -> int | None:
+    """Published number of examples; there is none of "all"."""
+    return OFFICIAL[split] if which == "agreed" else None
+
+
 def files(root) -> list[Path]:
     """The split files and translations that are there."""
     return crisismmd.files(root, "informative")

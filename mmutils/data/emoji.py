@@ -15,16 +15,14 @@ What one must know:
 
 import hashlib
 import io
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import pandas as pd
+import PIL
 from PIL import Image
 
 from mmutils.data import SPLITS
-from mmutils.files import cache_dir
+from mmutils.files import cache_dir, cached_folder
 
 GROUPS = (
     "Smileys & Emotion",
@@ -85,8 +83,8 @@ def labelled(root, split: str, language: str) -> pd.DataFrame:
 
 
 def files(root=None) -> list[Path]:
-    """The files that every example of the built-in data depends on."""
-    return [LABELLED]
+    """The files that the built-in data depends on."""
+    return [LABELLED, POOL]
 
 
 def check_choice(what: str, given: str, choices) -> None:
@@ -96,22 +94,12 @@ def check_choice(what: str, given: str, choices) -> None:
 
 
 def pictures(source: Path, names, contents) -> list[str]:
-    """Unpack the pictures of a table once, as PNG files in the cache; their paths, in the order of `names`.
+    """Unpack the pictures of a table once, as PNG files in the cache; their paths, in the order of `names`."""
 
-    The folder is named by the table's content and appears in one step, complete: neither two processes that start at
-    once nor one that is killed leave a half-filled folder.
-    """
-    folder = cache_dir() / "emoji" / hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix="draft-"))
+    def unpack(folder: Path) -> None:
         for name, content in zip(names, contents, strict=True):
-            Image.open(io.BytesIO(content)).save(draft / f"{name}.png", compress_level=1)
-        draft.chmod(0o755)  # mkdtemp lets no other user read it
-        try:
-            os.rename(draft, folder)
-        except OSError:  # another process was first
-            shutil.rmtree(draft)
-            if not folder.is_dir():
-                raise
+            Image.open(io.BytesIO(content)).save(folder / f"{name}.png", compress_level=1)
+
+    key = hashlib.sha256(source.read_bytes() + PIL.__version__.encode()).hexdigest()[:16]
+    folder = cached_folder(cache_dir() / "emoji" / key, unpack)
     return [str(folder / f"{name}.png") for name in names]

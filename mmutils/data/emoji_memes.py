@@ -16,10 +16,10 @@ import hashlib
 
 import pandas as pd
 
-from mmutils.data import check
+from mmutils.data import emoji_topics
 from mmutils.data.emoji import files, labelled
 
-__all__ = ["CLASSES", "examples", "files"]
+__all__ = ["CLASSES", "examples", "files", "unlabelled"]
 CLASSES = ("match", "mismatch")
 ROUNDS = {"train": 4, "val": 2, "test": 2}  # each picture occurs this often with each label
 
@@ -34,7 +34,7 @@ def examples(root=None, split: str = "train", language: str = "en") -> pd.DataFr
     pairs = _pairs(rows["category"].to_dict(), ROUNDS[split], split)
     pairs = sorted(pairs, key=lambda pair: _digest(split, *pair))
     picture, caption = (rows.loc[list(side)].reset_index(drop=True) for side in zip(*pairs, strict=True))
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "id": picture["codepoints"] + "+" + caption["codepoints"],
             "group": picture["family"],
@@ -47,7 +47,11 @@ def examples(root=None, split: str = "train", language: str = "en") -> pd.DataFr
             "text_class": caption["category"],
         }
     )
-    return check(table, CLASSES)
+
+
+def unlabelled(root=None, language: str = "en") -> pd.DataFrame:
+    """The pictures of train with their own names, then the pool: train's pairs are wrong ones on purpose."""
+    return emoji_topics.unlabelled(root, language)
 
 
 def _pairs(category: dict[str, str], rounds: int, key: str) -> set[tuple[str, str]]:

@@ -7,10 +7,10 @@ and split: `mmutils.data.emoji`.
 
 import pandas as pd
 
-from mmutils.data import check
-from mmutils.data.emoji import GROUPS, check_choice, files, labelled
+from mmutils.data import COLUMNS
+from mmutils.data.emoji import GROUPS, check_choice, files, labelled, pool
 
-__all__ = ["CLASSES", "examples", "files"]
+__all__ = ["CLASSES", "examples", "files", "unlabelled"]
 CLASSES = GROUPS
 
 
@@ -23,7 +23,7 @@ def examples(root=None, split: str = "train", language: str = "en", text: str = 
     check_choice("text", text, ("name", "keywords"))
     rows = labelled(root, split, language)
     texts = rows[f"{text}_{language}"]
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "id": rows["codepoints"],
             "group": rows["family"],
@@ -34,4 +34,9 @@ def examples(root=None, split: str = "train", language: str = "en", text: str = 
             "subgroup": rows["subgroup"],
         }
     )
-    return check(table, CLASSES)
+
+
+def unlabelled(root=None, language: str = "en", text: str = "name") -> pd.DataFrame:
+    """The pictures of train with their own names or keywords, then the pool; all labels are -1."""
+    train = examples(root, "train", language, text).assign(label=-1)
+    return pd.concat([train, pool(language)], ignore_index=True)[list(COLUMNS)]

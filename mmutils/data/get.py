@@ -20,6 +20,8 @@ from tqdm.auto import tqdm
 
 from mmutils.data import load
 from mmutils.data.archive import KINDS, unpack
+from mmutils.files import write
+from mmutils.parameters import printable
 
 HOME = "https://crisisnlp.qcri.org/data/crisismmd"
 PUBLIC = ("CrisisMMD_v2.0.tar.gz", "crisismmd_datasplit_agreed_label.zip", "crisismmd_datasplit_all.zip")
@@ -40,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
     try:
         page = getattr(load(options.data), "WHERE", "where you have it from")
     except ValueError as error:
-        print(error)
+        print(printable(error))
         return 2
     urls = options.url or ADDRESSES.get(options.data)
     sums = dict(entry.rpartition("=")[::2] for entry in options.sha256)
@@ -49,7 +51,7 @@ def main(options: argparse.Namespace) -> int:
         print(f"{options.data} has no public address to fetch: ask for it at {page}, or give one with --url")
         return 2
     if not all(name.endswith(KINDS) for name in names):
-        print(f"the file of an address must be {', '.join(KINDS)}; given {', '.join(urls)}")
+        print(printable(f"the file of an address must be {', '.join(KINDS)}; given {', '.join(urls)}"))
         return 2
     if set(sums) - set(names) or not all(re.fullmatch("[0-9a-fA-F]{64}", value) for value in sums.values()):
         print(f"give --sha256 FILE=HEX with 64 hex digits for a file of {', '.join(names)}; given {options.sha256}")
@@ -57,10 +59,10 @@ def main(options: argparse.Namespace) -> int:
     try:
         for url, name in zip(urls, names, strict=True):
             path = Path(options.root, name)
-            print(f"{name}: sha256 {fetch(url, path, sums.get(name))}", flush=True)
+            print(printable(f"{name}: sha256 {fetch(url, path, sums.get(name))}"), flush=True)
             unpack(path, path.with_name(re.sub(r"(\.zip|\.tar\.gz|\.tgz)$", "", name) or name))
     except (ValueError, OSError) as error:
-        print(error)
+        print(printable(error))
         return 1
     print(f"now: python -m mmutils.data check {options.data} --root {options.root}")
     return 0
@@ -80,14 +82,20 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> str:
         _complete(url, part)
     there = path if path.exists() else part
     with there.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    expected = sha256 or (noted.read_text().split()[0] if there == path and noted.exists() else found)
-    if found != expected.lower():
-        raise ValueError(f"{there} has the sha256 {found}, not {expected}: remove it, or doubt where it came from")
-    noted.write_text(f"{found}  {path.name}\n")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    expected = sha256 or (_noted(noted) if there == path else None) or digest
+    if digest != expected.lower():
+        raise ValueError(f"{there} has the sha256 {digest}, not {expected}: remove it, or doubt where it came from")
+    write(noted, f"{digest}  {path.name}\n")
     os.replace(there, path)
     part.with_name(part.name + ".json").unlink(missing_ok=True)
-    return found
+    return digest
+
+
+def _noted(file: Path) -> str | None:
+    """The checksum in a file as sha256sum writes it; None where there is none."""
+    match = re.match(rb"[0-9a-fA-F]{64}\b", file.read_bytes()) if file.is_file() else None
+    return match.group().decode() if match else None
 
 
 def _complete(url: str, part: Path) -> None:
@@ -114,10 +122,10 @@ def _continue(url: str, part: Path) -> bool:
     """One request for what is missing, or for everything where that is not sure to be the same; is it whole now?"""
     note = part.with_name(part.name + ".json")
     start = part.stat().st_size if part.exists() and note.exists() else 0
-    known = json.loads(note.read_text()) if start else {}
+    version = _version(note, url) if start else None
     headers = {"User-Agent": "mmutils", "Accept-Encoding": "identity"}
-    if start and known.get("url") == url and known["version"]:
-        headers |= {"Range": f"bytes={start}-", "If-Range": known["version"]}
+    if version:
+        headers |= {"Range": f"bytes={start}-", "If-Range": version}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=PATIENCE)
     except urllib.error.HTTPError as error:
@@ -137,11 +145,20 @@ def _continue(url: str, part: Path) -> bool:
         tag = response.headers.get("ETag") or ""  # a weak one (W/...) does not promise the same bytes
         version = response.headers.get("Last-Modified") if tag[:2] in ("", "W/") else tag
         with part.open("ab" if goes_on else "wb") as file, _bar(part, start, total) as bar:
-            note.write_text(json.dumps({"url": url, "version": version}))
+            write(note, json.dumps({"url": url, "version": version}))
             while block := response.read(1 << 20):
                 file.write(block)
                 bar.update(len(block))
     return total is None or part.stat().st_size == total
+
+
+def _version(note: Path, url: str) -> str | None:
+    """What the server called the file that a part is of; None where the note is of another address, or damaged."""
+    try:
+        entries = json.loads(note.read_text(encoding="utf-8"))
+        return entries["version"] if entries["url"] == url else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _bar(part: Path, start: int, total: int | None) -> tqdm:

@@ -13,11 +13,12 @@ What one must know:
 """
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
 
-from mmutils.data import SPLITS, check
+from mmutils.data import SPLITS, check, inside, reading
 from mmutils.data.archive import folder
 
 CLASSES = ("not hateful", "hateful")
@@ -41,38 +42,40 @@ def examples(
     picture: "error", "drop", or "none", which keeps it with image None. language: "en", there is no other. ValueError,
     FileNotFoundError.
     """
-    for name, given, known in (
+    for name, value, choices in (
         ("split", split, SPLITS),
         ("val", val, ("dev_unseen", "dev_seen")),
         ("test", test, ("test_seen", "test_unseen")),
         ("missing", missing, ("error", "drop", "none")),
         ("language", language, ("en",)),
     ):
-        if given not in known:
-            raise ValueError(f"unknown {name} {given!r}: choose one of {', '.join(known)}")
+        if value not in choices:
+            raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
     root = folder(root)
     source = {"train": "train", "val": val, "test": test}[split]
-    rows = _read(_file(root, source))
-    table = pd.DataFrame(
-        {
-            "id": [str(row["id"]).zfill(5) for row in rows],
-            "image": [str(Path(root, row["img"])) for row in rows],
-            "text": [row["text"] for row in rows],
-            "label": [-1 if row.get("label") is None else row["label"] for row in rows],
-            "source": source,
-        }
-    )
+    path = _file(root, source)
+    rows = [_row(line, root, f"{path}, line {number}") for number, line in reading.lines(path)]
+    if not rows:
+        raise ValueError(f"{path} has no rows: fetch it again from {WHERE}")
+    table = pd.DataFrame(rows).assign(source=source)
     table.insert(1, "group", table["text"].map(lambda text: " ".join(text.casefold().split()) or "no text"))
-    there = table["image"].map(lambda path: Path(path).is_file())
+    there = table["image"].map(os.path.isfile)
     if missing == "error" and not there.all():
         shown = ", ".join(table.loc[~there, "image"].head(3))
         raise FileNotFoundError(
             f"{(~there).sum()} of {len(table)} pictures of {source} are missing, such as {shown}. Put the folder img "
             f'into {root} (from {WHERE}), or pass missing="drop" to leave them out, "none" to read the texts alone'
         )
+    if missing == "drop" and not there.any():
+        raise ValueError(f'none of the {len(table)} pictures of {path} are there: missing="drop" would leave nothing')
     kept = there if missing == "drop" else slice(None)
     table["image"] = table["image"].where(there, None)
-    return check(table.loc[kept].reset_index(drop=True), CLASSES)
+    return check(table.loc[kept].reset_index(drop=True), CLASSES, str(path))
+
+
+def official(split: str, val: str = "dev_unseen", test: str = "test_seen", **_) -> tuple[int, int]:
+    """Published numbers of examples of each class in the file that a split is read from."""
+    return OFFICIAL[{"train": "train", "val": val, "test": test}[split]]
 
 
 def files(root) -> list[Path]:
@@ -85,33 +88,32 @@ def _file(root, source: str) -> Path:
     for name in names:
         if root and Path(root, name).is_file():
             return Path(root, name)
-    found = ", ".join(path.name for path in files(root)) if root else ""
+    others = ", ".join(path.name for path in files(root)) if root else ""
     raise FileNotFoundError(
-        f"no {' or '.join(names)} in {root!r}; found: {found or 'no .jsonl file'}. Give the folder with the .jsonl "
+        f"no {' or '.join(names)} in {root!r}; found: {others or 'no .jsonl file'}. Give the folder with the .jsonl "
         f'files and img/ as root, or ask for others with val="dev_seen", test="test_unseen"; from {WHERE}'
     )
 
 
-def _read(path: Path) -> list[dict]:
-    """The rows of a file; ValueError for a line that is none."""
-    rows = []
+def _row(line: str, root, where: str) -> dict:
+    """id, image, text and label of a line; ValueError, with `where`, for a line that is none."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
-        lacking = [key for key in ("id", "img", "text") if not isinstance(row, dict) or key not in row]
-        if lacking:
-            raise ValueError(f"{path}, line {number} lacks {', '.join(lacking)}; it has {line[:200]}")
-        if not (isinstance(row["img"], str) and isinstance(row["text"], str)):
-            raise ValueError(f"{path}, line {number}: img and text must be strings; given {line[:200]}")
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"{path} has no rows: fetch it again from {WHERE}")
-    return rows
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {error}") from None
+    lacking = [key for key in ("id", "img", "text") if not isinstance(row, dict) or key not in row]
+    if lacking:
+        raise ValueError(f"{where} lacks {', '.join(lacking)}; it has {line[:200]}")
+    if not (isinstance(row["img"], str) and isinstance(row["text"], str)):
+        raise ValueError(f"{where}: img and text must be strings; given {line[:200]}")
+    if not isinstance(row["id"], str | int) or isinstance(row["id"], bool) or row["id"] == "":
+        raise ValueError(f"{where}: id must be a whole number or a string; given {row['id']!r}")
+    label = row.get("label")
+    if label is not None and (not isinstance(label, int | float) or label not in (0, 1)):
+        raise ValueError(f"{where}: label must be 0 or 1, or missing where it is unknown; given {label!r}")
+    return {
+        "id": str(row["id"]).zfill(5),
+        "image": inside(root, row["img"], where),
+        "text": row["text"],
+        "label": -1 if label is None else int(label),
+    }

@@ -7,8 +7,9 @@ import ftfy
 import numpy as np
 import pandas as pd
 
-from mmutils.data import SPLITS, load, require_root, takes
+from mmutils.data import SPLITS, examples, load, require_root, takes
 from mmutils.data.audit import audit_tables
+from mmutils.parameters import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,61 +22,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the audit; 0 when nothing is wrong, 1 otherwise, 2 for a data set or a folder that is not there."""
+    """Print the audit; 0 when nothing is wrong, 1 otherwise, 2 for a data set that is not there or cannot be read."""
     try:
         module, tables, problems = load(options.data), {}, []
         if options.root and not Path(options.root).exists():
             raise ValueError(f"there is no {options.root}: give the folder or archive of {options.data} as --root")
         require_root(options.data, options.root)
-        given = _options(options.data, options.option)
-        more = ({"missing": "none"} if "missing" in takes(options.data) else {}) | given
+        chosen = dict(_option(entry) for entry in options.option)
+        more = ({"missing": "none"} if "missing" in takes(options.data) else {}) | chosen
         for split in SPLITS:
             try:
-                tables[split] = module.examples(options.root, split, **more)
+                tables[split] = examples(options.data, options.root, split, **more)
             except FileNotFoundError as error:
                 problems.append(f"{split}: {error}")
     except (ValueError, OSError) as error:
-        print(error)
+        print(printable(error))
         return 2
     if tables:
-        found = audit_tables(tables, module.CLASSES)
-        official = {split: _official(module, split, table, given) for split, table in tables.items()}
-        print(_shown("examples", _beside_official(module.CLASSES, official, tables, found["counts"])))
-        print("\n" + _shown("lengths of texts", found["text_lengths"].T))
+        audited = audit_tables(tables, module.CLASSES)
+        published = getattr(module, "official", lambda split, **_: None)
+        official = {split: published(split, **chosen) for split in tables}
+        print(_shown("examples", _beside_official(module.CLASSES, official, tables, audited["counts"])))
+        print("\n" + _shown("lengths of texts", audited["text_lengths"].T))
         for kind in ("duplicates", "leaks"):
-            rows = found[kind][found[kind]["values"] > 0]
+            rows = audited[kind][audited[kind]["values"] > 0]
             print(f"\n{_shown(kind, rows) if len(rows) else kind + ': none'}")
         broken = {split: sum(ftfy.fix_text(text) != text for text in table["text"]) for split, table in tables.items()}
         print("\ntexts with broken encodings or HTML entities, which ftfy would mend: " + _listed(broken))
-        problems += _problems(module, official, tables, found)
-    print("\n" + ("\n".join(f"WRONG: {problem}" for problem in problems) or "nothing is wrong"))
+        problems += _problems(module, official, tables, audited)
+    print("\n" + ("\n".join(printable(f"WRONG: {problem}") for problem in problems) or "nothing is wrong"))
     return 1 if problems else 0
 
 
 def _shown(title: str, table: pd.DataFrame) -> str:
     with pd.option_context("display.width", 160, "display.max_columns", None, "display.max_colwidth", 60):
-        return f"{title}\n{table}"
+        return printable(f"{title}\n{table}")
 
 
 def _listed(numbers: dict[str, int]) -> str:
     return ", ".join(f"{number:,} in {name}" for name, number in numbers.items())
 
 
-def _options(data: str, entries: list[str]) -> dict:
-    """The options of the command line, NAME=VALUE each; ValueError for one that the data set does not take."""
-    known, words = takes(data), {"true": True, "false": False}
-    given = {name: words.get(value, value) for name, _, value in (entry.partition("=") for entry in entries)}
-    if wrong := [name for name in given if name not in known]:
-        raise ValueError(f"{data} has no option {', '.join(wrong)}: there are {', '.join(known)}")
-    return given
-
-
-def _official(module, split: str, table: pd.DataFrame, given: dict):
-    """Official numbers: of the file, where the table names its `source`; else of what one gets without options."""
-    known = getattr(module, "OFFICIAL", {})
-    if "source" in table:
-        return known.get(table["source"].iloc[0])
-    return None if given else known.get(split)
+def _option(entry: str) -> tuple[str, str]:
+    """Name and value of an option of the command line, NAME=VALUE; the data set converts it."""
+    name, sign, value = entry.partition("=")
+    if not (name and sign):
+        raise ValueError(f"--option {entry}: give NAME=VALUE, as test=test_unseen")
+    return name, value
 
 
 def _beside_official(classes, official: dict, tables: dict[str, pd.DataFrame], counts: pd.DataFrame) -> pd.DataFrame:
@@ -94,10 +87,10 @@ def _known(official, table: pd.DataFrame) -> bool:
     return np.ndim(official) > 0 and bool((table["label"] >= 0).any())
 
 
-def _problems(module, official: dict, tables: dict[str, pd.DataFrame], found: dict[str, pd.DataFrame]) -> list[str]:
+def _problems(module, official: dict, tables: dict[str, pd.DataFrame], audited: dict[str, pd.DataFrame]) -> list[str]:
     """What is missing, unreadable, in two splits, or not of the official number; with where to ask for it."""
     where = f"; ask for it at {module.WHERE}" if hasattr(module, "WHERE") else ""
-    problems, counts = [], found["counts"]
+    problems, counts = [], audited["counts"]
     for split, table in tables.items():
         numbers = official[split]
         if numbers is not None and len(table) != (total := np.sum(numbers)):
@@ -107,9 +100,9 @@ def _problems(module, official: dict, tables: dict[str, pd.DataFrame], found: di
         absent = int(table["image"].isna().sum())
         if absent:
             problems.append(f"{split}: {absent:,} of {len(table):,} pictures are not there{where}")
-    for row in found["unreadable"].itertuples():
-        problems.append(f"{row.split}: {row.image} cannot be read ({row.error})")
-    leaks = found["leaks"]
+    for row in audited["unreadable"].itertuples():
+        problems.append(f"{row.split}, {row.id}: {row.error}")
+    leaks = audited["leaks"]
     for row in leaks[leaks["what"].isin(["id", "group"]) & (leaks["values"] > 0)].to_dict("records"):
         problems.append("{values:,} {what}s are in {first} and {second}, such as {example!r}".format(**row))
     return problems

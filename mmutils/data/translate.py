@@ -27,9 +27,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mmutils.data import SPLITS, load, require_root, takes
+from mmutils.data import SPLITS, examples, reading, require_root, takes
 from mmutils.data.archive import beside
 from mmutils.files import write
+from mmutils.parameters import printable
 
 LINK = re.compile(r"https?://\S+")
 OPENING = re.compile(r"(?:\s*(?:RT\b|[.]?@\w+:?))+")  # "RT @name:", ".@name @other"
@@ -55,7 +56,7 @@ class Translator:
         from mmutils.transformer import no_progress_bar
 
         def get(local_files_only: bool):
-            options = {"revision": revision, "local_files_only": local_files_only}
+            options = {"revision": revision, "local_files_only": local_files_only, "trust_remote_code": False}
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
             with no_progress_bar():
                 return tokenizer, transformers.AutoModelForSeq2SeqLM.from_pretrained(name, **options)
@@ -121,8 +122,8 @@ def translate(
     known = {"texts": hashlib.sha256(json.dumps(rows).encode()).hexdigest(), **header}
     described = file.with_name(file.name + ".json")
     if file.exists():
-        _check_same(json.loads(described.read_text(encoding="utf-8")) if described.exists() else {}, known, file)
-        done = dict(line.split("\t", 1) for line in file.read_text(encoding="utf-8").split("\n")[1:-1])
+        _check_same(_read_json(described.read_bytes(), described) if described.exists() else {}, known, file)
+        done = _read_table(file, rows)
     else:
         made = _all_translated({parts(text)[1] for text in rows.values()}, translator, header, file, batch_size)
         done = {key: _clean(" ".join(_joined(text, made))) for key, text in rows.items()}
@@ -206,10 +207,28 @@ def _begun(part: Path, header: dict) -> dict[str, str]:
     if not whole:
         write(part, (json.dumps(header) + "\n").encode())
         return {}
-    _check_same(json.loads(whole[0]), header, part)
+    _check_same(_read_json(whole[0], part), header, part)
     if len(whole) < len(lines):
         os.truncate(part, sum(map(len, whole)))
-    return dict(map(json.loads, whole[1:]))
+    pairs = [_read_json(line, part) for line in whole[1:]]
+    if not all(isinstance(pair, list) and list(map(type, pair)) == [str, str] for pair in pairs):
+        raise ValueError(f"{part} is damaged: delete it, and the translation begins again")
+    return dict(pairs)
+
+
+def _read_json(content: bytes, file: Path):
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): delete it, and run the command again") from None
+
+
+def _read_table(file: Path, rows: dict[str, str]) -> dict[str, str]:
+    """The translations in a file that is complete, by id."""
+    pairs = [line.partition("\t")[::2] for _, line in reading.lines(file)[1:]]
+    if [key for key, _ in pairs] != list(rows):
+        raise ValueError(f"{file} is damaged, its ids are not those of the texts: delete it, and run the command again")
+    return dict(pairs)
 
 
 def _check_same(had: dict, wanted: dict, file: Path) -> None:
@@ -241,10 +260,9 @@ def _version(name: str) -> str | None:
 
 def _texts(name: str, root: str | None, source: str, key: str) -> pd.DataFrame:
     """The examples of all splits with the columns id (their `key`) and text."""
-    examples = load(name).examples
     wanted = {"language": source, "missing": "none"}  # texts can be translated without their pictures
     options = {key: value for key, value in wanted.items() if key in takes(name)}
-    rows = pd.concat([examples(root, split, **options) for split in SPLITS], ignore_index=True)
+    rows = pd.concat([examples(name, root, split, **options) for split in SPLITS], ignore_index=True)
     return pd.DataFrame({"id": rows[key], "text": rows["text"]})
 
 
@@ -275,10 +293,10 @@ def main(options: argparse.Namespace) -> int:
         translator = Translator(options.model, options.revision, options.codes and tuple(options.codes))
         report = translate(rows["id"], rows["text"], translator, options.to, file, options.batch_size)
     except (ValueError, OSError) as error:
-        print(error)
+        print(printable(error))
         return 1
-    print(f"{file}: " + ", ".join(f"{count} {kind}" for kind, count in report["counts"].items()))
-    for kind, examples in report["examples"].items():
-        for key, text, made in examples[:3]:
-            print(f"  {kind}, {key}: {text} -> {made}")
+    print(printable(f"{file}: " + ", ".join(f"{count} {kind}" for kind, count in report["counts"].items())))
+    for kind, cases in report["examples"].items():
+        for key, text, made in cases[:3]:
+            print(printable(f"  {kind}, {key}: {text} -> {made}"))
     return 0

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
+from mmutils import pictures
 from mmutils.report.html import data_uri
 from mmutils.report.sections import LANGUAGES
 
@@ -20,7 +21,7 @@ SIDE = 72  # pixels
 
 def thumbnail(path: str) -> bytes:
     """A small PNG of a picture, at most SIDE pixels wide and high, in 64 colours, transparency kept."""
-    picture = Image.open(path).convert("RGBA")
+    picture = pictures.load(path).convert("RGBA")
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
