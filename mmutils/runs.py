@@ -3,7 +3,8 @@
 Every number of the report comes from here. The record is small readable JSON (nan is null); predictions hold one
 float32 probability per class for every example, system and seed, so that any score, interval or test can be computed
 later. Files are written whole or not at all, and a record knows the hash of its predictions. A notebook calls
-`parameters` and `save` in its last cell; the report calls `all_records` and `predictions`; the runner calls `stale`.
+`begin` after its parameters, `parameters` and `save` in its last cell; the report calls `all_records` and
+`predictions`; the runner calls `stale`.
 """
 
 import os
@@ -12,7 +13,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from typing import Any
 import pandas as pd
 
 from mmutils import fingerprints
+from mmutils.claim import claim
 from mmutils.files import write
-from mmutils.fingerprints import ROOT, digest, file_digest
+from mmutils.fingerprints import DISK, IMPORTED, Disk, digest, file_digest
+from mmutils.parameters import all_typed
 from mmutils.storage import NAME, RECORDS, check_types, checked, read_json, to_json, to_parquet
 
 SCHEMA = 1
@@ -30,8 +33,43 @@ STUDIES = ("crisis", "memes", "transfer")
 SYSTEM_KEYS = ("system", "inputs", "language", "method", "model", "weights", "trained", "chosen")
 KEYS = ("schema", "run", "notebook", "status", "reason", "study", "data", "classes", "parameters", "systems", "failed")
 KEYS += ("scores", "history", "extra", "files", "needs", "seconds", "environment", "fingerprints")
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "accelerate", "scikit-learn", "numpy")
-IMPORTED = time.monotonic()  # a notebook imports this module at its start: its clock begins here
+NETWORKS = ("torch", "torchvision", "timm", "transformers", "tokenizers", "sentencepiece", "safetensors", "accelerate")
+NUMBERS = ("scikit-learn", "scipy", "statsmodels", "numpy", "pandas", "pyarrow", "pillow", "ftfy")
+PACKAGES = (*NETWORKS, *NUMBERS)  # all that touch pixels, tokens or numbers
+_clock = {"begun": time.monotonic()}  # of the run
+
+
+def begin(notebook: str | Path, namespace: dict) -> None:
+    """Begin a run: call with `globals()` right after the notebook's parameters.
+
+    Converts every parameter in place by its declared type; makes the folder `out` ready and takes it for this process
+    until that ends (`claim`); seeds torch with the first of `seeds`, so that networks with random weights that are
+    built before a training are the same in every run; starts the clock of the record.
+
+    Raises:
+        ValueError: lists all parameters that are not what they are declared as; or `out` cannot be used.
+    """
+    _clock["begun"] = time.monotonic()
+    declared = fingerprints.defaults(notebook, IMPORTED)
+    values = _values(notebook, namespace, declared)
+    try:
+        namespace |= all_typed(values, declared)
+    except ValueError as error:
+        raise ValueError(f"{notebook}: {error}") from None
+    if "out" in declared:
+        if not namespace["out"] or not re.fullmatch(NAME, Path(namespace["out"]).resolve().name):
+            raise ValueError(f"{notebook}: parameter out is {namespace['out']!r}: the name of a folder matches {NAME}")
+        claim(namespace["out"])
+    import torch  # takes seconds: not before the parameters are checked
+
+    torch.manual_seed(next(iter(namespace.get("seeds") or ()), 0))
+
+
+def _values(notebook: str | Path, namespace: dict, names: Iterable[str]) -> dict:
+    missing = [name for name in names if name not in namespace]
+    if missing:
+        raise ValueError(f"{notebook}: no value for the parameters {', '.join(missing)}; give globals()")
+    return {name: namespace[name] for name in names}
 
 
 def parameters(notebook: str | Path, namespace: dict) -> dict:
@@ -39,11 +77,8 @@ def parameters(notebook: str | Path, namespace: dict) -> dict:
 
     `out` and `root` are left out: they say where, not what. ValueError: a parameter that the namespace lacks.
     """
-    names = [name for name in fingerprints.defaults(notebook) if name not in fingerprints.LOCATIONS]
-    missing = [name for name in names if name not in namespace]
-    if missing:
-        raise ValueError(f"{notebook}: no value for the parameters {', '.join(missing)}; give globals()")
-    return {name: namespace[name] for name in names}
+    declared = fingerprints.defaults(notebook, IMPORTED)
+    return _values(notebook, namespace, [name for name in declared if name not in fingerprints.LOCATIONS])
 
 
 def save(
@@ -66,6 +101,7 @@ def save(
     same examples of a split. None, with no systems, for a notebook that trains nothing. failed: dicts with system, seed
     and reason, for what collapsed or diverged; their predictions are left out, so that no mean can hold them.
     Weights (*.safetensors) in the folder are listed with their hash. ValueError says what breaks the contract.
+    The hashes of notebook and package are those of the code that ran; a warning names files edited since.
     """
     folder, systems, failed = Path(folder), [dict(s) for s in systems], [dict(f) for f in failed]
     _check_description(study, data, classes, systems, failed)
@@ -83,6 +119,7 @@ def save(
         "extra": dict(extra or {}),
         "files": {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))},
     }
+    record["environment"]["precision"] = sorted({row["precision"] for row in history if row.get("precision")}) or None
     record["fingerprints"]["data"] = data["fingerprint"]
     text = to_json(record)  # before anything is written: it may refuse
     if len(table):
@@ -93,15 +130,21 @@ def save(
     else:
         (folder / PREDICTIONS).unlink(missing_ok=True)
     write(folder / RECORD, text)
+    if edited := _edited(record):
+        warnings.warn(
+            f"edited while this ran: {', '.join(edited)}; the record names the code that ran, and counts as stale",
+            stacklevel=2,
+        )
     return load(folder)
 
 
 def fail(folder: str | Path, reason: str, *, notebook: str, parameters: dict, **known: Any) -> dict:
     """Write a record with status "failed" and the reason; predictions of an earlier run are removed.
 
-    known: whatever else there is of study, data, classes, systems, history, extra.
+    known: whatever else there is of study, data, classes, systems, history, extra; or other fingerprints than those of
+    the code that this process imported.
     """
-    unknown = set(known) - {"study", "data", "classes", "systems", "history", "extra"}
+    unknown = set(known) - {"study", "data", "classes", "systems", "history", "extra", "fingerprints"}
     if unknown:
         raise ValueError(f"fail takes no {', '.join(sorted(unknown))}")
     folder = Path(folder)
@@ -171,32 +214,34 @@ def all_records(root: str | Path) -> list[dict]:
     return records
 
 
-def stale(record: dict, *, notebook: str | None = None, parameters: dict | None = None, root: Path = ROOT) -> list[str]:
+def stale(
+    record: dict, *, notebook: str | None = None, parameters: dict | None = None, files: Disk = DISK
+) -> list[str]:
     """Reasons why a record is not what a run would give now; empty when it is fresh.
 
     notebook, parameters: those of the run as planned; parameters not given have the notebook's defaults. Without
-    `parameters` those of the record are taken to be right. root: the repository.
+    `parameters` those of the record are taken to be right. files: those of the repository.
     """
     if record["status"] != "ok":
         return [f"failed before: {record['reason']}"]
     notebook = notebook or record["notebook"]
     if record["notebook"] != notebook:
         return [f"its notebook was {record['notebook']}"]
-    planned = fingerprints.planned(notebook, parameters or {}, root)
+    planned = fingerprints.planned(notebook, parameters or {}, files)
     wanted = record["parameters"] if parameters is None else fingerprints.plain_parameters(planned)
     return [
         *_changed_parameters(record["parameters"], wanted),
-        *_changed_code(record["fingerprints"], notebook, wanted, root),
+        *_changed_code(record["fingerprints"], notebook, wanted, files),
         *_changed_data(record["data"], planned.get("root") or None),  # "" is the default of notebooks
     ]
 
 
-def fingerprint(notebook: str, parameters: dict) -> dict:
+def fingerprint(notebook: str, parameters: dict, files: Disk = DISK) -> dict:
     """Hashes of what a run is made of: parameters, notebook, code, and the package's files that count, one by one."""
     plain = fingerprints.plain_parameters(parameters)
-    files = fingerprints.code_files(notebook, plain)
-    code = digest(fingerprints.notebook_code(notebook))
-    return {"parameters": digest(plain), "notebook": code, "code": digest([code, files]), "files": files}
+    modules = fingerprints.code_files(notebook, plain, files)
+    code = digest(fingerprints.notebook_code(notebook, files))
+    return {"parameters": digest(plain), "notebook": code, "code": digest([code, modules]), "files": modules}
 
 
 def result(record: dict) -> str:
@@ -216,12 +261,26 @@ def _changed_parameters(had: dict, wanted: dict) -> list[str]:
     return [f"parameters changed: {', '.join(changes)}"] if changes else []
 
 
-def _changed_code(had: dict, notebook: str, wanted: dict, root: Path) -> list[str]:
-    now = fingerprints.code_files(notebook, wanted, root)
-    files = sorted(name for name in {*had["files"], *now} if had["files"].get(name) != now.get(name))
-    reasons = [f"code changed: {', '.join(files)}"] if files else []
-    changed = had["notebook"] != digest(fingerprints.notebook_code(notebook, root))
+def _changed_code(had: dict, notebook: str, wanted: dict, files: Disk) -> list[str]:
+    names = _changed_files(had, notebook, wanted, files)
+    reasons = [f"code changed: {', '.join(names)}"] if names else []
+    changed = had["notebook"] != digest(fingerprints.notebook_code(notebook, files))
     return [*(["notebook changed"] if changed else []), *reasons]
+
+
+def _changed_files(had: dict, notebook: str, wanted: dict, files: Disk) -> list[str]:
+    now = fingerprints.code_files(notebook, wanted, files)
+    return sorted(name for name in {*had["files"], *now} if had["files"].get(name) != now.get(name))
+
+
+def _edited(record: dict) -> list[str]:
+    """Files that are no longer what the record was made with."""
+    had, notebook = record["fingerprints"], record["notebook"]
+    try:
+        changed = had["notebook"] != digest(fingerprints.notebook_code(notebook, DISK))
+        return [notebook] * changed + _changed_files(had, notebook, record["parameters"], DISK)
+    except (FileNotFoundError, ValueError):
+        return [notebook]
 
 
 def _changed_data(data: dict, root: str | None) -> list[str]:
@@ -241,9 +300,9 @@ def _record(folder: Path, notebook: str, parameters: dict) -> dict:
         "run": folder.resolve().name,
         "notebook": Path(notebook).as_posix(),
         "parameters": fingerprints.plain_parameters(parameters),
-        "seconds": round(time.monotonic() - IMPORTED, 1),
+        "seconds": round(time.monotonic() - _clock["begun"], 1),
         "environment": environment(),
-        "fingerprints": fingerprint(notebook, parameters),
+        "fingerprints": fingerprint(notebook, parameters, IMPORTED),
     }
     lists = dict.fromkeys(("classes", "systems", "failed", "scores", "history"))
     empty = {key: [] if key in lists else {} for key in (*lists, "data", "extra", "files", "needs")}
