@@ -1,5 +1,6 @@
 """Reads report/experiments.yaml (the format stands in reproduce.py) and checks all of it before anything runs."""
 
+import ast
 import difflib
 import graphlib
 import re
@@ -141,7 +142,7 @@ def _run(entry: dict, shared: dict, files: Disk, errors: list[str]) -> Run | Non
     try:
         declared = fingerprints.defaults(notebook, files)
         fingerprints.planned(notebook, {}, files)
-        fingerprints.notebook_code(notebook, files)
+        compile(fingerprints.notebook_code(notebook, files), notebook, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except (ValueError, FileNotFoundError, SyntaxError) as error:
         errors.append(f"{where}: {error}")
         return None

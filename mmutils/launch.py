@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
 from mmutils import fingerprints
 from mmutils.experiments import converted
@@ -55,16 +56,23 @@ def main(arguments: list[str] | None = None) -> None:
 def run(notebook: str, values: dict) -> dict:
     """Run the notebook's cells with these parameters; returns its names. Tables that cells end with are printed."""
     namespace = {"__name__": "__main__", "display": _show}
-    for number, (tagged, source) in enumerate(fingerprints.code_cells(notebook), 1):
-        cell = ast.parse(source)
-        last = cell.body.pop() if cell.body and isinstance(cell.body[-1], ast.Expr) else None
-        where = f"{notebook}, code cell {number}"
-        exec(compile(cell, where, "exec"), namespace)
+    cells = fingerprints.code_cells(notebook)
+    compiled = [_compiled(source, f"{notebook}, code cell {number}") for number, (_, source) in enumerate(cells, 1)]
+    for (tagged, _), (body, last) in zip(cells, compiled, strict=True):
+        exec(body, namespace)
         if last:
-            _show(eval(compile(ast.Expression(last.value), where, "eval"), namespace))
+            _show(eval(last, namespace))
         if tagged:
             namespace |= values
     return namespace
+
+
+def _compiled(source: str, where: str) -> tuple[CodeType, CodeType | None]:
+    """A cell's code, and by itself the expression that it ends with, if it does."""
+    cell = ast.parse(source, where)
+    last = cell.body.pop() if cell.body and isinstance(cell.body[-1], ast.Expr) else None
+    body = compile(cell, where, "exec")
+    return body, compile(ast.Expression(last.value), where, "eval") if last else None
 
 
 def _place(error: Exception, notebook: str) -> str:

@@ -31,7 +31,7 @@ Every notebook has a parameter `out: str`, the folder of its run; a run that it 
 only warn of a wrong name.
 A run that fails leaves a record that says so, and the others go on. A run that was stopped and is started again
 unchanged finds its checkpoints (in `out`/checkpoints); they are deleted when it is done or anything has changed.
-Exit status 0: all is fresh; 1: something failed; 2: wrong use; 130: interrupted.
+Exit status 0: all is fresh; 1: a run or a part of the report failed; 2: wrong use; 130: interrupted.
 """
 
 import argparse
@@ -142,17 +142,20 @@ def _list(chosen: list[Run], out: Path, listed: set[str]) -> int:
 
 
 def _render(out: Path, profile: str) -> bool:
-    begun = time.monotonic()
+    """Render the report; True when nothing is missing in it."""
+    begun, problems = time.monotonic(), []
     try:
         from mmutils import report  # draws, so it takes a while to import
 
-        report.render(out, profile)
+        report.render(out, profile, problems)
     except Exception as error:  # whatever it is, the runs are there and the caller learns of it
-        traceback.print_exc()
-        print(f"the runs are kept, but the report could not be rendered: {error!r}", file=sys.stderr)
+        print(printable(traceback.format_exc()), file=sys.stderr)
+        print(printable(f"the runs are kept, but the report could not be rendered: {error!r}"), file=sys.stderr)
         return False
-    print(f"report rendered into {out} in {time.monotonic() - begun:.1f} s")
-    return True
+    print(printable(f"report rendered into {out} in {time.monotonic() - begun:.1f} s"))
+    for problem in problems:
+        print(printable(f"not in the report: {problem}"), file=sys.stderr)
+    return not problems
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

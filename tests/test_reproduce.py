@@ -296,6 +296,17 @@ def test_jobs_overlap_keep_the_order_of_needs_and_end_together(repository):
     assert repository.run("--jobs", "0")[0] == 2
 
 
+def test_a_part_that_is_missing_in_the_report_is_a_failure(repository):
+    render = "def render(folder, profile, problems):\n    problems += ['fusion-en: \\x1b[2J its table']\n"
+    (repository.folder / "mmutils" / "report.py").write_text(render)
+    repository.experiments({"name": "one"}, report=True)
+    status, output = repository.run()
+    assert (status, state(output, "one")) == (1, "ok")
+    assert r"not in the report: fusion-en: \x1b[2J its table" in output
+    (repository.folder / "mmutils" / "report.py").write_text(render.replace("+=", "and"))
+    assert repository.run()[0] == 0
+
+
 def test_a_notebook_without_a_record_has_failed(repository):
     repository.notebook("bare.ipynb", PARAMETERS, "1 + 1")
     repository.experiments({"name": "bare", "notebook": "bare.ipynb"})
@@ -322,11 +333,13 @@ def test_a_notebook_without_a_record_has_failed(repository):
         ({"needs": ["two"]}, "unknown 'two'"),
         ({"needs": ["one"]}, "circle: one"),
         ({"notebook": "tox.ipynb"}, "no notebook"),
+        ({"notebook": "wrong.ipynb"}, "run one: keyword argument repeated"),
         ({"timeuot": 3}, "did you mean 'timeout'"),
         ({"name": "a/b"}, "a name is a folder"),
     ],
 )
 def test_mistakes_in_the_experiments_are_found_before_anything_runs(repository, entry, message):
+    repository.notebook("wrong.ipynb", PARAMETERS, "dict(a=1, a=2)")
     repository.experiments({"name": "one", **entry})
     with pytest.raises(ValueError, match=message):
         experiments.read(repository.folder / "report" / "experiments.yaml", "demo", Disk(repository.folder))
