@@ -86,6 +86,62 @@ def test_missing_pictures_are_said_left_out_or_done_without(root) -> None:
     assert main(["check", "crisismmd", "--root", str(root)]) == 1
 
 
+def change(root: Path, old: str, new: str) -> None:
+    """Change the file of train, in the second example, which is line 3."""
+    path = next(root.rglob("*_train.tsv"))
+    lines = path.read_text(encoding="utf-8").split("\n")
+    lines[2] = lines[2].replace(old, new)
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("doubled", "a\nnewline", "line 3 has 4 fields, the first line 9"),
+        ("doubled", "a\ttab", "line 3 has 10 fields, the first line 9"),
+        ("\tPositive", "", "line 3 has 8 fields, the first line 9"),
+        ("\tnot_humanitarian", "\t", "unknown labels in 1 of 3 rows \\('' in line 3\\)"),
+        ("\tnot_humanitarian", "\tNot_Humanitarian", "'Not_Humanitarian' in line 3"),
+        ("doubled", "\udce9", "line 3 is not text in UTF-8"),
+        ("data_image", "../data_image", "line 3: the path '../data_image/.*' leads out"),
+        ("\t905952332923338752_1\t", "\t905952332923338752_0\t", "2 of 3 examples: id occurs more than once"),
+    ],
+)
+def test_a_wrong_row_is_named_by_file_and_line(root, old, new, problem) -> None:
+    change(root, old, new)
+    with pytest.raises(ValueError, match=f"task_humanitarian_text_img_agreed_lab_train.tsv.*{problem}"):
+        crisismmd.examples(root, "train")
+
+
+def test_a_carriage_return_is_the_end_of_a_line_only_before_a_newline(root) -> None:
+    expected = crisismmd.examples(root, "train")
+    path = next(root.rglob("*_train.tsv"))
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    pd.testing.assert_frame_equal(crisismmd.examples(root, "train"), expected)
+    change(root, "doubled", "a\rreturn")
+    assert crisismmd.examples(root, "train")["text"].tolist()[1].count("a\rreturn") == 1
+
+
+def test_pictures_belong_to_the_fingerprint(root) -> None:
+    before = fingerprint("crisismmd", root)
+    moved = root.parent / "moved"
+    shutil.copytree(root, moved)
+    assert fingerprint("crisismmd", moved) == before
+    with next(moved.rglob("*_0.jpg")).open("ab") as file:
+        file.write(b"more")
+    other = root.parent / "other"
+    shutil.copytree(moved, other)
+    assert fingerprint("crisismmd", other) != before
+
+
+@pytest.mark.parametrize(("option", "compared"), [("repair=False", True), ("target=image", True), ("which=all", False)])
+def test_only_what_selects_rows_ends_the_comparison_with_official_counts(root, capsys, option, compared) -> None:
+    for path in list(root.rglob("*.tsv")):
+        shutil.copy(path, path.with_name(path.name.replace("_agreed_lab", "")))
+    assert main(["check", "crisismmd", "--root", str(root), "--option", option]) == 1
+    assert ("officially 6,126" in capsys.readouterr().out) == compared
+
+
 def test_hindi_comes_from_a_table_of_translations(root) -> None:
     with pytest.raises(FileNotFoundError, match=r"mmutils.data translate"):
         crisismmd.examples(root, "train", language="hi")
@@ -104,7 +160,7 @@ def test_a_damaged_table_of_translations_is_refused(root, wrong) -> None:
     (root / "translations").mkdir()
     (root / "translations" / "hi.tsv").write_text(wrong, encoding="utf-8")
     with pytest.raises(
-        ValueError, match=r"hi.tsv(, line [23]: needs each id once and no| cannot be read as a table.*id, text)"
+        ValueError, match=r"hi.tsv(, line [23]: needs each id once| cannot be read as a table.*id, text)"
     ):
         crisismmd.examples(root, "train", language="hi")
     assert fingerprint("crisismmd", root) != before

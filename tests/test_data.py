@@ -1,6 +1,8 @@
 """The built-in data: counts, splits, balance by construction, no leaks; the contract and the audit on made tables."""
 
+import importlib
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -15,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from mmutils import data
 from mmutils.data import audit, emoji
+from mmutils.data.__main__ import main
 
 SIZES = {"train": 741, "val": 204, "test": 406}
 GROUP_SIZES = {
@@ -286,3 +289,124 @@ def test_two_processes_fill_the_cache_at_once(tmp_path):
 def test_committed_size():
     folders = (emoji.FOLDER, emoji.FOLDER.parents[1] / "fonts")
     assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) < 4_000_000
+
+
+OWN = """
+import pandas as pd
+CLASSES = ("no", "yes")
+def examples(root=None, split="train", share: float = 1.0, noisy=False, words: list[str] = ()):
+    assert isinstance(share, float) and isinstance(noisy, bool) and isinstance(words, list | tuple)
+    ids = [f"{split}{number}" for number in range(4)]
+    return pd.DataFrame({"id": ids, "group": ids, "image": None, "text": "a", "label": LABELS})
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Writes a file of the contributor's own beside the built-in ones: `own(content)`; its name is `mine`."""
+    folder = tmp_path / "data"
+    shutil.copytree(data.FOLDER, folder, ignore=shutil.ignore_patterns("builtin", "__pycache__"))
+    monkeypatch.setattr(data, "FOLDER", folder)
+    monkeypatch.setattr(data, "__path__", [str(folder)])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(content: str | bytes) -> None:
+        (folder / "mine.py").write_bytes(content if isinstance(content, bytes) else content.encode())
+        monkeypatch.delitem(sys.modules, "mmutils.data.mine", raising=False)
+        importlib.invalidate_caches()
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (OWN.replace("def examples(", "def examples[").encode(), 4),
+        (b"# caf\xe9\n" + OWN.encode(), 1),
+        (b"x = 1\n\n# \xe9\n" + OWN.encode(), 3),
+        (OWN.encode("utf-16"), 1),
+    ],
+)
+def test_one_broken_file_does_not_take_the_others_down(own, content, line) -> None:
+    own(content)
+    with pytest.warns(UserWarning, match=rf"mine.py, line {line} .*The other data sets can be used"):
+        assert "emoji_topics" in data.names()
+    with pytest.raises(ValueError, match=rf"mine.py, line {line} "), pytest.warns(UserWarning, match="mine.py"):
+        data.load("mine")
+
+
+def test_a_file_that_fails_at_its_import_is_named_with_its_line(own) -> None:
+    own(OWN.replace("CLASSES = (", "CLASSES = 1 / 0, ("))
+    assert "mine" in data.names()
+    with pytest.raises(ValueError, match=r"mine.py, line 3 cannot be loaded: ZeroDivisionError"):
+        data.load("mine")
+    own("import sys; sys.exit(3)\n" + OWN)
+    with pytest.raises(ValueError, match=r"mine.py, line 1 cannot be loaded: SystemExit"):
+        data.load("mine")
+    own("def examples(root, split):\n    pass\n")
+    with pytest.raises(ValueError, match=r"unknown data set 'mine' \(mine.py defines no CLASSES"):
+        data.load("mine")
+
+
+def test_a_data_set_that_forgets_the_check_is_checked(own, capsys) -> None:
+    own(b"\xef\xbb\xbf" + OWN.replace("LABELS", '["yes", "no", "no", "yes"]').encode())
+    with pytest.raises(ValueError, match=r"mine, val: 4 of 4 examples: label is not in -1..1 \(row 0: id 'val0'"):
+        data.examples("mine", None, "val")
+    assert main(["check", "mine"]) == 2 and "mine, train: 4 of 4 examples: label" in capsys.readouterr().out
+    own(OWN.replace("LABELS", "[0.0, 1.0, 1.0, -1.0]"))
+    assert data.examples("mine", "", "val")["label"].dtype == np.int64
+    own(OWN.replace("LABELS", "0").replace("return pd.DataFrame", "return dict"))
+    with pytest.raises(ValueError, match="the examples are a dict, not a pandas DataFrame"):
+        data.examples("mine", None, "val")
+
+
+def test_options_are_converted_by_their_types_or_refused(own) -> None:
+    own(OWN.replace("LABELS", "int(noisy)"))
+    assert data.examples("mine", None, "val", noisy="False", share="0.5", words="[a, b]")["label"].eq(0).all()
+    assert data.examples("mine", None, "val", noisy="true")["label"].eq(1).all()
+    for option, value in (("noisy", "perhaps"), ("share", "half"), ("words", "1"), ("share", True)):
+        with pytest.raises(ValueError, match=f"parameter {option} is "):
+            data.tables("mine", **{option: value})
+
+
+def test_labels_are_required_where_they_are_needed(own) -> None:
+    own(OWN.replace("LABELS", '[0, 1, 1, -1 if split == "test" else 0]'))
+    assert len(data.tables("mine")["test"]) == 4
+    with pytest.raises(ValueError, match=r"1 of 4 examples of test have no label \(-1\)"):
+        data.tables("mine", labelled=True)
+    own(OWN.replace("LABELS", '[0, int(split != "train"), 0, 0]'))
+    with pytest.raises(ValueError, match="train has 4 examples of 1 class"):
+        data.tables("mine", labelled=True)
+
+
+@pytest.mark.parametrize(
+    "classes", ["yes", ("yes",), (), ("a", "a"), ("a", ""), ("a", 1), ("prediction", "a"), ("a", "problem"), {"a", "b"}]
+)
+def test_classes_that_cannot_be_columns_of_answers_are_refused(classes) -> None:
+    with pytest.raises(ValueError, match="(?i)class"):
+        data.check(made(["a", "b"]), classes)
+
+
+@pytest.mark.parametrize("labels", [[0, None], [0, 0.5], ["0", "1"], [0, float("inf")], [[0], [1]]])
+def test_labels_that_are_no_numbers_of_classes_are_refused(labels) -> None:
+    with pytest.raises(ValueError, match="label is not in"):
+        data.check(made(["a", "b"], labels=labels), ("no", "yes"))
+
+
+@pytest.mark.parametrize("name", ["emoji_topics", "emoji_memes"])
+def test_pretraining_sees_pictures_with_their_own_names(name) -> None:
+    table = data.unlabelled(name, language="hi")
+    names = emoji.table().set_index("codepoints")["name_hi"]
+    train = table.iloc[: SIZES["train"]]
+    assert len(table) == SIZES["train"] + 2893 and (table["label"] == -1).all()
+    assert train["text"].tolist() == names[train["image"].map(lambda path: Path(path).stem)].tolist()
+
+
+def test_the_pool_belongs_to_the_fingerprint() -> None:
+    assert all(emoji.POOL in data.load(name).files(None) for name in ("emoji_topics", "emoji_memes"))
+
+
+def test_the_pictures_of_another_pillow_are_others(monkeypatch) -> None:
+    before = emoji.labelled(None, "val", "en")["image"][0]
+    monkeypatch.setattr("PIL.__version__", "0.0")
+    assert emoji.labelled(None, "val", "en")["image"][0] != before

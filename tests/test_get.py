@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -162,6 +164,57 @@ def test_hostile_and_damaged_zips(tmp_path, monkeypatch) -> None:
         with pytest.raises(ValueError, match="damaged"):
             archive.unpack(tmp_path / "cut.tgz", tmp_path / "home" / "data")
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_headers_and_the_number_of_files_are_bounded(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(archive, "BLOCK", 2_000_000)
+    for kind in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME):
+        tarred(tmp_path / "header.tgz", name="header", type=kind, size=3_000_000)
+        with pytest.raises(ValueError, match=r"header.tgz has a header of 3 MB"):
+            archive.unpack(tmp_path / "header.tgz", tmp_path / "home" / "data")
+    (tmp_path / "list.zip").write_bytes(zipped({f"{number:0>60000}": b"" for number in range(40)}))
+    with pytest.raises(ValueError, match=r"list.zip has a header of 2 MB"):
+        archive.unpack(tmp_path / "list.zip", tmp_path / "home" / "data")
+    monkeypatch.setattr(archive, "SPARE", 0)
+    (tmp_path / "many.zip").write_bytes(zipped({str(number): b"" for number in range(200)}))
+    monkeypatch.setattr(archive, "RATIO", 5)
+    with pytest.raises(ValueError, match=r"many.zip unpacks to more than"):
+        archive.unpack(tmp_path / "many.zip", tmp_path / "home" / "data")
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_names_in_an_archive_that_clash_or_are_of_windows(tmp_path) -> None:
+    (tmp_path / "clash.zip").write_bytes(zipped({"a": b"1", "a/b": b"2"}))
+    with pytest.raises(ValueError, match=r"clash.zip is damaged"):
+        archive.unpack(tmp_path / "clash.zip", tmp_path / "clash")
+    windows = {name: zipfile.ZipInfo("x") for name in ("top\\", "top\\img\\1.png", "top\\top\\2.png")}
+    for name, info in windows.items():
+        info.filename = name
+    (tmp_path / "windows.zip").write_bytes(zipped(dict.fromkeys(windows.values(), b"1")))
+    home = archive.unpack(tmp_path / "windows.zip", tmp_path / "windows")
+    assert sorted(path.relative_to(home).as_posix() for path in home.rglob("*.png")) == ["img/1.png", "top/2.png"]
+
+
+def test_an_archive_whose_folder_was_damaged_is_unpacked_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MMUTILS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data.zip").write_bytes(zipped({"a.txt": b"first", "b.txt": b"second"}))
+    key = archive.folder(tmp_path / "data.zip").name
+    home = tmp_path / "cache" / "archives" / key
+    (home / "a.txt").write_bytes(b"fIrst")
+    code = f"from mmutils.data import archive; print(archive.folder({str(tmp_path / 'data.zip')!r}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == str(home) and (home / "a.txt").read_bytes() == b"first"
+    assert sorted(path.name for path in home.parent.iterdir()) == [key]
+
+
+def test_a_damaged_note_of_a_part_or_a_checksum_is_no_obstacle(server, tmp_path) -> None:
+    (tmp_path / "data.zip.part").write_bytes(CONTENT[:1000])
+    (tmp_path / "data.zip.part.json").write_bytes(b"{")
+    get.fetch(server.url, tmp_path / "data.zip")
+    assert (tmp_path / "data.zip").read_bytes() == CONTENT and server.asked == [None]
+    (tmp_path / "data.zip.sha256").write_bytes(b"")
+    assert get.fetch(server.url, tmp_path / "data.zip") == hashlib.sha256(CONTENT).hexdigest()
+    assert (tmp_path / "data.zip.sha256").read_text().endswith("  data.zip\n")
 
 
 def test_an_archive_is_unpacked_once_and_again_when_it_changed(tmp_path, monkeypatch) -> None:

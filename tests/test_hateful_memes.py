@@ -75,6 +75,35 @@ def test_damaged_files_are_named(root, capsys) -> None:
         assert f"train.jsonl{', ' if 'line' in problem else ' '}{problem}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"label": "1"}, "label must be 0 or 1.*given '1'"),
+        ({"label": 2}, "label must be"),
+        ({"label": float("nan")}, "label must be .*missing where it is unknown; given nan"),
+        ({"label": [1]}, "label must be"),
+        ({"id": 7.0}, "id must be a whole number or a string"),
+        ({"id": ""}, "id must be"),
+        ({"img": "../00007.png"}, "the path '../00007.png' leads out"),
+        ({"img": "C:\\img\\00007.png"}, "the path .* is absolute"),
+        ({"text": "\ud83d"}, "half a surrogate pair"),
+        ({"id": "\ud83d"}, "half a surrogate pair"),
+    ],
+)
+def test_a_wrong_row_is_named_by_file_and_line(root, change, problem) -> None:
+    (root / "train.jsonl").write_text("\n".join(map(json.dumps, [row(42953, 0), row(7, 1) | change])))
+    with pytest.raises(ValueError, match=rf"train.jsonl, line 2: {problem}"):
+        hateful_memes.examples(root, "train")
+
+
+def test_labels_and_paths_as_other_programs_write_them(root) -> None:
+    rows = [row(42953, 0.0), row(7, 1.0) | {"img": "img\\00007.png"}, row(7) | {"id": 8}, row(7, True) | {"id": 9}]
+    (root / "train.jsonl").write_text("\r\n".join(map(json.dumps, rows)))
+    table = hateful_memes.examples(root, "train")
+    assert table["label"].tolist() == [0, 1, -1, 1] and table["label"].dtype == "int64"
+    assert table["image"].tolist()[1] == str(root / "img" / "00007.png")
+
+
 def test_check_takes_the_options_of_the_data_set(root, capsys) -> None:
     command = ["check", "hateful_memes", "--root", str(root), "--option"]
     main([*command, "val=dev_seen", "--option", "test=test_unseen"])

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -129,13 +130,48 @@ def test_unlabelled_examples_are_refused_before_the_training(tables):
         (b"", "has 0 rows with the columns (none)"),
         (b"image;text\na.png;b\n", "has 1 rows with the columns image;text"),
         (b"image,text\na.png,a heart, a star\n", "line 2 has 3 fields, the header 2"),
-        (b"text\nh\xe9\n", "UTF-8"),
+        (b"text\nh\xe9\n", "line 2 is not text in UTF-8"),
+        (b'image,text\na.png,b\n\na.png,"never closed\nb\n', "line 4 is no row"),
+        (b"image,text,text\na.png,b,c\n", "names a column twice"),
     ],
 )
 def test_tables_that_are_none(content, says, exported, tmp_path, capsys):
     (tmp_path / "posts.csv").write_bytes(content)
     assert predict.main([str(exported), "--csv", str(tmp_path / "posts.csv")]) == 2
     assert "posts.csv" in (told := capsys.readouterr().err) and says in told
+
+
+def test_a_bad_row_is_answered_in_its_row(exported, tables, tmp_path, capsys):
+    picture = tables["test"]["image"][0]
+    (tmp_path / "posts").mkdir()
+    shutil.copy(picture, tmp_path / "posts" / "here.png")
+    shutil.copy(picture, tmp_path / "outside.png")
+    (tmp_path / "posts" / "broken.png").write_bytes(b"GIF89a")
+    (tmp_path / "posts" / "link.png").symlink_to(tmp_path / "outside.png")
+    wrong = {"gone.png": "there is no picture", "broken.png": "cannot be read", "../outside.png": "leads out"}
+    wrong |= {"link.png": "by a link", picture: "is absolute", "": "no image"}
+    lines = ["id,image,text", "a,here.png,a heart", "b,here.png, ", *(f"{name},{name},a heart" for name in wrong)]
+    file, out = tmp_path / "posts" / "posts.csv", tmp_path / "answers.csv"
+    file.write_text("\n".join([*lines, "\x1b[2Jz,.\\here.png,a heart"]))
+    assert predict.main([str(exported), "--csv", str(file), "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert "7 of 9 posts have no answer" in shown.err and "\x1b" not in shown.out and "\\x1b[2Jz" in shown.out
+    answers = pd.read_csv(out, keep_default_na=False)
+    assert list(answers) == ["id", "prediction", "match", "mismatch", "problem"]
+    assert answers["match"][0] == answers["match"][8] != "" and answers["problem"][0] == answers["problem"][8] == ""
+    for row, said in zip(answers[1:8].itertuples(), ("no text", *wrong.values()), strict=True):
+        assert said in row.problem and row.prediction == row.match == ""
+    file.write_text("\n".join(lines[:1] + lines[2:]))
+    assert predict.main([str(exported), "--csv", str(file)]) == 2
+    assert "none of the 7 posts can be answered ('b': it has no text" in capsys.readouterr().err
+
+
+def test_a_column_that_lacks_is_said_before_the_weights_are_read(exported, tmp_path, capsys):
+    shutil.copytree(exported, tmp_path / "run")
+    (tmp_path / "run" / "classifier.safetensors").unlink()
+    (tmp_path / "posts.csv").write_text("id,text\na,a heart\n")
+    assert predict.main([str(tmp_path / "run"), "--csv", str(tmp_path / "posts.csv")]) == 2
+    assert "needs the image of every post; given are id, text" in capsys.readouterr().err
 
 
 def test_answers_are_shown_where_they_cannot_be_written(exported, tables, tmp_path, capsys):
@@ -193,6 +229,6 @@ def test_known_encoders_are_named_not_stored(tables, tmp_path, monkeypatch):
     assert (folder / "classifier.safetensors").stat().st_size < 50_000
     classifier, _ = export.load(folder)
     assert torch.equal(classifier.encoder.network.conv_stem.weight, encoder.network.conv_stem.weight)
-    monkeypatch.setattr(finetune, "weights_digest", lambda _: bytes(32))  # a package with other weights
+    monkeypatch.setattr(finetune, "weights_digest", lambda _: "0" * 64)  # a package with other weights
     with pytest.raises(ValueError, match="are not those"):
         export.load(folder)

@@ -192,3 +192,18 @@ def test_codes_are_the_models_own(model):
 def test_long_texts_are_counted(model, tmp_path):
     report = translate.translate(["1"], ["word " * 600], translate.Translator(model), "hi", tmp_path / "hi.tsv")
     assert report["counts"]["cut"] == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x00\x01\n", b'{"to": "hi"}\n["a", 1]\n', b'{"to": "hi"}\n["a", "b"\n', b'{"to": "hi"}\n7\n']
+)
+def test_a_damaged_part_is_named(content, tmp_path):
+    (tmp_path / "hi.tsv.part").write_bytes(content)
+    with pytest.raises(ValueError, match=r"hi.tsv.part is damaged.*delete it"):
+        translate._begun(tmp_path / "hi.tsv.part", {"to": "hi"})
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    (tmp_path / "hi.tsv").write_text("id\ttext\n1\ta\n")
+    with pytest.raises(ValueError, match=r"hi.tsv is damaged, its ids are not those of the texts: delete it"):
+        translate._read_table(tmp_path / "hi.tsv", {"1": "a", "2": "b"})

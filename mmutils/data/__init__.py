@@ -104,7 +104,7 @@ def examples(name: str, root, split: str, **options) -> pd.DataFrame:
     module = load(name)
     options = _converted(name, module.examples, options)
     require_root(name, root)
-    return check(module.examples(root or None, split, **options), module.CLASSES, f"{name}, {split}")
+    return _checked_call(f"{name}, {split}", module, "examples", root or None, split, **options)
 
 
 def unlabelled(name: str, root=None, **options) -> pd.DataFrame:
@@ -113,7 +113,7 @@ def unlabelled(name: str, root=None, **options) -> pd.DataFrame:
     if not hasattr(module, "unlabelled"):
         return examples(name, root, "train", **options).assign(label=-1)
     options = _converted(name, module.unlabelled, options)
-    return check(module.unlabelled(root or None, **options), module.CLASSES, f"{name}, unlabelled")
+    return _checked_call(f"{name}, unlabelled", module, "unlabelled", root or None, **options)
 
 
 def tables(
@@ -227,6 +227,14 @@ def describe(name: str, root, tables: dict[str, pd.DataFrame], language: str | N
         "splits": {split: len(table) for split, table in tables.items()},
         "built_in": not root,
     }
+
+
+def _checked_call(where: str, module: ModuleType, function: str, *values, **options) -> pd.DataFrame:
+    try:
+        table = getattr(module, function)(*values, **options)
+    except UnicodeEncodeError as error:  # pandas, of a text that is none; it says neither where nor why
+        raise ValueError(f"{where}: half a surrogate pair, which cannot be written as UTF-8: {error}") from error
+    return check(table, module.CLASSES, where)
 
 
 def _check_classes(classes) -> None:

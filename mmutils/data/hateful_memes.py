@@ -106,6 +106,8 @@ def _row(line: str, root, where: str) -> dict:
         raise ValueError(f"{where} lacks {', '.join(lacking)}; it has {line[:200]}")
     if not (isinstance(row["img"], str) and isinstance(row["text"], str)):
         raise ValueError(f"{where}: img and text must be strings; given {line[:200]}")
+    if not (reading.storable(row["text"]) and reading.storable(str(row["id"]))):
+        raise ValueError(f"{where}: half a surrogate pair, which cannot be written as UTF-8; given {line[:200]}")
     if not isinstance(row["id"], str | int) or isinstance(row["id"], bool) or row["id"] == "":
         raise ValueError(f"{where}: id must be a whole number or a string; given {row['id']!r}")
     label = row.get("label")
