@@ -6,6 +6,7 @@ releases, as Colab's 3.10, put vowel signs in the wrong place, and a warning say
 which a notebook shows at a cell's end.
 """
 
+import io
 import re
 import textwrap
 import warnings
@@ -44,10 +45,12 @@ def style() -> dict:
     return dict(_SETTINGS)
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Writes an SVG that has the same bytes whenever the figure is the same."""
+def svg(figure: Figure) -> bytes:
+    """An SVG that has the same bytes whenever the figure is the same."""
+    content = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "mmutils"}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
 
 
 def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, columns: int = 6) -> Figure:

@@ -1,5 +1,7 @@
 """The report, from made-up records: its numbers are those of the predictions, data never becomes markup, same bytes."""
 
+import base64
+import hashlib
 import html.parser
 import json
 import re
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from mmutils import report, runs
+from mmutils import plots, report, runs
 from mmutils.report import crisis, diagnostics, markdown, pretraining, transfer
 from mmutils.report import memes as memes_chapter
 from mmutils.report.results import Study
@@ -123,7 +125,9 @@ def rendered(tmp_path_factory):
         patch.setattr(diagnostics.data, "load", lambda name: module)
         examples = module.examples(None, "test")
         make_records(folder, {"val": examples, "test": examples}, CLASSES)
-        report.render(folder)
+        problems = []
+        report.render(folder, problems=problems)
+        assert problems == []
         yield folder
 
 
@@ -338,7 +342,8 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     for start in ("CLIP and e5", "random and e5"):
         rows = table[table["system"] == f"{start}, 100 % of labels"]
         means[start] = f"{100 * np.mean([roc_auc_score(p['label'], p['p_1']) for _, p in rows.groupby('seed')]):.1f}"
-    sentence = f"AUROC is {means['CLIP and e5']} with CLIP and e5 and {means['random and e5']} with random and e5"
+    without = f"{means['random and e5']} without this pretraining (random and e5)"
+    sentence = f"AUROC is {means['CLIP and e5']} with CLIP and e5 and {without}"
     assert f"> **Pretraining helps: {sentence}" in text
     verdicts = re.findall(r"\| (?:all labels|10 % of the labels) \([^)]*\) \|.*\| (\w+) \|\n", text)
     better, worse = (verdicts.count(verdict) or "none" for verdict in ("better", "worse"))
@@ -405,6 +410,148 @@ def test_no_run_at_all_makes_a_report(tmp_path):
     assert "Not run yet" in text
 
 
+def test_a_write_that_fails_leaves_the_report_as_it_was(rendered, monkeypatch):
+    before = _bytes(rendered)
+
+    def full(stream):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mmutils.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        report.render(rendered)
+    assert _bytes(rendered) == before
+
+
+def test_a_run_that_cannot_be_shown_is_left_out_and_the_others_are_shown(rendered, tmp_path):
+    shutil.copytree(rendered / "runs", tmp_path / "runs")
+    odd = {
+        "image-small": {"extra": {"modality_use": {"x": [{"model": "full"}]}}},
+        "text-en": {"history": [{"system": "plain", "loss": [1]}]},
+        "fusion-en": {"systems": [{"system": "plain"}]},
+    }
+    for name, change in odd.items():
+        path = tmp_path / "runs" / name / runs.RECORD
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    table = pd.read_parquet(tmp_path / "runs" / "text-hi" / runs.PREDICTIONS)
+    table.loc[3, "p_0"] = np.nan
+    _change(tmp_path / "runs" / "text-hi", table)
+    with pytest.warns(UserWarning) as caught:
+        study = Study(tmp_path, "crisis")
+    assert list(study.records) == ["data", "fusion-hi"]
+    said = " ".join(str(warning.message) for warning in caught)
+    assert all(f"run {name} is left out" in said for name in (*odd, "text-hi"))
+    assert "modality_use.x.0.score" in said, "the entry is named"
+
+
+def _change(folder: Path, table: pd.DataFrame) -> None:
+    """Put other predictions into a run, which its record agrees with."""
+    table.to_parquet(folder / runs.PREDICTIONS)
+    record = json.loads((folder / runs.RECORD).read_text())
+    record["fingerprints"]["predictions"] = runs.file_digest(folder / runs.PREDICTIONS)
+    (folder / runs.RECORD).write_text(json.dumps(record))
+
+
+def test_a_part_that_fails_on_a_run_is_made_without_it_and_the_caller_is_told(rendered, tmp_path):
+    for name in ("text-en", "image-small"):
+        shutil.copytree(rendered / "runs" / name, tmp_path / "runs" / name)
+    page = Page(Study(tmp_path, "crisis"), tmp_path, "demo", "", draw=False)
+
+    def build(page):
+        if "image-small" in page.study.records:
+            raise KeyError("an entry | of it")
+        return "the rest"
+
+    with pytest.warns(UserWarning, match="run image-small"):
+        text = page.guarded("losses", build)
+    assert text.endswith("\n\nthe rest")
+    assert "run image-small: KeyError: 'an entry \\| of it'" in text
+    [problem] = page.problems
+    assert problem.startswith("losses: run image-small")
+    with pytest.warns(UserWarning, match="losses"):
+        text = page.guarded("losses", lambda page: 1 / 0)
+    assert text == "*Cannot be shown, losses: ZeroDivisionError: division by zero*"
+
+
+HOSTILE_SVG = {
+    "script": "<script>document.title = 1</script>",
+    "handler": '<rect width="1" height="1" onclick="alert(1)"/>',
+    "foreign": '<foreignObject><body xmlns="http://www.w3.org/1999/xhtml"/></foreignObject>',
+    "other page": '<a href="javascript:alert(1)"><rect/></a>',
+    "used elsewhere": '<use href="https://example.org/a.svg#b"/>',
+    "linked": '<use xmlns:x="http://www.w3.org/1999/xlink" x:href="other.svg#b"/>',
+    "picture": '<image href="data:image/png;base64,AAAA"/>',
+    "filled from elsewhere": '<rect fill="url(https://example.org/a)"/>',
+    "styled from elsewhere": '<rect style="fill: URL( //example.org/a )"/>',
+    "escaped": r'<rect style="fill: \75 rl(//example.org)"/>',
+    "over the page": '<rect style="position: fixed"/>',
+    "changed later": '<set attributeName="href" to="javascript:alert(1)"/>',
+    "entity": "&secret;",
+    "other language": '<script xmlns="http://www.w3.org/1999/xhtml">alert(1)</script>',
+    "cut off": "<g>",
+}
+
+
+@pytest.mark.parametrize("inside", HOSTILE_SVG.values(), ids=HOSTILE_SVG)
+def test_an_svg_with_more_than_shapes_is_shown_as_its_text(tmp_path, inside):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "a.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg" width="9pt">{inside}</svg>')
+    page = report.html.render("# T\n\n![what it <shows>](figures/a.svg)", tmp_path)
+    body = page[page.index("<main>") : page.index("</main>")]
+    assert "what it &lt;shows&gt;" in body
+    assert "<svg" not in body
+    assert report.pdf.render("![shows](figures/a.svg)", tmp_path).startswith(b"%PDF")
+
+
+def test_our_own_figures_stay_figures(rendered):
+    page = (rendered / "report.html").read_text()
+    shown = len(re.findall(r"!\[[^\n]*\]\(figures/[\w-]+\.svg\)", (rendered / "report.md").read_text()))
+    assert len(re.findall(r'<svg [^>]*role="img"', page)) == shown > 10
+
+
+def test_a_picture_comes_from_figures_alone(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "runs" / "evil").mkdir(parents=True)
+    secret = b"what only the user may read"
+    inside = ("figures/plain.png", "figures/.hidden.svg", "figures/notes.txt", "runs/evil/a.png", "key.png")
+    for name in inside:
+        (tmp_path / name).write_bytes(secret)
+    (tmp_path / "figures" / "link.png").symlink_to(tmp_path / "key.png")
+    (tmp_path / "figures" / "folder").symlink_to(tmp_path / "runs" / "evil")
+    others = ("figures/link.png", "figures/folder/a.png", "figures/../key.png", str(tmp_path / "key.png"))
+    for address in (*inside, *others, "figures/%2e%2e/key.png", "figures/absent.svg", "https://example.org/a.png"):
+        page = report.html.render(f"# T\n\n![its text]({address})", tmp_path)
+        body = page[page.index("<main>") : page.index("</main>")]
+        assert "its text" in body and "<img" not in body and "data:" not in body, address
+
+
+def test_the_page_allows_its_own_script_alone(rendered):
+    page = (rendered / "report.html").read_text()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)[1]
+    scripts = [text for kind, text in re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL) if not kind]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    assert policy.startswith("default-src 'none';")
+    assert re.findall(r"'sha256-([^']+)'", policy) == hashes
+    assert "unsafe-inline" not in re.search(r"script-src ([^;]+)", policy)[1]
+
+
+@pytest.mark.parametrize("name", ["a $x$ b", "$$", r"\$\frac{1}$", "`$a` $b$", "x [31m $", "- [a](b) <i> ![c](d)"])
+def test_a_name_is_shown_as_it_is_everywhere(tmp_path, name):
+    page = Page(Study(tmp_path, "crisis"), tmp_path, "demo", "", draw=False)
+    link, picture = page.record({"run": "r"}, name), page.file("a.png", None, name)
+    text = f"{markdown.table(['h', name and markdown.escape(name)], [[link, picture]])}\n\n**{markdown.escape(name)}**"
+    tokens = markdown.parser().parse(text)
+    inline = [child for token in tokens for child in token.children or []]
+    assert not [child for child in inline if child.type.startswith(("math", "code", "html"))]
+    shown = markdown.visible(" ".join(name.split()))
+    assert [markdown.words(child) for child in inline if child.type == "image"] == [shown]
+    assert sum(markdown.words(token).count(shown) for token in tokens if token.type == "inline") == 4
+    figure = plots.step_curves(
+        [{"label": f"_{name}", "share": 1, "estimate": 1, "low": 1, "high": 1}], "share", name, name
+    )
+    assert plots.svg(figure).startswith(b"<?xml")
+    assert [entry.get_text() for entry in figure.legends[0].get_texts()] == [f" _{name}"]
+
+
 def test_stale_names_the_text_that_records_no_longer_give(rendered):
     assert report.stale(rendered) == []
     path = rendered / "report.md"
@@ -440,6 +587,7 @@ def test_rendering_needs_no_torch():
 def test_committed_report_is_what_its_records_give(monkeypatch):
     monkeypatch.setattr(diagnostics.data, "load", LOAD)  # the fixture has put made-up data in its place
     assert report.stale() == [], "run: python -m mmutils.report"
+    assert "Cannot be shown" not in (report.REPOSITORY / "report" / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(

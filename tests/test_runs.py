@@ -181,6 +181,53 @@ def test_broken_records_are_refused_and_named(save, tmp_path):
         runs.load(folder.parent / "nowhere")
 
 
+ODD = {
+    "no dict": lambda record: record | {"extra": ["modality_use"]},
+    "nothing": lambda record: record | {"parameters": None},
+    "a text for a list": lambda record: record | {"history": "none"},
+    "a text for a number": lambda record: record | {"seconds": "9"},
+    "a number for a text": lambda record: record | {"notebook": 3},
+    "a list for a name": lambda record: record | {"classes": [["x"], "y", "z"]},
+    "a seed": lambda record: record | {"failed": [{"system": "a", "seed": 10**30, "reason": ""}]},
+    "a score": lambda record: record | {"scores": [record["scores"][0] | {"accuracy": "high"}]},
+    "a system": lambda record: record | {"systems": [record["systems"][0] | {"share": 2.0}]},
+    "a failure of none of its systems": lambda record: record | {"failed": [{"system": "c", "seed": 0, "reason": ""}]},
+    "another status": lambda record: record | {"status": "done"},
+    "another study": lambda record: record | {"study": "weather"},
+    "no data": lambda record: record | {"data": {}},
+    "another run": lambda record: record | {"run": "toy2"},
+    "a path": lambda record: record | {"run": "../toy"},
+    "half a letter": lambda record: record | {"reason": "\ud800", "status": "failed"},
+    "no number": lambda record: record | {"extra": {"score": float("inf")}},
+}
+
+
+@pytest.mark.parametrize("change", ODD.values(), ids=ODD)
+def test_a_record_with_odd_insides_is_left_out_and_the_others_are_read(save, tmp_path, change):
+    good = save()
+    other = tmp_path / "runs" / "good"
+    other.mkdir()
+    (other / "record.json").write_text(
+        json.dumps(good | {"run": "good", "fingerprints": {"notebook": "", "files": {}}})
+    )
+    (tmp_path / "runs" / "toy" / "record.json").write_text(json.dumps(change(good)))
+    with pytest.warns(UserWarning, match="run toy is left out"):
+        assert [record["run"] for record in runs.all_records(tmp_path / "runs")] == ["good"]
+
+
+def test_a_folder_that_is_no_run_is_left_out(save, tmp_path):
+    save()
+    folder = tmp_path / "runs"
+    (folder / "deep").mkdir()
+    (folder / "deep" / "record.json").write_text('{"extra": ' + "[" * 90_000 + "]" * 90_000 + "}")
+    (folder / "link").symlink_to(folder / "toy")
+    (folder / "\x1b[31mred").mkdir()
+    with pytest.warns(UserWarning, match="is left out") as caught:
+        assert [record["run"] for record in runs.all_records(folder)] == ["toy"]
+    assert len(caught) == 3
+    assert all(str(warning.message).isprintable() for warning in caught)
+
+
 def test_parameters_come_from_the_notebook_and_its_namespace(notebook):
     namespace = {"epochs": 5, "rate": 0.1, "seeds": [2], "out": "here", "other": 1}
     assert runs.parameters(notebook, namespace) == {"epochs": 5, "rate": 0.1, "seeds": [2]}

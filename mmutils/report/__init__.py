@@ -73,18 +73,26 @@ def _filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[st
     """report.md with all blocks filled, and its figures written; figures that no block made any more are deleted."""
     prose = (REPOSITORY / "report" / "report.md").read_text(encoding="utf-8")
     pages, blocks = {}, {}
-    figures = folder / "figures"
     for name, module in STUDIES.items():
         study = Study(folder, name, same_classes=module is crisis)
         pages[name] = Page(study, folder, profile, module.WARNING, draw)
         blocks |= {section.name: section.markdown(pages[name]) for section in module.SECTIONS}
-    made = set().union(*(page.made for page in pages.values()))
-    for path in figures.iterdir() if draw and figures.is_dir() else ():
-        if path.name not in made:
-            path.unlink()
     text = fill(prose, blocks)
+    if draw:
+        _write_figures(
+            folder / "figures", {name: content for page in pages.values() for name, content in page.made.items()}
+        )
     up = Path(os.path.relpath(REPOSITORY, folder.resolve())).as_posix()
     return text.replace("](../", f"]({up}/"), pages
+
+
+def _write_figures(folder: Path, made: dict[str, bytes]) -> None:
+    """Write all pictures, then delete those that no block made any more."""
+    for name, content in made.items():
+        files.write(folder / name, content)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in made and not path.is_dir():
+            path.unlink()
 
 
 def _readme(readme: str, report: str) -> str:

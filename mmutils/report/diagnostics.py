@@ -121,7 +121,7 @@ def _example(page: Page, name: str, old: pd.DataFrame, new: pd.DataFrame) -> lis
     picture = ""
     if path is not None:
         file = f"example-{re.sub(r'[^A-Za-z0-9]', '-', name)}.png"
-        picture = page.file(file, lambda place: place.write_bytes(thumbnail(path)), "")
+        picture = page.file(file, lambda: thumbnail(path), "")
     said = []
     for table in (old, new):
         guess = table.loc[name, "guess"]

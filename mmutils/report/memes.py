@@ -130,26 +130,32 @@ def answer(page: Page) -> str:
     note = (
         f"AUROC on {'the built-in data (emoji data, not memes)' if page.study.built_in else 'the test split'}: "
         f"{best['difference'].groups:,} groups of test examples, {best['difference'].seeds} seeds; "
-        f"{markdown.escape(best['system']['start'])} was picked on val among the pretrained, and is compared with "
+        f"{_called(page, best['system'])} was picked on val among the pretrained, and is compared with "
         f"{markdown.escape(best['baseline']['start'])}, {'the same network' if best['same'] else 'other networks'} "
         "without this pretraining, on the same examples"
         + (f" ({also})" if also else "")
         + ". All comparisons are in [the chapter](#harmful-memes)."
     )
-    return f"> **{_verdict(best)}{_others(pairs(page))}**\n\n{_answer_figure(page, shown)}\n\n{note}"
+    return f"> **{_verdict(page, best)}{_others(page, pairs(page))}**\n\n{_answer_figure(page, shown)}\n\n{note}"
 
 
-def _verdict(pair: dict) -> str:
-    sides = [pair["system"], pair["baseline"]]
-    with_, without = (f"{percent(s['test']['auroc'].mean())} with {markdown.escape(s['start'])}" for s in sides)
-    d = pair["difference"]
-    change = f"AUROC is {with_} and {without}, without this pretraining: {_said(d)}, with {_labels(pair['system'])}."
+def _verdict(page: Page, pair: dict) -> str:
+    with_, without = (percent(pair[side]["test"]["auroc"].mean()) for side in ("system", "baseline"))
+    name, baseline, d = _called(page, pair["system"]), markdown.escape(pair["baseline"]["start"]), pair["difference"]
+    change = f"AUROC is {with_} with {name} and {without} without this pretraining ({baseline}): {_said(d)}, "
+    change += f"with {_labels(pair['system'])}."
     if d.low <= 0 <= d.high:
         return f"Inconclusive for the best: {change}"
     return f"Pretraining {'helps' if d.estimate > 0 else 'hurts'}: {change}"
 
 
-def _others(compared: list[dict]) -> str:
+def _called(page: Page, system: dict) -> str:
+    """The name of its start, with the run's where others have a start of that name."""
+    runs = {s["run"] for s in page.study.systems if s.get("start") == system["start"]}
+    return markdown.escape(f"{system['start']} ({system['run']})" if len(runs) > 1 else system["start"])
+
+
+def _others(page: Page, compared: list[dict]) -> str:
     """A sentence on all comparisons, where there are several."""
     if len(compared) == 1:
         return ""
@@ -159,8 +165,8 @@ def _others(compared: list[dict]) -> str:
     said += f"{len(clear) - len(better) or 'none'} worse (Holm, .05)"
     if better:
         most = max(better, key=lambda pair: pair["difference"].estimate)
-        name, gain = markdown.escape(most["system"]["start"]), points(most["difference"].estimate)
-        said += f"; most of all {name} with {_labels(most['system'])}, {gain} points"
+        gain = points(most["difference"].estimate)
+        said += f"; most of all {_called(page, most['system'])} with {_labels(most['system'])}, {gain} points"
     return f"{said}."
 
 
@@ -231,7 +237,7 @@ def comparisons(page: Page) -> str:
     """Paired tests of the pretrained against their baselines."""
     rows = []
     for pair in pairs(page):
-        names = " – ".join(markdown.escape(pair[k]["start"]) for k in ("system", "baseline"))
+        names = f"{_called(page, pair['system'])} – {markdown.escape(pair['baseline']['start'])}"
         names += "" if pair["same"] else " (other networks)"
         rows.append([names, _counted(pair["system"]), *_cells(pair["difference"], pair["holm"])])
     caption = (

@@ -244,7 +244,6 @@ def _answers(page: Page, record: dict, queries: dict[str, list[str]]) -> list[li
     rows = []
     for query, names in queries.items():
         files = {f"example-{re.sub(r'[^A-Za-z0-9]', '-', name)}.png": paths[name] for name in names}
-        pictures = [page.file(file, lambda place, path=path: place.write_bytes(thumbnail(path)), "")
-                    for file, path in files.items()]  # fmt: skip
+        pictures = [page.file(file, lambda path=path: thumbnail(path), "") for file, path in files.items()]
         rows.append([markdown.escape(query), *pictures])
     return rows

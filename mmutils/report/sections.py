@@ -13,7 +13,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from mmutils import plots
-from mmutils.files import whole_file
 from mmutils.report import markdown
 from mmutils.report.results import Study
 
@@ -49,7 +48,7 @@ class Page:
     profile: str
     warning: str  # what stands above each table made from built-in data
     draw: bool = True  # False: only the text is wanted, no picture is written
-    made: set[str] = field(default_factory=set)
+    made: dict[str, bytes] = field(default_factory=dict)  # pictures by the name of their file
     problems: list[str] = field(default_factory=list)  # what could not be shown, and why
 
     def guarded(self, name: str, build: Callable[["Page"], str]) -> str:
@@ -57,15 +56,19 @@ class Page:
 
         Records may come from anywhere, and the insides of one must not take the report of the others away.
         """
+        before = dict(self.made)
         try:
             return build(self)
         except Exception as error:  # whatever odd numbers and names lead to
+            self.made = before
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         for run in self.study.records:
             try:
-                text = build(replace(self, study=self.study.without(run)))
+                page = replace(self, study=self.study.without(run), made=dict(before))
+                text = build(page)
             except Exception:  # it fails on another run, or on more than one
                 continue
+            self.made = page.made
             return f"{self._problem(name, f'run {run}: {reason}')}\n\n{text}"
         return self._problem(name, reason)
 
@@ -80,16 +83,12 @@ class Page:
         return f"*{first}*\n\n{markdown.table(header, rows, numbers)}"
 
     def figure(self, name: str, figure: Figure, text: str) -> str:
-        """Saves a figure as figures/NAME.svg and returns its Markdown; `text` is for those who do not see it."""
-        return self.file(f"{name}.svg", lambda path: plots.save(figure, path), text)
+        """A figure as figures/NAME.svg, in Markdown; `text` is for those who do not see it."""
+        return self.file(f"{name}.svg", lambda: plots.svg(figure), text)
 
-    def file(self, name: str, write: Callable[[Path], None], text: str) -> str:
-        """The same for any picture file that `write` writes."""
-        path = self.folder / "figures" / name
-        if self.draw:
-            with whole_file(path) as draft:
-                write(draft)
-        self.made.add(name)
+    def file(self, name: str, make: Callable[[], bytes], text: str) -> str:
+        """The same for any picture file, whose content `make` gives. It is written when the whole text is made."""
+        self.made[name] = make() if self.draw else b""
         return f"![{markdown.escape(text)}](figures/{name})"
 
     def record(self, system: dict, label: str) -> str:
