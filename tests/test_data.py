@@ -335,6 +335,16 @@ def test_one_broken_file_does_not_take_the_others_down(own, content, line) -> No
         data.load("mine")
 
 
+def test_what_editors_leave_beside_a_file_is_not_looked_at(own, recwarn) -> None:
+    own(OWN)
+    (data.FOLDER / ".#mine.py").symlink_to("someone@host.1234")
+    (data.FOLDER / "._mine.py").write_bytes(bytes(100))
+    assert "mine" in data.names() and not recwarn.list
+    (data.FOLDER / "gone.py").symlink_to("nowhere.py")
+    with pytest.warns(UserWarning, match=r"gone.py cannot be read"):
+        assert "mine" in data.names()
+
+
 def test_a_file_that_fails_at_its_import_is_named_with_its_line(own) -> None:
     own(OWN.replace("CLASSES = (", "CLASSES = 1 / 0, ("))
     assert "mine" in data.names()
@@ -342,6 +352,9 @@ def test_a_file_that_fails_at_its_import_is_named_with_its_line(own) -> None:
         data.load("mine")
     own("import sys; sys.exit(3)\n" + OWN)
     with pytest.raises(ValueError, match=r"mine.py, line 1 cannot be loaded: SystemExit"):
+        data.load("mine")
+    own(OWN + "\nreturn 1\n")
+    with pytest.raises(ValueError, match=r"mine.py, line 9 cannot be loaded: SyntaxError"):
         data.load("mine")
     own("def examples(root, split):\n    pass\n")
     with pytest.raises(ValueError, match=r"unknown data set 'mine' \(mine.py defines no CLASSES"):
@@ -383,7 +396,7 @@ def test_labels_are_required_where_they_are_needed(own) -> None:
     "classes", ["yes", ("yes",), (), ("a", "a"), ("a", ""), ("a", 1), ("prediction", "a"), ("a", "problem"), {"a", "b"}]
 )
 def test_classes_that_cannot_be_columns_of_answers_are_refused(classes) -> None:
-    with pytest.raises(ValueError, match="(?i)class"):
+    with pytest.raises(ValueError, match=r"(?i)class"):
         data.check(made(["a", "b"]), classes)
 
 

@@ -60,7 +60,7 @@ _fingerprints: dict[tuple, str] = {}  # by name, root, and the state of the list
 def names() -> list[str]:
     """The names of all data sets, read from the files without importing them; a warning names files that are broken."""
     there = []
-    for path in sorted(FOLDER.glob("*.py")):
+    for path in sorted(FOLDER.glob("[!.]*.py")):  # without what editors and file managers leave there
         try:
             there += [path.stem] if _is_dataset(path) else []
         except ValueError as error:
@@ -79,8 +79,8 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(f"{__name__}.{name}")
     except (Exception, SystemExit) as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
-        line = f", line {frames[-1].lineno}" if frames else ""
-        raise ValueError(f"{path}{line} cannot be loaded: {type(error).__name__}: {error}") from error
+        line = frames[-1].lineno if frames else getattr(error, "lineno", None) or 1
+        raise ValueError(f"{path}, line {line} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def takes(name: str) -> list[str]:
@@ -314,6 +314,7 @@ def _converted(name: str, function: Callable, options: dict) -> dict:
         hint = '; give language="" where a data set has only one' if "language" in unknown else ""
         raise ValueError(f"{name} has no {', '.join(unknown)}: its options are {', '.join(offered) or 'none'}{hint}")
     kinds = {option: _kind(parameters[option]) for option in options if option in parameters}
+    options = {option: os.fspath(value) if isinstance(value, Path) else value for option, value in options.items()}
     return options | {option: typed(option, options[option], kind) for option, kind in kinds.items() if kind}
 
 
@@ -352,8 +353,11 @@ def _file_name(path) -> str | None:
 
 def _is_dataset(path: Path) -> bool:
     """Whether a file defines CLASSES and examples at its top level; ValueError with the line where it is no Python."""
-    status = path.stat()
-    return {"CLASSES", "examples"} <= _defined(path, status.st_mtime_ns, status.st_size)
+    try:
+        status = path.stat()
+        return {"CLASSES", "examples"} <= _defined(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
 
 
 @functools.cache

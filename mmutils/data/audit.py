@@ -9,6 +9,7 @@ https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html
 
 import re
 import unicodedata
+import warnings
 from itertools import combinations
 from pathlib import Path
 
@@ -127,9 +128,15 @@ def _hashes(tables) -> tuple[dict, list[tuple]]:
         paths, codes = [], []
         for row in tqdm(rows.itertuples(), f"{split}: pictures", len(rows), delay=2, leave=False):
             try:
-                codes.append(picture_hash(pictures.load(row.image, (256, 256))))
+                codes.append(_read_hash(row.image))
                 paths.append(row.image)
             except (OSError, ValueError) as error:
                 unreadable.append((split, row.id, row.image, str(error)))
         hashes[split] = paths, np.array(codes, dtype=bool).reshape(len(codes), 256)
     return hashes, unreadable
+
+
+def _read_hash(path: str) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a picture that is only odd can be read
+        return picture_hash(pictures.load(path, (256, 256)))
