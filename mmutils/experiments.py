@@ -92,8 +92,10 @@ def _profile(content: dict, where: str, files: Disk, errors: list[str]) -> Profi
     shared = {name: value for name, value in entries["defaults"].items() if value is not None}
     listed = [_run(entry, shared, files, errors) for entry in entries["runs"]]
     runs = [run for run in listed if run]
-    errors += _unused_defaults(shared, runs, files)
-    runs = _ordered(runs, errors)
+    if not errors:  # else these may be no more than what follows from them
+        errors += _unused_defaults(shared, runs, files)
+    if len(runs) == len(listed):
+        runs = _ordered(runs, errors)
     return Profile(runs, entries["report"], entries["out"], entries["roots"], entries["jobs"])
 
 
@@ -144,8 +146,8 @@ def _run(entry: dict, shared: dict, files: Disk, errors: list[str]) -> Run | Non
         fingerprints.planned(notebook, {}, files)
         compile(fingerprints.notebook_code(notebook, files), notebook, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except (ValueError, FileNotFoundError, SyntaxError) as error:
-        errors.append(f"{where}: {error}")
-        return None
+        errors.append(f"{where}: {notebook}: {error}")
+        return Run(name, notebook, parameters, entries["needs"])
     if "out" not in declared:
         errors.append(f"{where}: {notebook} has no parameter `out: str`, the folder of its run")
     fitting = shared.get("parameters") if isinstance(shared.get("parameters"), dict) else {}
