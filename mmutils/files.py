@@ -7,6 +7,7 @@ Cache files are keyed by what went into them, and carry a checksum of what came 
 inside). A file that is cut, empty or has a flipped bit is noticed when it is opened, deleted and made again.
 """
 
+import errno
 import functools
 import json
 import os
@@ -39,8 +40,17 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         with draft.open("rb+") as stream:  # the content is on the disk before the name is
             os.fsync(stream.fileno())
         os.replace(draft, path)
+    except OSError as error:
+        raise _explained(error, path) from None
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    """The error, or for a full disk one that says where and what to do."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    return OSError(error.errno, f"no space left for {path}: free some, or let MMUTILS_CACHE name a folder elsewhere")
 
 
 def write(path: str | Path, content: bytes | str) -> None:
@@ -61,6 +71,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             os.rename(draft, path)
         if not path.is_dir():
             raise OSError(f"{path} could not be made: is there a file of that name, or may nothing be written there?")
+    except OSError as error:
+        raise _explained(error, path) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -123,6 +135,8 @@ def cached_file(stem: Path, suffix: str, make: Callable[[Path], None]) -> Path:
         make(draft)
         path = stem.with_name(f"{stem.name}-{checksum(draft)}{suffix}")
         os.replace(draft, path)
+    except OSError as error:
+        raise _explained(error, stem) from None
     finally:
         draft.unlink(missing_ok=True)
     return path

@@ -9,7 +9,6 @@ import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -66,10 +65,10 @@ def of_network(module: nn.Module) -> dict[str, str]:
 
 
 def of_code(modules: Iterable[str]) -> str:
-    """Digest of what counts in the source of these modules, as far as they belong to this package."""
+    """Digest of what counts in the source of these modules, as imported, as far as they belong to this package."""
     own = sorted(name for name in modules if name.split(".")[0] == fingerprints.PACKAGE)
-    files = (Path(sys.modules[name].__file__) for name in own)
-    return digest(*(fingerprints.significant(path.read_text(encoding="utf-8")).encode() for path in files))
+    texts = (fingerprints.IMPORTED.text(sys.modules[name].__file__) or "" for name in own)
+    return digest(*(fingerprints.significant(text).encode() for text in texts))
 
 
 def of_examples(examples: pd.DataFrame) -> str:

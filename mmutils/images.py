@@ -79,6 +79,9 @@ def _write(draft: Path, rows: dict[str, list[int]], shape: tuple[int, int, int, 
             f"{needed / 1e9:.1f} GB needed in {draft.parent}, {free / 1e9:.1f} GB free. Set MMUTILS_CACHE elsewhere."
         )
     pictures = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # a disk that fills up is then an error, and not the end of the process
+        with draft.open("rb+") as stream:
+            os.posix_fallocate(stream.fileno(), 0, draft.stat().st_size)
 
     def work(path: str) -> None:
         pictures[rows[path]] = read_picture(path, shape[1])

@@ -45,8 +45,7 @@ def unlabelled(
     parts = []
     for language in languages or [None]:
         spoken = {"language": language} if language else {}
-        own = getattr(data.load(name), "unlabelled", None)
-        rows = own(root, **spoken, **options) if own else data.examples(name, root, "train", **spoken, **options)
+        rows = data.unlabelled(name, root, **spoken, **options)
         parts.append(rows.assign(id=rows["id"] + (f".{language}" if language else ""), label=-1))
     columns = list(data.COLUMNS)
     return data.few(pd.concat(parts, ignore_index=True)[columns], limit)

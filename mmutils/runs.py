@@ -25,7 +25,7 @@ from mmutils.claim import claim
 from mmutils.files import write
 from mmutils.fingerprints import DISK, IMPORTED, Disk, digest, file_digest
 from mmutils.parameters import all_typed
-from mmutils.storage import NAME, RECORDS, check_types, checked, read_json, to_json, to_parquet
+from mmutils.storage import NAME, RECORDS, check_types, checked, read_json, seal, to_json, to_parquet
 
 SCHEMA = 1
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
@@ -180,6 +180,8 @@ def _check_record(record: Any, name: str) -> None:
     if record["schema"] != SCHEMA:
         raise ValueError(f"of schema {record['schema']!r}, not {SCHEMA}")
     check_types(RECORDS, record)
+    if record["fingerprints"].get("record", seal(record)) != seal(record):
+        raise ValueError("its content is not what was written: edited or damaged")
     if record["run"] != name:
         raise ValueError(f"of the run {record['run']!r}, in a folder with another name")
     if record["status"] == "ok":

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from mmutils.fingerprints import digest
+
 SPLITS = ("val", "test")
 LARGE = 1_000_000  # bytes of predictions above which there is a warning: they are committed
 LONGEST = 100_000_000  # bytes of a record that is read
@@ -197,10 +199,20 @@ def to_parquet(table: pd.DataFrame) -> bytes:
 
 
 def to_json(record: dict) -> bytes:
-    """Readable JSON with the keys in their order; ValueError names the entry that a record cannot hold."""
+    """Readable JSON with the keys in their order, and with a hash of itself among its `fingerprints`.
+
+    ValueError names the entry that a record cannot hold.
+    """
     plain = _plain(record, "record")
+    plain["fingerprints"]["record"] = seal(plain)
     check_types(RECORDS, plain)
     return (_lines(plain, "") + "\n").encode()
+
+
+def seal(record: dict) -> str:
+    """Hash of a record's content but for this hash: a number that changed on the disk is noticed."""
+    prints = {name: value for name, value in record["fingerprints"].items() if name != "record"}
+    return digest(record | {"fingerprints": prints})
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -98,7 +98,9 @@ def main(folder: Path) -> None:
     for patch in (("torch.save", torn_save), ("os.replace", die), ("os.replace", rename_and_die), ("os.fsync", die)):
         assert not attempt(killed, patch=mock.patch(*patch))
     draw, kills = random.Random(0), 4
-    while not attempt(killed, seconds=draw.uniform(0.05, 0.4) * duration):
+    while not attempt(
+        killed, seconds=draw.uniform(0.05, 0.4) * duration * (1 + kills / 20)
+    ):  # longer and longer: it must end
         kills += 1
         assert kills < 200, "no progress between the kills"
     first, second = (torch.load(path / "final.pt", weights_only=True) for path in (whole, killed))

@@ -111,10 +111,10 @@ def test_repeat_judges_before_and_after_and_names_what_collapsed(labelled) -> No
 def test_batches_are_made_where_the_model_is() -> None:
     """The device "meta" stands for a GPU: it holds weights and batches, and computes nothing."""
     module, seen = nn.Linear(4, 2, device="meta"), []
-    batches = Batches(pd.DataFrame({"id": list("abc"), "label": 0}), 2, extra={"x": torch.zeros(3, 4)})
+    batches = Batches(pd.DataFrame({"id": list("abcd"), "label": 0}), 2, extra={"x": torch.zeros(4, 4)})
     handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0]["x"].device.type))
     module.forward = lambda batch: torch.ones(len(batch["id"]), 2)
-    assert pretrain.embeddings(module, batches).shape == (3, 2)
+    assert pretrain.embeddings(module, batches).shape == (4, 2)
     handle.remove()
     assert seen == ["meta", "meta"] and batches.device.type == "cpu"
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from mmutils.data import load
 from mmutils.data.archive import KINDS, unpack
-from mmutils.files import write
+from mmutils.files import sweep, write
 from mmutils.parameters import printable
 
 HOME = "https://crisisnlp.qcri.org/data/crisismmd"
@@ -56,6 +56,7 @@ def main(options: argparse.Namespace) -> int:
     if set(sums) - set(names) or not all(re.fullmatch("[0-9a-fA-F]{64}", value) for value in sums.values()):
         print(f"give --sha256 FILE=HEX with 64 hex digits for a file of {', '.join(names)}; given {options.sha256}")
         return 2
+    sweep(options.root)
     try:
         for url, name in zip(urls, names, strict=True):
             path = Path(options.root, name)
