@@ -96,8 +96,10 @@ class Page:
         return f"[{markdown.escape(label)}](runs/{system['run']}/record.json)"
 
 
-def percent(value: float, digits: int = 1) -> str:
-    """0.8263 -> '82.6', with a real minus sign."""
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.8263 -> '82.6', with a real minus sign; a dash for what could not be computed, which a record holds as None."""
+    if value is None:
+        return "–"
     return f"{100 * value:.{digits}f}".replace("-", "−")
 
 
