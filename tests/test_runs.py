@@ -205,6 +205,7 @@ ODD = {
 @pytest.mark.parametrize("change", ODD.values(), ids=ODD)
 def test_a_record_with_odd_insides_is_left_out_and_the_others_are_read(save, tmp_path, change):
     good = save()
+    good["fingerprints"].pop("record", None)  # whoever makes such a record leaves its hash out
     other = tmp_path / "runs" / "good"
     other.mkdir()
     (other / "record.json").write_text(
