@@ -33,8 +33,9 @@ def repeat(
     """Train `build()` once per seed on batches["train"]; return history rows and predictions on val and test.
 
     The epoch with the best `select` score on val is kept, or on `selection`, a part of val, where that is among the
-    batches; test is read once per seed, after that choice. Both results carry the columns `system` and `seed`, as `runs.save` wants them. With `checkpoint`, a folder, a stopped repetition
-    goes on where it was. `after` is called with system, seed and the trained classifier.
+    batches; test is read once per seed, after that choice. Both results carry the columns `system` and `seed`, as
+    `runs.save` wants them. With `checkpoint`, a folder, a stopped repetition goes on where it was. `after` is called
+    with system, seed and the trained classifier.
     ValueError for examples without a label, before anything is trained.
     """
     require_labels({split: rows.examples for split, rows in batches.items()})
