@@ -417,7 +417,7 @@ def test_a_write_that_fails_leaves_the_report_as_it_was(rendered, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mmutils.files.os.fsync", full)
-    with pytest.raises(OSError, match="(?i)no space"):
+    with pytest.raises(OSError, match=r"(?i)no space"):
         report.render(rendered)
     assert _bytes(rendered) == before
 
