@@ -25,7 +25,10 @@ def test_form(path: Path) -> None:
     """Cleared, thin, one parameters cell, the same sections in the same order, badge and setup as everywhere."""
     code, prose = cells(path, "code"), cells(path, "markdown")
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code), "clear the outputs"
-    assert [cell["metadata"].get("tags") for cell in code].count(["parameters"]) == 1
+    tags = [cell["metadata"].get("tags") for cell in code]
+    assert tags.count(["parameters"]) == 1
+    begin = f'runs.begin("{path.relative_to(ROOT).as_posix()}", globals())'
+    assert code[tags.index(["parameters"]) + 1]["source"].startswith(begin), "parameters are checked before all else"
     assert not any(re.search(r"^\s*(def|class) ", cell["source"], re.M) for cell in code), (
         "definitions belong in mmutils"
     )
