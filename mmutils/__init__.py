@@ -5,3 +5,5 @@ The notebooks are thin; what they do is here. One module for each idea, and modu
 """
 
 __version__ = "0.1.0"
+
+from mmutils import fingerprints  # noqa: F401, reads the package's source before any other module is loaded
