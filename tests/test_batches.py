@@ -90,6 +90,16 @@ def test_views_and_dropped_rest(examples):
     assert [tuple(view.shape) for view in seen[0]["image"]] == [(4, 3, 12, 12)] * 2 + [(4, 3, 6, 6)] * 2
 
 
+@pytest.mark.parametrize("count, size, sizes", [(9, 4, [4, 5]), (10, 4, [4, 4, 2]), (8, 4, [4, 4]), (1, 4, [1])])
+def test_a_rest_of_one_joins_the_batch_before_it(examples, count, size, sizes):
+    batches = Batches(examples[:count], size, image_size=8)
+    assert [len(batch["id"]) for batch in batches.epoch()] == sizes and len(batches) == len(sizes)
+    assert batches.smallest() == min(sizes)
+    assert [name for batch in batches.epoch() for name in batch["id"]] == examples["id"][:count].tolist()
+    dropped = Batches(examples[:9], 4, image_size=8, drop_last=True)
+    assert [len(batch["id"]) for batch in dropped.epoch()] == [4, 4]
+
+
 def test_unordered_index_and_shared_pictures(examples):
     shuffled = examples.sample(frac=1, random_state=0)
     batches = Batches(shuffled, 10, image_size=8)

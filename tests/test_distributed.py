@@ -7,8 +7,10 @@ import sys
 import pytest
 import torch
 import two_processes
+from torch import nn
 
-from mmutils import launch, runs
+from mmutils import distributed, launch, runs
+from mmutils.encoders import ImageEncoder
 from mmutils.fingerprints import ROOT
 
 EQUAL = [name for name in two_processes.METHODS if name != "batch_norm"]
@@ -45,6 +47,18 @@ def test_two_processes_train_what_one_does(name, together):
 
 def test_batch_norm_is_refused_on_a_cpu(together):
     assert "cannot be shared by 2 processes on a CPU" in together["batch_norm"]
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "regnety_002", "inception_v3", "resnet10t"])
+def test_shared_batch_norms_compute_what_they_did(name, monkeypatch):
+    """timm's own batch norms hold an activation, which torch's conversion forgets."""
+    monkeypatch.setattr(distributed, "processes", lambda: 2)
+    torch.manual_seed(0)
+    encoder, batch = ImageEncoder(name, size=96), {"image": torch.rand(2, 3, 96, 96)}
+    expected = encoder.eval()(batch)
+    distributed.share_statistics([encoder.train()], torch.device("cuda"))
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in encoder.modules()) > 5
+    torch.testing.assert_close(encoder.eval()(batch), expected)
 
 
 def test_a_notebook_in_two_processes_leaves_one_record(tmp_path):

@@ -56,6 +56,8 @@ def test_no_label_and_nothing_of_val_or_test_is_in_the_pretraining() -> None:
     assert set(train["image"]) < set(table["image"])  # more than train: the pool
     assert (table["image"].value_counts() == 2).all()  # once per language
     assert len(pretrain.unlabelled("emoji_memes", limit=9)) == 9
+    pairs, names = (pretrain.unlabelled(name).set_index("image")["text"] for name in ("emoji_memes", "emoji_topics"))
+    assert (pairs == names.loc[pairs.index]).all()  # the names are the pictures' own
 
 
 def test_untrained_has_the_weights_and_the_statistics_of_the_pictures(labelled) -> None:
@@ -106,6 +108,61 @@ def test_repeat_judges_before_and_after_and_names_what_collapsed(labelled) -> No
     query = "system == 'CASS, net: neighbours'"
     first = found.predictions.query(f"seed == 3 and {query}").reset_index(drop=True)
     pd.testing.assert_frame_equal(first, again.predictions.query(query).reset_index(drop=True))
+
+
+def test_labels_choose_no_epoch_unless_asked_and_the_record_says_so(labelled, monkeypatch) -> None:
+    """Scores that fall: the best epoch is the first, the last one is kept."""
+    pictures, falling = Batches(pretrain.unlabelled("emoji_topics", limit=16), 8, image_size=32, shuffle=True), []
+
+    def judge(encoders, batches):
+        falling.append({name: value.clone() for name, value in encoders["net"].state_dict().items()})
+        return {"knn": 1 / (1 + len(falling))}
+
+    monkeypatch.setattr(pretrain, "nearest", judge)
+    build = lambda: CASS(image(), Constant(), dim=8, cure="none")  # noqa: E731
+    for keep, epoch, said in (("last", 1, "last epoch"), ("knn", 0, "best epoch by kNN on val with all labels")):
+        falling.clear()
+        form = pretrain.repeat("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(2), [0], keep=keep)
+        weights = form.method.encoders()["cnn"].state_dict()
+        assert all(torch.equal(weights[name], value) for name, value in falling[epoch].items())
+        rows = pretrain.described(form, "CASS", {"net": "random"}, keep)
+        assert {row["kept"] for row in rows} == {None, said}
+    with pytest.raises(ValueError, match="keep='best': give one of last, knn"):
+        pretrain.repeat("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0], keep="best")
+
+
+def test_what_cannot_be_judged_is_refused_before_the_first_step(labelled) -> None:
+    labelled["test"].examples = labelled["test"].examples.assign(label=-1)
+    with pytest.raises(ValueError, match="21 of 21 examples of test have no label"):
+        pretrain.repeat("CASS", pytest.fail, {}, labelled["train"], labelled, 7, TrainConfig(1), [0])
+
+
+def test_few_labels_mean_few_of_val_too() -> None:
+    tables = {split: emoji_topics.examples(None, split) for split in pretrain.SPLITS}
+    extras = {split: {"x": torch.arange(len(table)).float()} for split, table in tables.items()}
+    parts = finetune.batches(tables, extras, 0.1, 0, 32)
+    counts = finetune.label_counts(parts)
+    assert counts["labels"] == pytest.approx(0.1 * len(tables["train"]), abs=4)
+    assert counts["val_labels"] == pytest.approx(0.1 * len(tables["val"]), abs=4)
+    assert len(parts["val"].ids) == len(tables["val"])  # what the record holds is all of val
+    rows = parts["selection"]
+    assert [tables["val"]["id"][int(row)] for row in rows.extra["x"]] == rows.ids
+    assert set(rows.labels.tolist()) == set(range(7))
+    whole = finetune.label_counts(finetune.batches(tables, extras, 0.1, 0, 32, val_by_share=False))
+    assert whole["val_labels"] == len(tables["val"])
+
+
+@pytest.mark.parametrize(
+    "starts, baselines, fusion, problem",
+    [
+        ({"a": "dino:x"}, {}, "gated", "'a' is 'dino:x'"),
+        ({"a": ["x"]}, {"a": "b"}, "gated", "baselines: 'a': 'b'"),
+        ({"a": ["x"]}, {}, "gatd", "no fusion 'gatd'"),
+    ],
+)
+def test_wrong_starts_are_refused_at_once(starts, baselines, fusion, problem) -> None:
+    with pytest.raises(ValueError, match=problem):
+        finetune.check_starts(starts, baselines, fusion)
 
 
 def test_batches_are_made_where_the_model_is() -> None:

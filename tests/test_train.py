@@ -14,6 +14,7 @@ from torch import nn
 
 from mmutils.augment import Augment
 from mmutils.batches import Batches
+from mmutils.checkpoint import place
 from mmutils.methods import Method
 from mmutils.train import TrainConfig, cosine, fit, warmup_cosine
 
@@ -251,3 +252,43 @@ def test_wrong_config_is_refused(wrong):
 def test_nothing_to_train_is_refused():
     with pytest.raises(ValueError, match="nothing to train"):
         fit(Toy().requires_grad_(False), batches(), TrainConfig(1))
+
+
+def test_a_damaged_checkpoint_is_named_with_what_to_do(tmp_path):
+    method = Toy()
+    fit(method, batches(), TrainConfig(1), checkpoint=tmp_path)
+    file = tmp_path / "checkpoint.pt"
+    content = bytearray(file.read_bytes())
+    content[content.index(method.head.weight.detach().numpy().tobytes())] ^= 1
+    for damaged in (content, content[:-300], b""):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged .* delete it, and the training begins anew"):
+            fit(Toy(), batches(), TrainConfig(1), checkpoint=tmp_path)
+
+
+def test_settings_of_accelerate_change_nothing(monkeypatch):
+    """Gradient accumulation would divide gradients, fp16 would scale a loss that nothing unscales."""
+    usual, other = Toy(), Toy()
+    fit(usual, batches(), TrainConfig(2, precision="no"))
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    fit(other, batches(), TrainConfig(2, precision="no"))
+    assert all(map(torch.equal, usual.parameters(), other.parameters()))
+
+
+def test_each_system_and_seed_has_a_checkpoint_of_its_own(tmp_path):
+    names = ("a b", "a-b", "a/b", "../a", "a" * 300, "ä", "…")
+    places = {place(tmp_path, name, seed) for name in names for seed in (0, 1)}
+    assert len(places) == 2 * len(names) and all(path.parent == tmp_path and len(path.name) < 100 for path in places)
+    assert place(None, "a", 0) is None
+
+
+def test_a_batch_norm_that_would_see_one_example_is_refused_before_the_first_step():
+    class Normed(Toy):
+        def __init__(self):
+            super().__init__()
+            self.encoder.append(nn.BatchNorm1d(8))
+
+    with pytest.raises(ValueError, match=r"24 examples in batches of 1: a batch norm needs at least 2"):
+        fit(Normed(), batches(batch_size=1), TrainConfig(1))
+    fit(Normed(), batches(count=25, batch_size=8), TrainConfig(1))  # a rest of one joins the batch before it
