@@ -135,17 +135,18 @@ def disturb(name: str, activity, work: Path, kills: int, draw: random.Random) ->
     expected = attempt(activity, work / name / "whole")
     duration = time.perf_counter() - begun
     assert expected, f"{name} fails undisturbed"
-    done, folder, most = 0, work / name / "killed", 0
-    for _ in range(kills):
+    folder, killed, most = work / name / "killed", 0, 0
+    while killed < kills:
         if attempt(activity, folder, draw.uniform(0, duration)):  # it was done before it could be killed
-            done += 1
             shutil.rmtree(folder)
-        most = max(most, len(list(folder.rglob(".draft-*"))) if folder.exists() else 0)
+            continue
+        killed += 1
+        most = max(most, len(list(folder.rglob(".draft-*"))))
     assert attempt(activity, folder) == expected, f"{name}: another result after {kills} kills"
     assert attempt(activity, folder) == expected, f"{name}: another result when started once more"
     left = size(folder) - size(work / name / "whole")
     assert not left and not list(folder.rglob(".draft-*")), f"{name}: {left} files left behind"
-    return f"{name}: {duration:.1f} s, {kills - done} kills, at most {most} drafts between; result equal, nothing left"
+    return f"{name}: {duration:.1f} s, {killed} kills, at most {most} drafts between; result equal, nothing left"
 
 
 def main(kills: int) -> None:
