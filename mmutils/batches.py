@@ -22,7 +22,7 @@ from mmutils.images import decode
 
 def derived_seed(*numbers: int) -> int:
     """One seed from several numbers, such as (seed, epoch): different for (0, 1) and (1, 0), unlike their sum."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 class Batches:

@@ -95,7 +95,7 @@ class ImageEncoder(Encoder):
         file, self.source = image_weights(name, pretrained, weights)
         fixed = timm.get_pretrained_cfg(name, allow_unregistered=False).fixed_input_size
         self.dynamic = not fixed if dynamic is None else dynamic
-        options = {"pretrained_cfg_overlay": {"file": str(file)}} if file else {}
+        options = {"pretrained_cfg_overlay": {"file": str(file), "custom_load": False}} if file else {}  # not as .npz
         options |= {"img_size": size} if fixed and size else {}
         options |= {"dynamic_img_size": True} if fixed and self.dynamic else {}
         self.network = timm.create_model(name, pretrained=self.source != "random", num_classes=0, **options)
