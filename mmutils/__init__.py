@@ -1,7 +1,8 @@
 """mmutils: classify posts that have a picture and a text, in two languages, with few labels.
 
 The notebooks are thin; what they do is here. One module for each idea, and modules are found by their names:
-`mmutils.data.load("emoji_topics")`, `mmutils.methods.load("dino")`. Importing the package reads its source, for records.
+`mmutils.data.load("emoji_topics")`, `mmutils.methods.load("dino")`. Importing the package reads its source, by which
+records name the code that ran.
 """
 
 __version__ = "0.1.0"
