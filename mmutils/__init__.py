@@ -7,4 +7,4 @@ records name the code that ran.
 
 __version__ = "0.1.0"
 
-from mmutils import fingerprints  # noqa: F401, reads the package's source before any other module is loaded
+from mmutils.runs import fingerprints  # noqa: F401, reads the package's source before any other module is loaded

@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmutils import export, finetune, statistics
+from mmutils import statistics
 from mmutils.batches import Batches
-from mmutils.data import inside, reading
-from mmutils.encoders import TextEncoder
-from mmutils.files import write
-from mmutils.images import read_picture
-from mmutils.metrics import predict
-from mmutils.parameters import printable
+from mmutils.batches.images import read_picture
+from mmutils.data import inside
+from mmutils.data.tools import reading
+from mmutils.evaluation import export
+from mmutils.evaluation.metrics import predict
+from mmutils.models.encoders import TextEncoder
+from mmutils.runs.files import write
+from mmutils.runs.parameters import printable
+from mmutils.training import finetuning as finetune
 
 RUNS = Path("report", "runs")
 UNKNOWN = 0.1  # share of a text's tokens that the tokenizer does not know, above which there is a warning

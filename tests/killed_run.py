@@ -19,7 +19,7 @@ from torch import nn
 
 from mmutils.batches import Batches
 from mmutils.methods import Method
-from mmutils.train import TrainConfig, fit
+from mmutils.training.loop import TrainConfig, fit
 
 COUNT, EPOCHS = 48, 16
 

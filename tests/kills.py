@@ -27,12 +27,13 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from mmutils import report, weights
+from mmutils import translate
 from mmutils.batches import Batches
-from mmutils.data import translate
-from mmutils.encoders import ImageEncoder
-from mmutils.features import features
-from mmutils.fingerprints import ROOT
+from mmutils.models import weights
+from mmutils.models.encoders import ImageEncoder
+from mmutils.models.features import features
+from mmutils.report import rendering as report
+from mmutils.runs.fingerprints import ROOT
 
 
 def training(folder: Path) -> list:

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmutils import data, experiments, fingerprints, runs
-from mmutils.experiments import Run
-from mmutils.pretrain import PROBES, Pretrained, described
-from mmutils.repeat import systems
+from mmutils import data, runs
+from mmutils.reproduce import experiments
+from mmutils.reproduce.experiments import Run
+from mmutils.runs import fingerprints
+from mmutils.training.pretraining import PROBES, Pretrained, described
+from mmutils.training.supervised import systems
 
 EXPERIMENTS = fingerprints.ROOT / "report" / "experiments.yaml"
 SEEDS, EXAMPLES = 2, 30

@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
-from mmutils import data, export, finetune, predict, statistics
+from mmutils import data, predict, statistics
 from mmutils.batches import Batches
-from mmutils.classifier import Classifier
 from mmutils.data import emoji_memes
-from mmutils.encoders import CachedEncoder, ImageEncoder, TextEncoder
-from mmutils.metrics import scores
-from mmutils.repeat import repeat
-from mmutils.train import TrainConfig
+from mmutils.evaluation import export
+from mmutils.evaluation.metrics import scores
+from mmutils.models.classifier import Classifier
+from mmutils.models.encoders import CachedEncoder, ImageEncoder, TextEncoder
+from mmutils.training import finetuning as finetune
+from mmutils.training.loop import TrainConfig
+from mmutils.training.supervised import repeat
 
 
 @pytest.fixture(scope="module")

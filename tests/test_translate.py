@@ -10,9 +10,10 @@ import pytest
 import torch
 import transformers
 
-from mmutils import hub
-from mmutils.data import emoji_topics, translate
-from mmutils.data.__main__ import main
+from mmutils import translate
+from mmutils.data import emoji_topics
+from mmutils.models import hub
+from mmutils.translate import main
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def model(tmp_path_factory):
 
 
 def command(model, file, *more):
-    given = ["translate", "emoji_topics", "--key", "id", "--model", model, "--batch-size", "16", "--out", str(file)]
+    given = ["emoji_topics", "--key", "id", "--model", model, "--batch-size", "16", "--out", str(file)]
     return [*given, *more]
 
 
@@ -53,7 +54,7 @@ def test_killed_and_resumed(model, tmp_path, capsys):
     assert main(command(model, whole)) == 0
     part = killed.with_name("hi.tsv.part")
     process = subprocess.Popen(
-        [sys.executable, "-m", "mmutils.data", *command(model, killed)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "mmutils.translate", *command(model, killed)], stderr=subprocess.DEVNULL
     )
     while not part.exists() or part.read_bytes().count(b"\n") < 161:
         assert process.poll() is None, "it ended before it could be killed"
@@ -112,7 +113,7 @@ def test_another_model_is_refused(model, tmp_path, capsys):
     (tmp_path / "new.tsv.part").write_text(json.dumps({"model": "elsewhere"}) + "\n")
     with pytest.raises(ValueError, match="elsewhere"):
         translate.translate(["1"], ["red heart"], translator, "hi", tmp_path / "new.tsv")
-    assert main(["translate", "emoji_topics", "--model", model]) == 1 and "--out" in capsys.readouterr().out
+    assert main(["emoji_topics", "--model", model]) == 1 and "--out" in capsys.readouterr().out
 
 
 def test_no_hub(tmp_path, monkeypatch, capsys):
@@ -122,7 +123,7 @@ def test_no_hub(tmp_path, monkeypatch, capsys):
     assert main(command(str(tmp_path), tmp_path / "hi.tsv")) == 1  # an empty folder
     assert "holds no translation model" in capsys.readouterr().out
     assert main(command("any", tmp_path / "hi.tsv", "--batch-size", "0")) == 1
-    assert main(["translate", "crisismmd"]) == 1 and not list(tmp_path.iterdir())
+    assert main(["crisismmd"]) == 1 and not list(tmp_path.iterdir())
     assert "at least 1" in (told := capsys.readouterr().out) and "give its folder or archive as root" in told
 
 

@@ -10,16 +10,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmutils import distributed
 from mmutils.batches import Batches
-from mmutils.classifier import Classifier
-from mmutils.encoders import Encoded, Encoder, FusedEncoder
-from mmutils.fusion import Concatenation
 from mmutils.methods.cass import CASS
 from mmutils.methods.clip import CLIP, duplicate_keys
 from mmutils.methods.dino import DINO
 from mmutils.methods.supervised import Supervised
-from mmutils.train import TrainConfig, fit
+from mmutils.models.classifier import Classifier
+from mmutils.models.encoders import Encoded, Encoder, FusedEncoder
+from mmutils.models.fusion import Concatenation
+from mmutils.training import distributed
+from mmutils.training.loop import TrainConfig, fit
 
 
 class Tiny(Encoder):

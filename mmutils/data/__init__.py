@@ -29,8 +29,8 @@ from types import ModuleType
 import pandas as pd
 
 from mmutils.data.contract import COLUMNS, check, require_labels
-from mmutils.data.reading import inside
-from mmutils.parameters import NAMES, typed
+from mmutils.data.tools.reading import inside
+from mmutils.runs.parameters import NAMES, typed
 
 __all__ = [
     "COLUMNS",

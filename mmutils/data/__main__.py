@@ -3,14 +3,14 @@
 import argparse
 import sys
 
-from mmutils.data import get, inspection, translate
+from mmutils.data.tools import check, download
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Reads the command line and does it; 0 if that went well."""
     parser = argparse.ArgumentParser(prog="python -m mmutils.data", description=__doc__.split("`: ")[1])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, module in (("check", inspection), ("get", get), ("translate", translate)):
+    for name, module in (("check", check), ("get", download)):
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
         module.add_arguments(command)
         command.set_defaults(main=module.main)

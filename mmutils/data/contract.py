@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from mmutils.data.reading import storable
+from mmutils.data.tools.reading import storable
 
 COLUMNS = ("id", "group", "image", "text", "label")
 TAKEN = ("id", "prediction", "problem")  # columns of `mmutils.predict` beside those of the classes

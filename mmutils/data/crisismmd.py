@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmutils.data import SPLITS, check, inside, reading
-from mmutils.data.archive import beside, folder
+from mmutils.data import SPLITS, check, inside
+from mmutils.data.tools import reading
+from mmutils.data.tools.archive import beside, folder
 
 CLASSES = (
     "affected_individuals",
@@ -174,7 +175,7 @@ def _refuse_labels(labels: pd.Series, classes: tuple[str, ...], path: Path) -> N
 
 def _translated(ids: pd.Series, path, root) -> pd.Series:
     if not Path(path).is_file():
-        command = f"python -m mmutils.data translate crisismmd --root {root} --to {Path(path).stem}"
+        command = f"python -m mmutils.translate crisismmd --root {root} --to {Path(path).stem}"
         raise FileNotFoundError(f"no translations {path}: `{command}` makes them from the English texts")
     rows = _read(path, ("id", "text"))
     wrong = rows["id"].duplicated() | (rows["text"].str.strip() == "")

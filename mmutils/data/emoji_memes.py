@@ -17,7 +17,7 @@ import hashlib
 import pandas as pd
 
 from mmutils.data import emoji_topics
-from mmutils.data.emoji import files, labelled
+from mmutils.data.builtin.emoji import files, labelled
 
 __all__ = ["CLASSES", "examples", "files", "unlabelled"]
 CLASSES = ("match", "mismatch")

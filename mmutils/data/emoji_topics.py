@@ -8,7 +8,7 @@ and split: `mmutils.data.emoji`.
 import pandas as pd
 
 from mmutils.data import COLUMNS
-from mmutils.data.emoji import GROUPS, check_choice, files, labelled, pool
+from mmutils.data.builtin.emoji import GROUPS, check_choice, files, labelled, pool
 
 __all__ = ["CLASSES", "examples", "files", "unlabelled"]
 CLASSES = GROUPS

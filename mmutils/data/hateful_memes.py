@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmutils.data import SPLITS, check, inside, reading
-from mmutils.data.archive import folder
+from mmutils.data import SPLITS, check, inside
+from mmutils.data.tools import reading
+from mmutils.data.tools.archive import folder
 
 CLASSES = ("not hateful", "hateful")
 OFFICIAL = {  # examples of each class, by file

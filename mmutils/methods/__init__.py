@@ -6,7 +6,7 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from mmutils.fusion import Fusion
+from mmutils.models.fusion import Fusion
 
 
 def names() -> list[str]:

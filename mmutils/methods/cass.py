@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmutils.collapse import Watch, check_batch
+from mmutils.evaluation.collapse import Watch, check_batch
 from mmutils.methods import Method
 from mmutils.methods.clip import chance, contrastive_loss, duplicates
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmutils.collapse import Watch, check_batch
+from mmutils.evaluation.collapse import Watch, check_batch
 from mmutils.methods import Method
 
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mmutils.report import render
+from mmutils.report.rendering import render
 
 
 def main() -> int:

@@ -3,8 +3,8 @@
 import math
 from functools import partial
 
-from mmutils import plots, statistics
-from mmutils.report import diagnostics, markdown
+from mmutils import statistics
+from mmutils.report import diagnostics, markdown, plots
 from mmutils.report.explorer import Explorer
 from mmutils.report.sections import LANGUAGES, Page, Section, between, p_value, percent, points, spread
 

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from mmutils import data, plots, statistics
-from mmutils.report import markdown
+from mmutils import data, statistics
+from mmutils.report import markdown, plots
 from mmutils.report.explorer import Explorer, thumbnail
 from mmutils.report.sections import LANGUAGES, Page, between, p_value, percent, points
 

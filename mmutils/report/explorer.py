@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
-from mmutils import pictures
+from mmutils.data.tools import pictures
 from mmutils.report.html import data_uri
 from mmutils.report.sections import LANGUAGES
 

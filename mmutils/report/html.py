@@ -12,8 +12,7 @@ import latex2mathml.converter
 import ziamath
 from fontTools import subset
 
-from mmutils import plots
-from mmutils.report import figures, markdown
+from mmutils.report import figures, markdown, plots
 
 HERE = Path(__file__).parent
 _PLACE = "EXPLORER-GOES-HERE"

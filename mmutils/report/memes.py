@@ -9,8 +9,8 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-from mmutils import data, plots, statistics
-from mmutils.report import diagnostics, markdown, pretraining
+from mmutils import data, statistics
+from mmutils.report import diagnostics, markdown, plots, pretraining
 from mmutils.report.explorer import Explorer
 from mmutils.report.sections import Page, Section, between, p_value, percent, points, spread
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import typst
 import ziamath
 
-from mmutils import plots
-from mmutils.report import figures, markdown
+from mmutils.report import figures, markdown, plots
 
 TEMPLATE = Path(__file__).parent / "page.typ"
 _PAIRS = {"strong_open": "#strong[", "em_open": "#emph[", "strong_close": "]", "em_close": "]", "link_close": "]",

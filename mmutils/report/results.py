@@ -11,7 +11,7 @@ import pandas as pd
 
 from mmutils import runs, statistics
 from mmutils.report import extras
-from mmutils.storage import checked
+from mmutils.runs.storage import checked
 
 
 class Study:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mmutils import plots
-from mmutils.report import markdown
+from mmutils.report import markdown, plots
 from mmutils.report.results import Study
 
 LANGUAGES = {"en": "English", "hi": "Hindi"}

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import nn
 
 from mmutils.batches import Batches
-from mmutils.images import Augment
+from mmutils.batches.images import Augment
 from mmutils.methods import Method
-from mmutils.train import TrainConfig, fit
+from mmutils.training.loop import TrainConfig, fit
 
 
 class Plain(Method):

@@ -13,13 +13,14 @@ import pandas as pd
 import torch
 from compare import seconds
 
-from mmutils import data, fusion
+from mmutils import data
 from mmutils.batches import Batches
-from mmutils.classifier import Classifier
-from mmutils.encoders import CachedEncoder, FusedEncoder, ImageEncoder, TextEncoder
-from mmutils.features import features
 from mmutils.methods.supervised import Supervised
-from mmutils.train import TrainConfig, fit
+from mmutils.models import fusion
+from mmutils.models.classifier import Classifier
+from mmutils.models.encoders import CachedEncoder, FusedEncoder, ImageEncoder, TextEncoder
+from mmutils.models.features import features
+from mmutils.training.loop import TrainConfig, fit
 
 FUSIONS = ("concatenation", "gated", "cross_attention", "late")
 SEEDS, EPOCHS = range(5), 12

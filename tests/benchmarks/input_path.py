@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision import transforms
 
 from mmutils.batches import Batches
-from mmutils.images import Augment, MultiCrop, decode
+from mmutils.batches.images import Augment, MultiCrop, decode
 
 
 class PerPicture(torch.utils.data.Dataset):

@@ -1,0 +1,105 @@
+"""The built-in data: 1,351 emoji with a picture, an English and a Hindi name, in 7 groups.
+
+Pictures: Noto Emoji (Apache-2.0). Names and keywords: Unicode CLDR 48.2 (Unicode-3.0). Groups: Unicode's own, as given
+by emoji-datasource (MIT). Further drawing styles, in the pool only: Fluent (MIT), Twemoji (CC BY 4.0). Notices are in
+`builtin/LICENSES.md`; `python -m mmutils.data.builtin.build` makes the two tables again from the public packages.
+
+What one must know:
+- The split is by emoji, fixed in the table: train 55 %, val 15 %, test 30 % of each group.
+- Emoji that differ only in gender, age, colour, hour or direction, or whose drawings are nearly the same, form a
+  *family* ("woman running", "man running", "person running"; the 24 clock faces). A family lies in one split as a
+  whole. There are 1,114 families, 102 of them with two members or more (339 emoji).
+- The pool, for pretraining without labels, has 2,893 pictures: skin tones, flags, symbols, other styles. It holds
+  nothing that depicts an emoji of val or test or a relative of one, in any style.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+
+import pandas as pd
+import PIL
+from PIL import Image
+
+from mmutils.data import SPLITS
+from mmutils.runs.files import cache_dir, cached_folder
+
+GROUPS = (
+    "Smileys & Emotion",
+    "People & Body",
+    "Animals & Nature",
+    "Food & Drink",
+    "Travel & Places",
+    "Activities",
+    "Objects",
+)
+LANGUAGES = ("en", "hi")
+FOLDER = Path(__file__).parent
+LABELLED = FOLDER / "emoji.parquet"
+POOL = FOLDER / "emoji_pool.parquet"
+
+
+def table() -> pd.DataFrame:
+    """The labelled emoji: emoji, codepoints, split, category (one of GROUPS), subgroup, family, name_en, name_hi,
+    keywords_en, keywords_hi (lists), picture (a WebP file of 64x64 pixels with transparency, as bytes)."""
+    return pd.read_parquet(LABELLED)
+
+
+def pool(language: str = "en") -> pd.DataFrame:
+    """Table of examples for pretraining without labels: label is -1, text the CLDR name, group the family.
+
+    Further columns: emoji, style ("noto", "fluent", "twemoji"), category (Unicode's, "Flags" and "Symbols" among them).
+    It goes with the train split and holds none of its rows. ValueError for an unknown language.
+    """
+    check_choice("language", language, LANGUAGES)
+    rows = pd.read_parquet(POOL)
+    ids = rows["codepoints"] + "." + rows["style"]
+    return pd.DataFrame(
+        {
+            "id": ids,
+            "group": rows["family"],
+            "image": pictures(POOL, ids, rows["picture"]),
+            "text": rows[f"name_{language}"],
+            "label": -1,
+            "emoji": rows["emoji"],
+            "style": rows["style"],
+            "category": rows["category"],
+        }
+    )
+
+
+def labelled(root, split: str, language: str) -> pd.DataFrame:
+    """The rows of `table()` that lie in a split, with `image` (path of a PNG) in place of `picture`, index 0..N-1.
+
+    ValueError for an unknown split or language, and for a root, since there is no folder to read.
+    """
+    if root is not None:
+        raise ValueError(f"the emoji data is built in, there is no folder to read: pass root=None, not {str(root)!r}")
+    check_choice("split", split, SPLITS)
+    check_choice("language", language, LANGUAGES)
+    rows = table()
+    rows["image"] = pictures(LABELLED, rows["codepoints"], rows["picture"])
+    return rows[rows["split"] == split].drop(columns="picture").reset_index(drop=True)
+
+
+def files(root=None) -> list[Path]:
+    """The files that the built-in data depends on."""
+    return [LABELLED, POOL]
+
+
+def check_choice(what: str, given: str, choices) -> None:
+    """ValueError that lists the choices, if `given` is none of them."""
+    if given not in choices:
+        raise ValueError(f"unknown {what} {given!r}: choose one of {', '.join(choices)}")
+
+
+def pictures(source: Path, names, contents) -> list[str]:
+    """Unpack the pictures of a table once, as PNG files in the cache; their paths, in the order of `names`."""
+
+    def unpack(folder: Path) -> None:
+        for name, content in zip(names, contents, strict=True):
+            Image.open(io.BytesIO(content)).save(folder / f"{name}.png", compress_level=1)
+
+    key = hashlib.sha256(source.read_bytes() + PIL.__version__.encode()).hexdigest()[:16]
+    folder = cached_folder(cache_dir() / "emoji" / key, unpack)
+    return [str(folder / f"{name}.png") for name in names]

@@ -1,0 +1,164 @@
+"""Archives: a data set that is still packed (.zip, .tar.gz, .tgz), unpacked once, complete or not at all.
+
+An archive from elsewhere is not trusted: paths that lead out of the folder, links and devices are refused, and so is
+more content than an archive of its size can honestly hold, be it in files, in their number or in headers.
+"""
+
+import errno
+import gzip
+import hashlib
+import shutil
+import stat
+import tarfile
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from tqdm.auto import tqdm
+
+from mmutils.data.tools.reading import relative
+from mmutils.runs.files import cache_dir, cached_folder, whole_folder
+
+KINDS = (".zip", ".tar.gz", ".tgz")
+RATIO, SPARE = 50, 100_000_000  # unpacked bytes allowed for a packed one (tables reach 10), and in any case
+MEMBER = 1024  # bytes that an entry counts for beside its content
+CLASHES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)  # of names inside an archive
+BLOCK = 16_000_000  # bytes read at once: headers and lists of files are read whole, and they say how long they are
+
+
+class ArchiveError(ValueError):
+    """An archive that says what it should not, in our words."""
+
+
+class _Member(NamedTuple):
+    name: str
+    size: int  # bytes, as the archive says
+    stream: IO[bytes] | None  # None for what is no plain file
+
+
+def folder(root):
+    """The root of a data set as a folder: itself, or the folder in the cache that the archive was unpacked to.
+
+    An archive that changed (path, size or time of change) is unpacked again. ValueError as of `unpack`.
+    """
+    if not root or not Path(root).is_file():
+        return root
+    path = Path(root).resolve()
+    status = path.stat()
+    key = hashlib.sha256(f"{path}\0{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
+    return cached_folder(cache_dir() / "archives" / key, lambda draft: _fill(path, draft))
+
+
+def beside(root) -> Path:
+    """The folder where what belongs to the data set can be written: its own, or the one that the archive lies in."""
+    return Path(root).parent if Path(root).is_file() else Path(root)
+
+
+def unpack(path: Path, target: Path) -> Path:
+    """Unpack an archive as the folder `target`, unless that is there; a sole folder in it becomes the target itself.
+
+    ValueError for a file that is no archive, is damaged, locked or dangerous; OSError where it does not fit the disk.
+    """
+    if not target.is_dir():
+        with whole_folder(target) as draft:
+            _fill(path, draft)
+    return target
+
+
+def _fill(path: Path, draft: Path) -> None:
+    """Unpack into an empty folder."""
+    if not path.name.endswith(KINDS):
+        raise ValueError(f"{path} is not a folder, and no archive by its name: give {', '.join(KINDS)} or unpack it")
+    try:
+        _write(path, draft)
+    except ArchiveError:
+        raise
+    except OSError as error:
+        if error.errno in (None, *CLASHES):
+            raise _damaged(path, error) from error
+        raise OSError(error.errno, f"{path} cannot be unpacked into {draft.parent}: {error.strerror}") from error
+    except Exception as error:  # libraries raise what they like for a damaged archive
+        raise _damaged(path, error) from error
+    _lift(draft)
+
+
+def _write(path: Path, draft: Path) -> None:
+    allowed, total = RATIO * path.stat().st_size + SPARE, 0
+    members = _zipped(path, allowed) if path.name.endswith(".zip") else _tarred(path, allowed)
+    for member in tqdm(members, f"unpacking {path.name}", delay=2, unit=" files"):
+        try:
+            place = draft / relative(member.name)
+        except ValueError:
+            place = draft
+        if place == draft or member.stream is None:
+            raise ArchiveError(
+                f"{path} holds {member.name!r}, a link or a path that leads out of its folder: do not trust it"
+            )
+        total += member.size + MEMBER
+        if total > allowed:
+            raise _too_much(path, allowed)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with member.stream, place.open("wb") as file:
+            shutil.copyfileobj(member.stream, file, 1 << 20)
+
+
+def _zipped(path: Path, allowed: int) -> Iterator[_Member]:
+    with path.open("rb") as packed, zipfile.ZipFile(_Bounded(packed, path, allowed)) as archive:
+        for member in archive.infolist():
+            if member.flag_bits & 1:
+                raise ArchiveError(f"{path} is locked: unpack it with the password that came with it, give the folder")
+            if not member.filename.endswith(("/", "\\")):  # Windows parts folders by backslashes
+                plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
+                yield _Member(member.filename, member.file_size, archive.open(member) if plain else None)
+
+
+def _tarred(path: Path, allowed: int) -> Iterator[_Member]:
+    with gzip.open(path) as unzipped:
+        packed = _Bounded(unzipped, path, allowed)
+        with tarfile.open(fileobj=packed, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                archive.members = []  # else it keeps them all
+                if not member.isdir():
+                    yield _Member(member.name, member.size, archive.extractfile(member) if member.isreg() else None)
+        while packed.read(1 << 20):  # to the end, where the checksum is: tarfile stops before it
+            pass
+
+
+class _Bounded:
+    """A file of which at most BLOCK bytes are read at once, and `allowed` bytes in all."""
+
+    def __init__(self, file: IO[bytes], path: Path, allowed: int):
+        self.file, self.path, self.allowed, self.total = file, path, allowed, 0
+
+    def read(self, size: int = -1) -> bytes:
+        if size > BLOCK:
+            raise ArchiveError(f"{self.path} has a header of {size / 1e6:,.0f} MB, too much for an honest one: refused")
+        block = self.file.read(size if size >= 0 else BLOCK)
+        self.total += len(block)
+        if self.total > self.allowed:
+            raise _too_much(self.path, self.allowed)
+        return block
+
+    def __getattr__(self, name: str):
+        return getattr(self.file, name)
+
+
+def _lift(folder: Path) -> None:
+    """Where everything lies in one folder, move it up; what macOS adds is deleted."""
+    shutil.rmtree(folder / "__MACOSX", ignore_errors=True)
+    entries = list(folder.iterdir())
+    if len(entries) == 1 and entries[0].is_dir():
+        inner = entries[0].rename(folder / uuid.uuid4().hex)  # it may hold something of its own name
+        for entry in inner.iterdir():
+            entry.rename(folder / entry.name)
+        inner.rmdir()
+
+
+def _too_much(path: Path, allowed: int) -> ArchiveError:
+    return ArchiveError(f"{path} unpacks to more than {allowed / 1e6:,.0f} MB, too much for its size: refused")
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged, or was not fetched to its end ({error}): fetch it again")

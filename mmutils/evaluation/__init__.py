@@ -1,0 +1,1 @@
+"""Evaluation: what trained weights are worth."""

@@ -1,0 +1,1 @@
+"""Models: from a batch to features to logits; and where their weights come from."""

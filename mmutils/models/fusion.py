@@ -1,0 +1,187 @@
+"""Fusion: features of a picture and of its text become one vector (B, dim).
+
+One interface: `fusion(image: Encoded, text: Encoded) -> (B, dim)`, `dim`, and `head(classes)` for the logits. Pictures'
+and texts' features differ in scale and place, so each side is standardised first. `load(name)` finds a class.
+"""
+
+import math
+import re
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmutils.models.encoders import Encoded
+from mmutils.models.standardise import Standardise
+
+
+class Fusion(nn.Module):
+    """What all fusions share. Subclasses set `dim` and define `forward(image, text)`."""
+
+    dim: int
+
+    def forward(self, image: Encoded, text: Encoded) -> Tensor:
+        """Fused features (B, dim)."""
+        raise NotImplementedError
+
+    def head(self, classes: int) -> nn.Module:
+        """A new head from fused features to logits (B, K)."""
+        return nn.Linear(self.dim, classes)
+
+
+def load(name: str) -> type[Fusion]:
+    """The fusion class of that name, as "gated" or "cross_attention"; ValueError that lists them for an unknown one."""
+    classes = {name_of(cls): cls for cls in Fusion.__subclasses__()}
+    if name not in classes:
+        raise ValueError(f"there is no fusion {name!r}; there are {', '.join(classes)}")
+    return classes[name]
+
+
+def name_of(cls: type[Fusion]) -> str:
+    """The name by which `load` finds a class."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+def multilayer(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """Linear, ReLU and dropout between each two widths."""
+    pairs = pairwise(widths)
+    return nn.Sequential(*[layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU(), nn.Dropout(dropout))])
+
+
+class Concatenation(Fusion):
+    """Both side by side through an MLP of 512, 128 and 32 units, as in the crisis study that this one follows.
+
+    Joint layers on concatenated features: Ngiam et al. 2011, https://icml.cc/2011/papers/399_icmlpaper.pdf.
+    hide: share of the examples of which, in training, one side drawn by lot is replaced by its mean, so that neither is
+    relied on alone (ModDrop, Neverova et al. 2015, https://arxiv.org/abs/1501.00102).
+    """
+
+    def __init__(
+        self,
+        image_dim: int,
+        text_dim: int,
+        hidden: tuple[int, ...] = (512, 128, 32),
+        dropout: float = 0.3,
+        hide: float = 0.0,
+    ):
+        super().__init__()
+        self.image, self.text = Standardise(image_dim), Standardise(text_dim)
+        self.layers = multilayer((image_dim + text_dim, *hidden), dropout)
+        self.dim, self.hide = hidden[-1], hide
+
+    def forward(self, image: Encoded, text: Encoded) -> Tensor:
+        v, t = self.image(image.features), self.text(text.features)
+        if self.training and self.hide:
+            lot = torch.rand(len(v), 1, device=v.device)
+            v, t = v * (lot >= self.hide / 2), t * (lot < 1 - self.hide / 2)
+        return self.layers(torch.cat([v, t], dim=-1))
+
+
+class Gated(Fusion):
+    """Gated multimodal unit: per example and dimension a gate in (0, 1) weighs picture against text.
+
+    Arevalo et al. 2017, https://arxiv.org/abs/1702.01992:
+    h = z * tanh(W_v v) + (1 - z) * tanh(W_t t) with z = sigmoid(W_z [v, t]).
+    """
+
+    def __init__(self, image_dim: int, text_dim: int, dim: int = 128, dropout: float = 0.3):
+        super().__init__()
+        self.image = nn.Sequential(Standardise(image_dim), nn.Dropout(dropout))
+        self.text = nn.Sequential(Standardise(text_dim), nn.Dropout(dropout))
+        self.image_value, self.text_value = nn.Linear(image_dim, dim, bias=False), nn.Linear(text_dim, dim, bias=False)
+        self.gate = nn.Linear(image_dim + text_dim, dim, bias=False)
+        self.dim = dim
+
+    def forward(self, image: Encoded, text: Encoded) -> Tensor:
+        v, t = self.image(image.features), self.text(text.features)
+        z = torch.sigmoid(self.gate(torch.cat([v, t], dim=-1)))  # (B, dim)
+        return z * torch.tanh(self.image_value(v)) + (1 - z) * torch.tanh(self.text_value(t))
+
+
+class CrossAttention(Fusion):
+    """Patches attend to words and words to patches; the means over the real tokens are put side by side.
+
+    Lu et al. 2019 (ViLBERT's co-attention), https://arxiv.org/abs/1908.02265. An encoder without tokens takes part with
+    its features as the only token.
+    """
+
+    def __init__(self, image_dim: int, text_dim: int, dim: int = 128, heads: int = 4, dropout: float = 0.3):
+        super().__init__()
+        self.image, self.text = Standardise(image_dim), Standardise(text_dim)
+        self.image_token, self.text_token = nn.Linear(image_dim, dim), nn.Linear(text_dim, dim)
+        self.to_text = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
+        self.to_image = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
+        self.image_norm, self.text_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.dim = 2 * dim
+
+    def forward(self, image: Encoded, text: Encoded) -> Tensor:
+        (v, v_mask), (t, t_mask) = tokens(image), tokens(text)  # (B, T, D), (B, T)
+        v, t = self.image_token(self.image(v, v_mask)), self.text_token(self.text(t, t_mask))  # (B, T, dim)
+        read, _ = self.to_text(v, t, t, key_padding_mask=~t_mask, need_weights=False)
+        seen, _ = self.to_image(t, v, v, key_padding_mask=~v_mask, need_weights=False)
+        v, t = self.image_norm(v + read), self.text_norm(t + seen)
+        return self.dropout(torch.cat([mean(v, v_mask), mean(t, t_mask)], dim=-1))
+
+
+def tokens(encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """Tokens (B, T, D) and mask (B, T); the features as one token where there are no tokens."""
+    given = encoded.features.unsqueeze(1) if encoded.tokens is None else encoded.tokens
+    full = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
+    return given, full if encoded.mask is None or encoded.tokens is None else encoded.mask
+
+
+def mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean (B, D) over the real tokens of values (B, T, D)."""
+    weight = mask.to(values.dtype).unsqueeze(-1)
+    return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+class Compare(Fusion):
+    """Both sides in one space with their difference and product, [u, v, |u - v|, u * v]: made to see agreement.
+
+    Conneau et al. 2017 (InferSent), https://arxiv.org/abs/1705.02364, for pairs of sentences.
+    """
+
+    def __init__(self, image_dim: int, text_dim: int, dim: int = 128, dropout: float = 0.3):
+        super().__init__()
+        self.image = nn.Sequential(Standardise(image_dim), nn.Linear(image_dim, dim), nn.Dropout(dropout))
+        self.text = nn.Sequential(Standardise(text_dim), nn.Linear(text_dim, dim), nn.Dropout(dropout))
+        self.layers = multilayer((4 * dim, dim), dropout)
+        self.dim = dim
+
+    def forward(self, image: Encoded, text: Encoded) -> Tensor:
+        u, v = self.image(image.features), self.text(text.features)  # (B, dim)
+        return self.layers(torch.cat([u, v, (u - v).abs(), u * v], dim=-1))
+
+
+class Late(Fusion):
+    """Two classifiers, one per side, whose probabilities are averaged. The features are both sides' side by side.
+
+    Kittler et al. 1998, On Combining Classifiers, https://doi.org/10.1109/34.667881 (the sum rule).
+    """
+
+    def __init__(self, image_dim: int, text_dim: int):
+        super().__init__()
+        self.image, self.text = Standardise(image_dim), Standardise(text_dim)
+        self.dim = image_dim + text_dim
+
+    def forward(self, image: Encoded, text: Encoded) -> Tensor:
+        return torch.cat([self.image(image.features), self.text(text.features)], dim=-1)
+
+    def head(self, classes: int) -> nn.Module:
+        return MeanOfProbabilities(self.image.dim, self.text.dim, classes)
+
+
+class MeanOfProbabilities(nn.Module):
+    """Logits (B, K) whose softmax is the mean of two classifiers' probabilities: log((p + q) / 2)."""
+
+    def __init__(self, image_dim: int, text_dim: int, classes: int):
+        super().__init__()
+        self.image, self.text = nn.Linear(image_dim, classes), nn.Linear(text_dim, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        image, text = features.split([self.image.in_features, self.text.in_features], dim=-1)
+        p, q = F.log_softmax(self.image(image), dim=-1), F.log_softmax(self.text(text), dim=-1)
+        return torch.logaddexp(p, q) - math.log(2)

@@ -1,0 +1,74 @@
+"""Where weights come from: a file, a package, the hub's cache, the hub; and whether the hub can be reached at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.utils import get_session
+
+from mmutils.models.weights import PACKAGES, packaged
+
+FOLDER = "give the folder of a saved model as its name"
+PACKAGED = f"take a model whose weights come in a package ({', '.join(PACKAGES)})"
+
+
+def image_weights(name: str, pretrained: bool, file: str | Path | None) -> tuple[Path | None, str]:
+    """File with the weights of a timm model (None: timm fetches them, or there are none) and a line on their source.
+
+    In this order: the given file, random ones unless `pretrained`, a package, the hub's cache, the hub.
+    """
+    if file is not None:
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"weights={str(file)!r} is no file")
+        return Path(file), f"file {file}"
+    if not pretrained:
+        return None, "random"
+    if found := packaged(name):
+        return found[0] / "model.safetensors", found[1]
+    config = timm.get_pretrained_cfg(name)
+    if not (config.hf_hub_id or config.url):
+        raise ValueError(f"timm has no pretrained weights for {name!r}; use pretrained=False")
+    for kind in ("model.safetensors", "pytorch_model.bin"):
+        cached = try_to_load_from_cache(config.hf_hub_id, kind) if config.hf_hub_id else None
+        if isinstance(cached, str):
+            return Path(cached), "hub"
+    if not reachable():
+        raise not_found(
+            name, PACKAGED, "give a file of them: weights='...safetensors'", "pretrained=False for random weights"
+        )
+    return None, "hub"
+
+
+def reachable(seconds: float = 5.0) -> bool:
+    """Whether the hub answers. One request: the libraries themselves try again and again for up to a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=seconds)
+    except Exception:  # whatever the HTTP library in use raises when there is no network
+        return False
+    return True
+
+
+def local_first(load: Callable, name: str, *instead: str):
+    """load(local_files_only=True), and only where that finds nothing and `name` is no folder, the same from the hub.
+
+    FileNotFoundError with what can be done `instead`, where the hub cannot be reached.
+    """
+    try:
+        return load(local_files_only=True)
+    except OSError:  # not on this machine
+        if Path(name).is_dir():
+            raise
+    if not reachable():
+        raise not_found(name, *instead)
+    return load(local_files_only=False)
+
+
+def not_found(name: str, *instead: str) -> FileNotFoundError:
+    """The error for weights that are neither in a package nor in the cache nor on a hub that can be reached."""
+    return FileNotFoundError(
+        f"no weights for {name!r}: {constants.ENDPOINT} cannot be reached, and they are not in the cache "
+        f"{constants.HF_HUB_CACHE}. Either copy a filled cache here and set HF_HOME; or {'; or '.join(instead)}."
+    )

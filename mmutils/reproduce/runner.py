@@ -1,0 +1,202 @@
+"""Brings the runs of a profile up to date: each after those it needs, several at a time, only what is stale."""
+
+import queue
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from mmutils import runs
+from mmutils.reproduce import execute
+from mmutils.reproduce.experiments import Run
+from mmutils.runs import fingerprints
+from mmutils.runs.files import write
+from mmutils.runs.fingerprints import ROOT, digest
+from mmutils.runs.parameters import printable
+
+STARTED = Path("checkpoints", "started")  # hash of what the run in this folder was started with
+
+
+class State(NamedTuple):
+    """What became of a run: "ok", "fresh", "failed" or "skipped"; why; seconds; most bytes of memory."""
+
+    state: str
+    reason: str = ""
+    seconds: float = 0.0
+    memory: int = 0
+
+    def __str__(self) -> str:
+        took = f" in {self.seconds:.0f} s" if self.seconds else ""
+        return f"{self.state}{took}{f' ({self.reason})' if self.reason else ''}"
+
+
+class Runner:
+    """Brings runs up to date in a folder; `states` says what became of each.
+
+    forced: names of runs that run even when they are fresh. execute: what runs a notebook, as `execute.execute`.
+    gpus: names of those that runs at the same time get, each its own; where there are fewer they share in turn.
+    """
+
+    def __init__(
+        self, chosen: list[Run], out: Path, forced: set[str] = frozenset(), execute=execute.execute, gpus: Sequence = ()
+    ):
+        self.runs, self.out, self.forced, self.execute, self.gpus = chosen, out, forced, execute, gpus
+        self.free: queue.SimpleQueue[str] = queue.SimpleQueue()  # GPUs
+        self.states: dict[str, State] = {}
+        self.stopped = threading.Event()
+
+    def run_all(self, timeout: float | None = None, jobs: int = 1) -> bool:
+        """Run what is not fresh, `jobs` at a time, each after those it needs; True when nothing failed.
+
+        timeout: seconds without a sign of life, in place of the runs' own.
+        """
+        for job in range(jobs if self.gpus else 0):
+            self.free.put(self.gpus[job % len(self.gpus)])
+        begun, unreadable, waiting, running = time.monotonic(), self._without_weights(), list(self.runs), {}
+        layout = "{desc} |{bar:20}| {n_fmt} of {total_fmt} runs, {elapsed}"
+        bar = tqdm(total=len(self.runs), bar_format=layout, disable=None, leave=False, file=sys.stdout)
+        with bar, ThreadPoolExecutor(jobs) as pool:
+            try:
+                while waiting or running:
+                    ready = [run for run in waiting if all(name in self.states for name in run.needs)]
+                    for run in ready[: jobs - len(running)]:
+                        waiting.remove(run)
+                        head = f"[{self.runs.index(run) + 1} of {len(self.runs)}] {run.name}"
+                        job = pool.submit(self._bring_up_to_date, run, timeout or run.timeout, unreadable, bar, head)
+                        running[job] = run.name, head
+                    for job in wait(running, return_when=FIRST_COMPLETED).done:
+                        name, head = running.pop(job)
+                        self.states[name] = job.result()
+                        bar.write(printable(f"{head}: {self.states[name]}"))
+                        bar.update()
+            except BaseException:
+                self.stopped.set()  # the pool is left only when its threads have ended what they had started
+                raise
+        _summary({run.name: self.states[run.name] for run in self.runs}, time.monotonic() - begun)
+        return all(became.state in ("ok", "fresh") for became in self.states.values())
+
+    def reasons(self, run: Run) -> list[str]:
+        """Why the record of a run is not fresh; empty when it is."""
+        try:
+            record = runs.load(self.folder(run.name))
+        except FileNotFoundError:
+            return ["no record"]
+        except ValueError as error:
+            return [str(error)]
+        changed = [name for name in run.needs if record["needs"].get(name) != self._results([name])[name]]
+        reasons = runs.stale(record, notebook=run.notebook, parameters=run.parameters)
+        return reasons + ([f"{', '.join(changed)} changed"] if changed and record["status"] == "ok" else [])
+
+    def folder(self, name: str) -> Path:
+        """Where a run lies."""
+        return self.out / "runs" / name
+
+    def record(self, name: str) -> dict:
+        """The record of a run, or an empty one where there is none that can be read."""
+        try:
+            return runs.load(self.folder(name))
+        except (FileNotFoundError, ValueError):
+            return {"status": None, "reason": None, "files": {}}
+
+    def _bring_up_to_date(self, run: Run, timeout: float, unreadable: dict, bar: tqdm, head: str) -> State:
+        lacking = [name for name in run.needs if self.states[name].state in ("failed", "skipped")]
+        if lacking:
+            return State("skipped", f"needs {', '.join(lacking)}")
+        reasons = ["forced"] if run.name in self.forced else self.reasons(run) or unreadable.get(run.name)
+        if not reasons:
+            return State("fresh")
+        bar.write(printable(f"{head}: running ({'; '.join(reasons)})"))
+
+        def tick(where: str) -> None:
+            if self.stopped.is_set():
+                raise KeyboardInterrupt
+            bar.set_description_str(f"{head} {where}")
+
+        outcome = self._run(run, timeout, tick)
+        return State("failed" if outcome.reason else "ok", outcome.reason or "", outcome.seconds, outcome.memory)
+
+    def _run(self, run: Run, timeout: float, tick) -> execute.Outcome:
+        """Run the notebook, and see to it that there is a record that fits what happened."""
+        folder, planned = self.folder(run.name), fingerprints.planned(run.notebook, run.parameters)
+        start = runs.fingerprint(run.notebook, planned)
+        self._clean(run, start)
+        before = _stamp(folder / runs.RECORD)
+        values = run.parameters | {"out": folder.as_posix()}
+        outcome = self._execute(ROOT / run.notebook, folder, values, timeout, ROOT, tick)
+        written = _stamp(folder / runs.RECORD) != before
+        reason = outcome.reason or self._misfit(run, written)
+        if not reason:
+            shutil.rmtree((folder / STARTED).parent, ignore_errors=True)
+        elif not (written and self.record(run.name)["status"] == "failed"):
+            known = {"study": run.study, "extra": {"log": execute.last_lines(folder)}, "fingerprints": start}
+            runs.fail(folder, reason, notebook=run.notebook, parameters=planned, **known)
+        return outcome._replace(reason=reason)
+
+    def _execute(self, *arguments) -> execute.Outcome:
+        """Run a notebook, on a GPU of its own where there are several."""
+        if not self.gpus:
+            return self.execute(*arguments)
+        gpu = self.free.get()
+        try:
+            return self.execute(*arguments, gpu)
+        finally:
+            self.free.put(gpu)
+
+    def _misfit(self, run: Run, written: bool) -> str | None:
+        """What is wrong with the record of a notebook that went through, if anything; completes the record."""
+        if not written:
+            return "the notebook wrote no record: its last cell must call runs.save(out, ...)"
+        record = self.record(run.name)
+        if record["status"] == "ok":
+            folder = self.folder(run.name)
+            ran = digest(fingerprints.notebook_code(folder / Path(run.notebook).name))  # it was read before the package
+            hashes = record["fingerprints"]
+            hashes |= {"notebook": ran, "code": digest([ran, hashes["files"]])}
+            runs.add(folder, needs=self._results(run.needs), fingerprints=hashes)
+        edited = ("code changed", "notebook changed")  # while it ran: not its fault, and it counts as stale
+        reasons = [reason for reason in self.reasons(run) if not reason.startswith(edited)]
+        return record["reason"] or "; ".join(f"its record does not fit: {reason}" for reason in reasons) or None
+
+    def _results(self, names) -> dict[str, str | None]:
+        records = {name: self.record(name) for name in names}
+        return {name: runs.result(record) if record["status"] == "ok" else None for name, record in records.items()}
+
+    def _without_weights(self) -> dict[str, list[str]]:
+        """Runs whose weights (not committed) are missing where a run that is not fresh reads them, and why."""
+        reasons: dict[str, list[str]] = {}
+        for run in reversed(self.runs):  # what needs comes after what is needed
+            if run.needs and (run.name in self.forced or run.name in reasons or self.reasons(run)):
+                for name in run.needs:
+                    gone = [file for file in self.record(name)["files"] if not (self.folder(name) / file).is_file()]
+                    reasons |= {name: [f"{run.name} reads its {', '.join(gone)}, not here"]} if gone else {}
+        return reasons
+
+    def _clean(self, run: Run, start: dict) -> None:
+        """Delete checkpoints and weights of an earlier start, unless that was stopped and is the same again."""
+        folder, key = self.folder(run.name), digest([start, self._results(run.needs)])
+        file = folder / STARTED
+        if run.name in self.forced or not file.is_file() or file.read_text() != key:
+            shutil.rmtree(file.parent, ignore_errors=True)
+            for weights in folder.glob("*.safetensors"):
+                weights.unlink()
+        write(file, key)
+
+
+def _stamp(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
+def _summary(states: dict[str, State], seconds: float) -> None:
+    width = max(map(len, states), default=0)
+    print(f"\n{'run':<{width}}  state    seconds  GB of memory  reason")
+    for name, (state, reason, taken, memory) in states.items():
+        line = f"{name:<{width}}  {state:<7}  {taken:7.1f}  {memory / 1e9:12.1f}  {reason[:200]}"
+        print(printable(" ".join(line.splitlines())).rstrip())
+    counts = [became.state for became in states.values()]
+    print(", ".join(f"{counts.count(s)} {s}" for s in dict.fromkeys(counts)) + f"; {seconds:.0f} s in all")

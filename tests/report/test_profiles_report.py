@@ -1,0 +1,74 @@
+"""The report of every profile is whole before anyone spends hours on its runs: rendered from made records of them."""
+
+import re
+
+import pytest
+import yaml
+from made_records import EXAMPLES, EXPERIMENTS, make
+
+from mmutils.report import memes, pretraining
+from mmutils.report import rendering as report
+
+PROFILES = list(yaml.safe_load(EXPERIMENTS.read_text(encoding="utf-8"))["profiles"])
+PARTS = ("What pretraining learned", "Did it collapse?", "Retrieval", "Few labels", "Are both modalities used?")
+
+
+@pytest.fixture(scope="module", params=PROFILES)
+def profile(request, tmp_path_factory):
+    """The parameters of a profile's runs, the text of a report from made records of them, and its problems."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (memes, pretraining):
+            patch.setattr(module, "RESAMPLES", 50)
+        planned = make(folder, request.param)
+        problems = []
+        if request.param == "smoke":  # one of them as a page too
+            report.render(folder, request.param, problems)
+            text = (folder / "report.md").read_text(encoding="utf-8")
+            assert "Kept of each pretraining" in (folder / "report.html").read_text(encoding="utf-8")
+        else:
+            text, pages = report._filled(folder, request.param, draw=False)
+            problems += [problem for page in pages.values() for problem in page.problems]
+        return planned, text, problems
+
+
+def test_every_table_and_both_answers_are_there(profile):
+    planned, text, problems = profile
+    assert problems == []
+    assert "Not run yet" not in text
+    blocks = dict(re.findall(r"<!-- begin: ([\w-]+) -->\n(.*?)<!-- end: \1 -->", text, re.DOTALL))
+    for name in ("crisis-answer", "memes-answer"):
+        assert "> **" in blocks[name]
+    quiet = set() if "transfer" in planned else {"transfer"}
+    quiet |= set() if any(run.get("data", "").startswith("emoji") for run in planned.values()) else {"explorer"}
+    assert not [name for name, content in blocks.items() if not content.strip() and name not in quiet]
+    for part in PARTS:
+        assert f"### {part}" in text
+
+
+def test_every_baseline_has_its_comparisons_and_every_start_its_row(profile):
+    planned, text, _ = profile
+    tuned = {name: run for name, run in planned.items() if "starts" in run}
+    cells = re.findall(r"^\| (.*) – (.*?) \| (?:all labels|[\d.]+ % of the labels) \((.*)\) \|", text, re.MULTILINE)
+    rows = [(start, baseline.removesuffix(" (other networks)"), counts) for start, baseline, counts in cells]
+    names = [start for run in tuned.values() for start in run["starts"]]
+    wanted = [
+        (
+            f"{start} ({name})" if names.count(start) > 1 else start,
+            baseline,
+            f"{round(900 * share):,} of train, {EXAMPLES} of val",
+        )
+        for name, run in tuned.items()
+        for start, baseline in run["baselines"].items()
+        for share in run["shares"]
+    ]
+    assert sorted(rows) == sorted(wanted)
+    assert wanted
+    for name, run in tuned.items():
+        for start in run["starts"]:
+            assert f"| [{start}, {100 * max(run['shares']):.3g} % of labels](runs/{name}/record.json)" in text
+        assert set(run["baselines"]) | set(run["baselines"].values()) <= set(run["starts"])
+
+
+def test_what_pretraining_kept_is_said(profile):
+    assert "Kept of each pretraining: last epoch." in profile[1]

@@ -1,0 +1,659 @@
+"""The report, from made-up records: its numbers are those of the predictions, data never becomes markup, same bytes."""
+
+import base64
+import hashlib
+import html.parser
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from subprocess import run
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from mmutils import runs
+from mmutils.report import crisis, diagnostics, markdown, plots, pretraining, transfer
+from mmutils.report import memes as memes_chapter
+from mmutils.report import rendering as report
+from mmutils.report.results import Study
+from mmutils.report.sections import Page
+
+CLASSES = ["Animals & Nature", "Food & Drink", "<b>People</b>"]
+HOSTILE = "<script>alert(1)</script> | $x$ *y* [z](javascript:1) #चेतावनी"
+SHIFT = {"text-en": 1.2, "text-hi": 0.5, "image": 0.8, "fusion-en": 2.4, "fusion-hi": 2.2}
+LOAD = diagnostics.data.load
+LISTS = ("classes", "systems", "failed", "scores", "history")
+EMPTY = dict.fromkeys(runs.KEYS) | {key: [] for key in LISTS} | {"schema": runs.SCHEMA, "status": "ok", "notebook": ""}
+EMPTY |= {key: {} for key in ("parameters", "extra", "files", "needs", "environment")}
+DATA = {"name": "emoji_topics", "fingerprint": "f", "splits": {}, "built_in": True}
+PRINTS = {"notebook": "n", "files": {}}
+
+
+def _examples(folder: Path, language: str, count: int) -> pd.DataFrame:
+    words = {"en": "dog face", "hi": "कुत्ते का चेहरा क्षत्रिय"}[language]
+    texts = [f"{words} {i}" for i in range(count - 1)] + [HOSTILE]
+    pictures = []
+    for i in range(count):
+        pictures.append(str(folder / f"{i % 20}.png"))
+        if i < 20:
+            Image.new("RGBA", (40, 40), (12 * i, 90, 255 - 12 * i, 255)).save(pictures[-1])
+    ids = [f"u{i:03}" for i in range(count)]
+    return pd.DataFrame({"id": ids, "group": ids, "image": pictures, "text": texts, "label": np.arange(count) % 3})
+
+
+def _predictions(strength: float, system: str, seeds: int, tables: dict[str, pd.DataFrame], generator) -> pd.DataFrame:
+    parts = []
+    for split, examples in tables.items():
+        labels = examples["label"].to_numpy()
+        classes = labels.max() + 1
+        hard = generator.normal(size=(len(labels), classes))  # what all seeds find hard
+        for seed in range(seeds):
+            logits = strength * np.eye(classes)[labels] * 1.5 + hard + 0.3 * generator.normal(size=hard.shape)
+            p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            table = examples[["id", "group", "label"]].assign(system=system, seed=seed, split=split)
+            parts.append(table.assign(**{f"p_{k}": p[:, k].astype(np.float32) for k in range(classes)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _scores(table: pd.DataFrame) -> list[dict]:
+    rows = []
+    for (system, seed, split), part in table.groupby(["system", "seed", "split"]):
+        y, guess = part["label"], part.filter(regex="^p_").to_numpy().argmax(1)
+        row = {"system": system, "seed": int(seed), "split": split, "accuracy": accuracy_score(y, guess)}
+        for kind in ("macro", "weighted"):
+            for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+                row[f"{name}_{kind}"] = float(score(y, guess, average=kind))
+        rows.append(row)
+    return rows
+
+
+def _write_run(folder: Path, name: str, tables: dict[str, pd.DataFrame], classes: list[str], seeds: int) -> None:
+    kind = "image" if name.startswith("image") else name
+    inputs, language, _ = crisis.KINDS[kind]
+    generator = np.random.default_rng(len(name))
+    parts, systems = [], []
+    for number, system in enumerate(("plain", "tuned")):
+        parts.append(_predictions(SHIFT[kind] + 0.15 * number, system, seeds, tables, generator))
+        what = {"system": system, "inputs": inputs, "language": language, "method": "supervised", "chosen": number == 1}
+        systems.append(what | {"model": f"net {system}", "weights": "none", "trained": "all of it"})
+    predictions = pd.concat(parts, ignore_index=True)
+    history = [{"system": s["system"], "seed": seed, "epoch": e + 1, "loss": 1.1 / (e + 1 + seed / 9)}
+               for s in systems for seed in range(seeds) for e in range(5)]  # fmt: skip
+    place = folder / "runs" / name
+    place.mkdir(parents=True)
+    predictions.to_parquet(place / runs.PREDICTIONS)
+    record = {
+        "run": name,
+        "study": "crisis",
+        "classes": classes,
+        "systems": systems,
+        "data": DATA,
+        "scores": _scores(predictions),
+        "history": history,
+        "fingerprints": PRINTS | {"predictions": runs.file_digest(place / runs.PREDICTIONS)},
+    }
+    (place / runs.RECORD).write_text(json.dumps(EMPTY | record))
+
+
+def _write_audit(folder: Path, classes: list[str]) -> None:
+    counts = [{"label": name, "train": 10, "val": 40, "test": 40} for name in classes]
+    found = {"counts": counts, "leaks": [{"what": "text", "values": 7}], "duplicates": []}
+    record = EMPTY | {"run": "data", "study": "crisis", "fingerprints": PRINTS}
+    record |= {"classes": classes, "data": DATA, "extra": {"audit": {"en": found, "hi": found}}}
+    (folder / "runs" / "data").mkdir(parents=True)
+    (folder / "runs" / "data" / runs.RECORD).write_text(json.dumps(record))
+
+
+def make_records(folder: Path, tables: dict[str, pd.DataFrame], classes: list[str], seeds: int = 3) -> None:
+    _write_audit(folder, classes)
+    for name in (*crisis.FOUR, "image-small"):
+        _write_run(folder, name, tables, classes, seeds)
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """A report of five made-up runs, rendered once."""
+    folder = tmp_path_factory.mktemp("report")
+    pictures = tmp_path_factory.mktemp("pictures")
+    module = SimpleNamespace(examples=lambda root, split, language="en": _examples(pictures, language, 120))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnostics.data, "load", lambda name: module)
+        examples = module.examples(None, "test")
+        make_records(folder, {"val": examples, "test": examples}, CLASSES)
+        problems = []
+        report.render(folder, problems=problems)
+        assert problems == []
+        yield folder
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_second_render_has_the_same_bytes(rendered):
+    before = _bytes(rendered)
+    (rendered / "figures" / "left-over.svg").write_text("from an earlier report")
+    report.render(rendered)
+    assert _bytes(rendered) == before
+    assert len([n for n in before if n.endswith(".svg")]) >= 15
+
+
+def test_table_holds_what_the_predictions_give(rendered):
+    predictions = pd.read_parquet(rendered / "runs" / "text-en" / "predictions.parquet")
+    rows = predictions[(predictions["system"] == "tuned") & (predictions["split"] == "test")]
+    found = [
+        f1_score(p["label"], p[["p_0", "p_1", "p_2"]].to_numpy().argmax(1), average="macro")
+        for _, p in rows.groupby("seed")
+    ]
+    line = next(
+        x for x in (rendered / "report.md").read_text().splitlines() if x.startswith("| [Text, English](runs/text-en/")
+    )
+    assert "In two splits: 7 texts. More than once in a split: nothing." in (rendered / "report.md").read_text()
+    cells = [cell.strip(" *") for cell in line.split("|")]
+    assert cells[5] == f"{100 * np.mean(found):.1f} ± {100 * np.std(found, ddof=1):.1f}"
+
+
+def test_every_generated_table_begins_with_the_warning(rendered):
+    text = (rendered / "report.md").read_text()
+    blocks = re.findall(r"<!-- begin: [\w-]+ -->\n(.*?)<!-- end", text, re.DOTALL)
+    for block in blocks:
+        for before in re.findall(r"([^\n]*)\n\n\| [^\n]*\n\| [-:]", block):
+            assert before.startswith("***Emoji data, not crisis tweets.**")
+
+
+class _Reader(html.parser.HTMLParser):
+    """Checks nesting, and collects what the page would load and what it shows."""
+
+    EMPTY = {"meta", "img", "input", "br", "hr", "link"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loads, self.links, self.ids = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag in ("img", "script", "link", "iframe", "source", "image", "use"):
+            self.loads += [attributes[k] for k in ("src", "href", "xlink:href") if k in attributes]
+        elif tag == "a":
+            self.links.append(attributes["href"])
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.EMPTY:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_html_is_whole_and_loads_nothing(rendered):
+    page = (rendered / "report.html").read_text()
+    reader = _Reader()
+    reader.feed(page)
+    assert not reader.open
+    assert all(address.startswith(("data:", "#")) for address in reader.loads)
+    assert "@import" not in page
+    assert all(a.startswith(("data:", "#")) for a in re.findall(r"url\(([^)]+)\)", page))
+    assert len(reader.ids) == len(set(reader.ids))
+    assert all(link[1:] in reader.ids for link in reader.links if link.startswith("#"))
+    assert len(page) < 3_000_000
+
+
+def test_data_cannot_become_markup(rendered):
+    page = (rendered / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "<b>People</b>" not in page
+    assert "&lt;b&gt;People&lt;/b&gt;" in page
+    shown = markdown.parser().render(markdown.table(["a", "b"], [[markdown.escape(HOSTILE), "1"]]))
+    assert shown.count("<td") == 2
+    assert "<script" not in shown
+    assert "<a " not in shown
+    assert "<em>" not in shown
+    assert "math" not in shown
+
+
+def test_pdf_has_pages(rendered):
+    content = (rendered / "report.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 3
+
+
+def test_two_runs_make_a_report_and_the_rest_is_not_run_yet(rendered, tmp_path):
+    for name in ("text-en", "image-small"):
+        shutil.copytree(rendered / "runs" / name, tmp_path / "runs" / name)
+    text = report.render(tmp_path).with_suffix(".md").read_text()
+    assert "*Not run yet: `text-hi`, `fusion-en`, `fusion-hi`.*" in text
+    assert "*Not run yet: `data`.*" in text
+    assert "| [Text, English](runs/text-en/record.json)" in text
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def _memes_run(folder: Path, name: str, table: pd.DataFrame, systems: dict[str, tuple[float, dict]], **entries) -> None:
+    """A run of the memes study: for each system how good it is, and what its description says beside the usual."""
+    generator = np.random.default_rng(1)
+    tables = {"val": table, "test": table}
+    predictions = pd.concat(_predictions(s, k, 3, tables, generator) for k, (s, _) in systems.items())
+    predictions = predictions[~predictions["system"].isin([f["system"] for f in entries.get("failed", ())])]
+    rows = _scores(predictions)
+    for row in rows:
+        part = predictions.query("system == @row['system'] and seed == @row['seed'] and split == @row['split']")
+        p = part.filter(regex="^p_").to_numpy(float)
+        p = p / p.sum(1, keepdims=True)
+        row["auroc"] = roc_auc_score(part["label"], p[:, 1] if p.shape[1] == 2 else p, multi_class="ovr")
+    place = folder / "runs" / name
+    place.mkdir(parents=True)
+    predictions.to_parquet(place / runs.PREDICTIONS)
+    usual = {"inputs": "image+text", "language": "en", "method": "supervised", "weights": "none", "trained": "head"}
+    described = [usual | {"system": k, "model": k, "chosen": False} | more for k, (_, more) in systems.items()]
+    record = EMPTY | {
+        "run": name, "study": "memes", "systems": described, "scores": rows,
+        "classes": [str(k) for k in range(table["label"].max() + 1)], "data": DATA | {"name": "emoji"},
+        "fingerprints": PRINTS | {"predictions": runs.file_digest(place / runs.PREDICTIONS)},
+    }  # fmt: skip
+    (place / runs.RECORD).write_text(json.dumps(record | entries))
+
+
+def make_memes_records(folder: Path, examples: pd.DataFrame, gain: float = 1.0) -> None:
+    """CLIP, CASS (its published form collapsed), and fine-tuning from CLIP, which is better by `gain`."""
+    row = {"seed": 0, "split": "test", "f1_macro": 0.4, "effective_rank": 1.2}
+    images = {"inputs": "image", "language": None}
+    for name, kept in (("clip", "CLIP, net"), ("cass", "CASS, variance, net")):
+        method = name.upper()
+        encoders, systems, failed = {"random, net": 0.2, kept: 1.0}, {}, []
+        encoders |= {"CASS as published, net": 0.2} if name == "cass" else {}
+        for encoder, strength in encoders.items():
+            for probe in ("knn", "linear"):
+                by = "random" if encoder.startswith("random") else method
+                systems[f"{encoder}: {probe}"] = (strength, images | {"method": by, "encoder": encoder, "probe": probe})
+                if "published" in encoder:
+                    entry = {"system": f"{encoder}: {probe}", "reason": "collapsed: rank 1.2"}
+                    failed += [entry | {"seed": seed} for seed in range(3)]
+        probes = [row | {"encoder": e, "probe": kind} for e in encoders for kind in ("knn", "linear")]
+        watched = {"loss": 1.0, "loss_chance": 2.0, "agreement": 0.1, "effective_rank_cnn": 2.0}
+        history = [watched | {"system": s, "seed": 0, "epoch": e} for s in encoders for e in (1, 2, 3)]
+        recalls = {f"{way}_r{k}": k / 20 for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)}
+        extra = {"probes": probes}
+        if name == "clip":
+            extra |= {"retrieval": {"en": recalls | {"candidates": 120}}, "queries": {HOSTILE: ["u001", "u002"]}}
+        parameters = {"image_encoder": "resnet", "size": 48, "cnn": "resnet", "cnn_size": 48, "vit": "vit"}
+        _memes_run(folder, name, examples, systems, failed=failed, history=history, extra=extra, parameters=parameters)
+    starts = {
+        "random and e5": (0.0, "random:clip:image", "resnet", None),
+        "random, ViT": (0.3, "random:cass:vit", "vit", None),
+        "CLIP and e5": (1.0, "clip:image", "resnet", "random and e5"),
+        "CASS and e5": (0.3, "cass:cnn", "resnet", "random and e5"),
+        "CASS, ViT": (0.3, "cass:vit", "vit", "random, ViT"),
+        "DINO": (0.2, "dino:unknown", "resnet", "random, ViT"),
+        "packages": (1.0, "b0", "b0", None),
+    }
+    tuned = {}
+    for start, (strength, model, network, baseline) in starts.items():
+        for share in (0.1, 1.0):
+            more = {"start": start, "share": share, "model": f"{model} and e5", "networks": [network, "e5"]}
+            more |= {"baseline": baseline, "labels": round(1200 * share), "val_labels": round(90 * share)}
+            tuned[f"{start}, {100 * share:g} % of labels"] = ((0.1 + gain * strength) * (0.5 + share / 2), more)
+    pairs = pd.concat([examples, examples.assign(id=examples["id"] + "b")])
+    pairs["label"] = np.arange(len(pairs)) % 2
+    _memes_run(folder, "finetuning", pairs.reset_index(drop=True), tuned)
+
+
+@pytest.fixture(scope="module")
+def memes(rendered, tmp_path_factory):
+    """A report of the memes study alone, on the examples of the other report."""
+    folder = tmp_path_factory.mktemp("memes")
+    make_memes_records(folder, diagnostics.data.load("emoji").examples(None, "test"))
+    report.render(folder)
+    return folder
+
+
+def test_baselines_stand_in_the_tables_of_those_compared_with_them_and_controls_alone():
+    names = ("system", "networks", "baseline", "method", "random", "inputs")
+    rows = [
+        ("CASS", "vit_base_patch16_224, 224 px", "supervised", "CASS", False, "image"),
+        ("CLIP", "vit_base_patch16_224, 224 px", "supervised", "CLIP", False, "image"),
+        ("supervised", "vit_base_patch16_224, 224 px", None, "", False, "image"),
+        ("DINO", "resnet10t, 32 px", "random", "DINO", False, "image+text"),
+        ("random", "resnet10t, 32 px", None, "DINO", True, "image+text"),
+        ("text", "e5", None, "", False, "text"),
+        ("b0", "b0", None, "", False, "image+text"),
+    ]
+    systems = [dict(zip(names, row, strict=True)) for row in rows]
+    usual = {"run": "r", "data": "d", "language": "en", "share": 1.0, "trained": "head"}
+    for system in systems:
+        system |= usual | {"start": system["system"], "networks": [system["networks"]]}
+        system["parts"] = [{"method": system["method"], "random": system["random"]}]
+    kinds = [memes_chapter._kinds(systems)["r", row[0]] for row in rows]
+    assert kinds == [["ViT"], ["both"], ["ViT", "both"], ["CNN"], ["CNN"], ["alone"], ["packages"]]
+
+
+def test_pretraining_is_compared_with_the_same_network_untrained(memes):
+    text = (memes / "report.md").read_text()
+    table = pd.read_parquet(memes / "runs" / "finetuning" / "predictions.parquet").query("split == 'test'")
+    means = {}
+    for start in ("CLIP and e5", "random and e5"):
+        rows = table[table["system"] == f"{start}, 100 % of labels"]
+        means[start] = f"{100 * np.mean([roc_auc_score(p['label'], p['p_1']) for _, p in rows.groupby('seed')]):.1f}"
+    without = f"{means['random and e5']} without this pretraining (random and e5)"
+    sentence = f"AUROC is {means['CLIP and e5']} with CLIP and e5 and {without}"
+    assert f"> **Pretraining helps: {sentence}" in text
+    verdicts = re.findall(r"\| (?:all labels|10 % of the labels) \([^)]*\) \|.*\| (\w+) \|\n", text)
+    better, worse = (verdicts.count(verdict) or "none" for verdict in ("better", "worse"))
+    counts = f"{better} are better with pretraining, {worse} worse"
+    assert f"Of all {len(verdicts)} comparisons {counts} (Holm, .05)" in text and "inconclusive" in verdicts
+    row = next(x for x in text.splitlines() if x.startswith("| [CLIP and e5, 100 % of labels](runs/finetuning/"))
+    assert f"| **{means['CLIP and e5']} ± " in row
+    assert "| CLIP and e5 – random and e5 | 10 % of the labels (120 of train, 9 of val) |" in text
+    assert "| CASS and e5 – random and e5 | all labels (1,200 of train, 90 of val) |" in text
+    assert "| CASS, ViT – random, ViT | all labels (" in text
+    assert "| DINO – random, ViT (other networks) | all labels (" in text
+    assert "packages – random and e5" not in text
+
+
+def test_collapsed_training_is_listed_and_in_no_test(memes):
+    text = (memes / "report.md").read_text()
+    assert "- run `cass`, CASS as published, net: knn, seed 2, failed: collapsed: rank 1.2" in text
+    row = next(x for x in text.splitlines() if x.startswith("| [CASS as published, net]"))
+    assert "**FAILED** | – | – | – | – | – | – | 1.2 |" in row
+    assert "memes-cass-effective_rank_cnn.svg" in text
+
+
+def test_memes_tables_begin_with_the_warning_and_hold_no_markup(memes):
+    text = (memes / "report.md").read_text()
+    tables = re.findall(r"([^\n]*)\n\n\| [^\n]*\n\| [-:][^\n]*\n(?=\|[^\n]*(?:runs/| – |figures/))", text)
+    assert len(tables) >= 6
+    assert all(before.startswith("***Emoji data, not memes.**") for before in tables)
+    page = (memes / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert (memes / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert report.stale(memes) == []
+
+
+def test_readme_shows_the_second_answer(memes):
+    markers = "# x\n<!-- begin: results -->\n<!-- end: results -->\n"
+    text = report._readme(markers, (memes / "report.md").read_text())
+    assert "## The second answer\n\n> **Pretraining helps" in text
+    assert "](report/figures/memes-answer.svg)" in text
+
+
+def test_pretraining_that_changes_nothing_is_inconclusive(tmp_path):
+    make_memes_records(tmp_path, _examples(tmp_path, "en", 60), gain=0.0)
+    page = Page(Study(tmp_path, "memes"), tmp_path, "demo", "", draw=False)
+    assert memes_chapter.answer(page).startswith("> **Inconclusive")
+    assert memes_chapter.results(page).count("(= chance)") >= 2
+
+
+def test_without_memes_runs_there_is_one_line(rendered):
+    text = (rendered / "report.md").read_text()
+    assert text.count("Not run yet") == 1
+    assert "## Harmful memes" not in text
+
+
+def test_a_run_with_other_classes_is_left_out(rendered, tmp_path):
+    shutil.copytree(rendered / "runs", tmp_path / "runs")
+    path = tmp_path / "runs" / "text-en" / runs.RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": ["a", "b", "c"]}))
+    with pytest.warns(UserWarning, match="run text-en is left out: its classes"):
+        assert "text-en" not in Study(tmp_path, "crisis", same_classes=True).records
+
+
+def test_no_run_at_all_makes_a_report(tmp_path):
+    text = report.render(tmp_path).with_suffix(".md").read_text()
+    assert "Not run yet" in text
+
+
+def test_a_write_that_fails_leaves_the_report_as_it_was(rendered, monkeypatch):
+    before = _bytes(rendered)
+
+    def full(stream):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mmutils.runs.files.os.fsync", full)
+    with pytest.raises(OSError, match=r"(?i)no space"):
+        report.render(rendered)
+    assert _bytes(rendered) == before
+
+
+def test_a_run_that_cannot_be_shown_is_left_out_and_the_others_are_shown(rendered, tmp_path):
+    shutil.copytree(rendered / "runs", tmp_path / "runs")
+    odd = {
+        "image-small": {"extra": {"modality_use": {"x": [{"model": "full"}]}}},
+        "text-en": {"history": [{"system": "plain", "loss": [1]}]},
+        "fusion-en": {"systems": [{"system": "plain"}]},
+    }
+    for name, change in odd.items():
+        path = tmp_path / "runs" / name / runs.RECORD
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    table = pd.read_parquet(tmp_path / "runs" / "text-hi" / runs.PREDICTIONS)
+    table.loc[3, "p_0"] = np.nan
+    _change(tmp_path / "runs" / "text-hi", table)
+    with pytest.warns(UserWarning) as caught:
+        study = Study(tmp_path, "crisis")
+    assert list(study.records) == ["data", "fusion-hi"]
+    said = " ".join(str(warning.message) for warning in caught)
+    assert all(f"run {name} is left out" in said for name in (*odd, "text-hi"))
+    assert "modality_use.x.0.score" in said, "the entry is named"
+
+
+def _change(folder: Path, table: pd.DataFrame) -> None:
+    """Put other predictions into a run, which its record agrees with."""
+    table.to_parquet(folder / runs.PREDICTIONS)
+    record = json.loads((folder / runs.RECORD).read_text())
+    record["fingerprints"]["predictions"] = runs.file_digest(folder / runs.PREDICTIONS)
+    (folder / runs.RECORD).write_text(json.dumps(record))
+
+
+def test_a_part_that_fails_on_a_run_is_made_without_it_and_the_caller_is_told(rendered, tmp_path):
+    for name in ("text-en", "image-small"):
+        shutil.copytree(rendered / "runs" / name, tmp_path / "runs" / name)
+    page = Page(Study(tmp_path, "crisis"), tmp_path, "demo", "", draw=False)
+
+    def build(page):
+        if "image-small" in page.study.records:
+            raise KeyError("an entry | of it")
+        return "the rest"
+
+    with pytest.warns(UserWarning, match="run image-small"):
+        text = page.guarded("losses", build)
+    assert text.endswith("\n\nthe rest")
+    assert "run image-small: KeyError: 'an entry \\| of it'" in text
+    [problem] = page.problems
+    assert problem.startswith("losses: run image-small")
+    with pytest.warns(UserWarning, match="losses"):
+        text = page.guarded("losses", lambda page: 1 / 0)
+    assert text == "*Cannot be shown, losses: ZeroDivisionError: division by zero*"
+
+
+HOSTILE_SVG = {
+    "script": "<script>document.title = 1</script>",
+    "handler": '<rect width="1" height="1" onclick="alert(1)"/>',
+    "foreign": '<foreignObject><body xmlns="http://www.w3.org/1999/xhtml"/></foreignObject>',
+    "other page": '<a href="javascript:alert(1)"><rect/></a>',
+    "used elsewhere": '<use href="https://example.org/a.svg#b"/>',
+    "linked": '<use xmlns:x="http://www.w3.org/1999/xlink" x:href="other.svg#b"/>',
+    "picture": '<image href="data:image/png;base64,AAAA"/>',
+    "filled from elsewhere": '<rect fill="url(https://example.org/a)"/>',
+    "styled from elsewhere": '<rect style="fill: URL( //example.org/a )"/>',
+    "escaped": r'<rect style="fill: \75 rl(//example.org)"/>',
+    "over the page": '<rect style="position: fixed"/>',
+    "changed later": '<set attributeName="href" to="javascript:alert(1)"/>',
+    "entity": "&secret;",
+    "other language": '<script xmlns="http://www.w3.org/1999/xhtml">alert(1)</script>',
+    "cut off": "<g>",
+}
+
+
+@pytest.mark.parametrize("inside", HOSTILE_SVG.values(), ids=HOSTILE_SVG)
+def test_an_svg_with_more_than_shapes_is_shown_as_its_text(tmp_path, inside):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "a.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg" width="9pt">{inside}</svg>')
+    page = report.html.render("# T\n\n![what it <shows>](figures/a.svg)", tmp_path)
+    body = page[page.index("<main>") : page.index("</main>")]
+    assert "what it &lt;shows&gt;" in body
+    assert "<svg" not in body
+    assert report.pdf.render("![shows](figures/a.svg)", tmp_path).startswith(b"%PDF")
+
+
+def test_our_own_figures_stay_figures(rendered):
+    page = (rendered / "report.html").read_text()
+    shown = len(re.findall(r"!\[[^\n]*\]\(figures/[\w-]+\.svg\)", (rendered / "report.md").read_text()))
+    assert len(re.findall(r'<svg [^>]*role="img"', page)) == shown > 10
+
+
+def test_a_picture_comes_from_figures_alone(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "runs" / "evil").mkdir(parents=True)
+    secret = b"what only the user may read"
+    inside = ("figures/plain.png", "figures/.hidden.svg", "figures/notes.txt", "runs/evil/a.png", "key.png")
+    for name in inside:
+        (tmp_path / name).write_bytes(secret)
+    (tmp_path / "figures" / "link.png").symlink_to(tmp_path / "key.png")
+    (tmp_path / "figures" / "folder").symlink_to(tmp_path / "runs" / "evil")
+    others = ("figures/link.png", "figures/folder/a.png", "figures/../key.png", str(tmp_path / "key.png"))
+    for address in (*inside, *others, "figures/%2e%2e/key.png", "figures/absent.svg", "https://example.org/a.png"):
+        page = report.html.render(f"# T\n\n![its text]({address})", tmp_path)
+        body = page[page.index("<main>") : page.index("</main>")]
+        assert "its text" in body and "<img" not in body and "data:" not in body, address
+
+
+def test_the_page_allows_its_own_script_alone(rendered):
+    page = (rendered / "report.html").read_text()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)[1]
+    scripts = [text for kind, text in re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL) if not kind]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    assert policy.startswith("default-src 'none';")
+    assert re.findall(r"'sha256-([^']+)'", policy) == hashes
+    assert "unsafe-inline" not in re.search(r"script-src ([^;]+)", policy)[1]
+
+
+@pytest.mark.parametrize("name", ["a $x$ b", "$$", r"\$\frac{1}$", "`$a` $b$", "x [31m $", "- [a](b) <i> ![c](d)"])
+def test_a_name_is_shown_as_it_is_everywhere(tmp_path, name):
+    page = Page(Study(tmp_path, "crisis"), tmp_path, "demo", "", draw=False)
+    link, picture = page.record({"run": "r"}, name), page.file("a.png", None, name)
+    text = f"{markdown.table(['h', name and markdown.escape(name)], [[link, picture]])}\n\n**{markdown.escape(name)}**"
+    tokens = markdown.parser().parse(text)
+    inline = [child for token in tokens for child in token.children or []]
+    assert not [child for child in inline if child.type.startswith(("math", "code", "html"))]
+    shown = markdown.visible(" ".join(name.split()))
+    assert [markdown.words(child) for child in inline if child.type == "image"] == [shown]
+    assert sum(markdown.words(token).count(shown) for token in tokens if token.type == "inline") == 4
+    figure = plots.step_curves(
+        [{"label": f"_{name}", "share": 1, "estimate": 1, "low": 1, "high": 1}], "share", name, name
+    )
+    assert plots.svg(figure).startswith(b"<?xml")
+    assert [entry.get_text() for entry in figure.legends[0].get_texts()] == [f" _{name}"]
+
+
+def test_stale_names_the_text_that_records_no_longer_give(rendered):
+    assert report.stale(rendered) == []
+    path = rendered / "report.md"
+    good = path.read_text()
+    path.write_text(good.replace("± ", "± 1", 1))
+    assert report.stale(rendered) == ["report.md"]
+    path.write_text(good)
+
+
+def test_readme_shows_the_answer_and_the_table_with_links_from_the_root(rendered):
+    markers = "# x\n<!-- begin: results -->\n<!-- end: results -->\n"
+    text = report._readme(markers, (rendered / "report.md").read_text())
+    assert "](report/figures/gap.svg)" in text
+    assert "| [Text, English](report/runs/text-en/record.json)" in text
+    assert report._readme(text, (rendered / "report.md").read_text()) == text
+
+
+def test_fill_names_a_marker_without_a_block():
+    text = "<!-- begin: a -->\nold\n<!-- end: a -->\n"
+    assert markdown.fill(text, {"a": r"new \1"}) == "<!-- begin: a -->\n\nnew \\1\n\n<!-- end: a -->\n"
+    with pytest.raises(ValueError, match="no block 'a'"):
+        markdown.fill(text, {"b": ""})
+    with pytest.raises(ValueError, match="end"):
+        markdown.fill("<!-- begin: a -->\n", {"a": ""})
+
+
+def test_rendering_needs_no_torch():
+    code = "import sys, mmutils.report.rendering; sys.exit('torch' in sys.modules)"
+    assert run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not (report.REPOSITORY / "report" / "runs").is_dir(), reason="no committed records")
+def test_committed_report_is_what_its_records_give(monkeypatch):
+    monkeypatch.setattr(diagnostics.data, "load", LOAD)  # the fixture has put made-up data in its place
+    assert report.stale() == [], "run: python -m mmutils.report"
+    assert "Cannot be shown" not in (report.REPOSITORY / "report" / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(
+    not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs Chromium and its driver"
+)
+def test_a_reader_can_filter_examples_and_sort_a_table(rendered):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium.webdriver.support.ui import Select
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    with webdriver.Chrome(options=options, service=service) as browser:
+        phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        browser.get((rendered / "report.html").as_uri())
+        find = lambda selector: browser.find_elements("css selector", selector)  # noqa: E731
+        assert find(".explorer output")[0].text == "120 of 120 examples"
+        browser.execute_script("document.querySelector('.explorer').scrollIntoView()")
+        Select(find("[name=language]")[0]).select_by_value("hi")
+        Select(find("[name=agreement]")[0]).select_by_value("rescued")
+        expected = int(re.search(r"### Hindi: (\d+) rescued", (rendered / "report.md").read_text())[1])
+        assert find(".explorer output")[0].text == f"{expected} of 120 examples"
+        Select(find("[name=agreement]")[0]).select_by_value("")
+        find("[name=words]")[0].send_keys("alert(1)")
+        assert HOSTILE in find(".card")[0].text
+        head = find("main .scroll > table th button")[1]
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", head)
+        column = [
+            float(cell.text.split()[0])
+            for cell in find("main .scroll > table")[0].find_elements("css selector", "td:nth-child(2)")
+        ]
+        assert column == sorted(column)
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+        assert not browser.get_log("browser")
+
+
+def test_a_run_of_which_everything_failed_has_no_systems(tmp_path):
+    entry = {"system": "M, net: knn", "inputs": "image", "language": None, "chosen": False, "method": "M"}
+    entry |= {"model": "net", "weights": "random", "trained": "neighbours"}
+    more = {"run": "m", "study": "memes", "systems": [entry], "classes": ["a", "b"], "data": DATA}
+    (tmp_path / "runs" / "m").mkdir(parents=True)
+    (tmp_path / "runs" / "m" / runs.RECORD).write_text(json.dumps(EMPTY | more | {"fingerprints": PRINTS}))
+    study = Study(tmp_path, "memes")
+    assert list(study.records) == ["m"]
+    assert study.systems == []
+
+
+def test_variants_are_compared_that_differ_in_one_thing_and_advice_needs_clear_differences():
+    published, cured = ["none", "two", "plain", 0.0], ["contrastive", "two", "plain", 0.0]
+    hidden = ["contrastive", "shared", "plain", 1.0]
+    assert pretraining._steps([published, cured, hidden]) == [("cure", published, cured)]
+    said = pretraining._advice({"A": ["better", "inconclusive"], "B": ["inconclusive"], "C": ["better", "worse"]})
+    assert "A is better (1 of 2 differences are clear)" in said and "C is worse (1 of 2" in said
+    assert said.endswith("Nothing can be said of: B.")
+    assert "no difference is clear" in pretraining._advice({"B": ["inconclusive"]})
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "English is ahead by 20.0"), (-1, "Hindi is ahead by 20.0")])
+def test_transfer_names_who_is_ahead(tmp_path, sign, verdict):
+    low, high = sorted((0.1 * sign, 0.3 * sign))
+    row = {"score": "f1_macro", "estimate": 0.2 * sign, "low": low, "high": high, "p_value": 0.001}
+    row |= {f"{language}_{key}": 0.5 for language in ("en", "hi") for key in ("estimate", "low", "high")}
+    page = Page(Study(tmp_path, "transfer"), tmp_path, "demo", transfer.WARNING, draw=False)
+    text = transfer._gap(page, "run", {"gap": [row], "paired": 98}, "")
+    assert f"**{verdict} points**" in text and "| Macro F1 | 50.0 | 50.0 |" in text

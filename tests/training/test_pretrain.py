@@ -1,0 +1,279 @@
+"""Pretraining without labels, its judgement by probes, and encoders on disk: on tiny networks and few emoji."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from mmutils.batches import Batches
+from mmutils.data import emoji_topics, few
+from mmutils.evaluation.metrics import knn
+from mmutils.methods.cass import CASS
+from mmutils.models.encoders import Encoded, Encoder, FusedEncoder, ImageEncoder, TextEncoder
+from mmutils.models.features import features
+from mmutils.models.fusion import Compare, Concatenation, Gated
+from mmutils.training import finetuning as finetune
+from mmutils.training import pretraining as pretrain
+from mmutils.training.loop import TrainConfig
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("MMUTILS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def labelled() -> dict[str, Batches]:
+    tables = {split: few(emoji_topics.examples(None, split), 21) for split in pretrain.SPLITS}
+    return {split: Batches(table, 8, image_size=32) for split, table in tables.items()}
+
+
+def image(size: int = 32) -> ImageEncoder:
+    return ImageEncoder("test_resnet", size=size)
+
+
+class Constant(Encoder):
+    """Says the same about every picture, but for rounding: what a collapsed network does."""
+
+    def __init__(self):
+        super().__init__()
+        self.dim, self.weight = 8, nn.Parameter(torch.ones(8))
+
+    def encode(self, batch: dict) -> Encoded:
+        noise = batch["image"].mean(dim=(1, 2, 3)).unsqueeze(1) * torch.linspace(0, 1e-4, 8)
+        return Encoded(self.weight + noise)
+
+
+def test_no_label_and_nothing_of_val_or_test_is_in_the_pretraining() -> None:
+    table = pretrain.unlabelled("emoji_topics", languages=("en", "hi"))
+    assert set(table["label"]) == {-1}
+    assert table["id"].is_unique
+    for split in ("val", "test"):
+        held = emoji_topics.examples(None, split)
+        assert not set(table["group"]) & set(held["group"])
+        assert not set(table["image"]) & set(held["image"])
+    train = emoji_topics.examples(None, "train")
+    assert set(train["image"]) < set(table["image"])  # more than train: the pool
+    assert (table["image"].value_counts() == 2).all()  # once per language
+    assert len(pretrain.unlabelled("emoji_memes", limit=9)) == 9
+    pairs, names = (pretrain.unlabelled(name).set_index("image")["text"] for name in ("emoji_memes", "emoji_topics"))
+    assert (pairs == names.loc[pairs.index]).all()  # the names are the pictures' own
+
+
+def test_untrained_has_the_weights_and_the_statistics_of_the_pictures(labelled) -> None:
+    encoder = image()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    start = pretrain.untrained(encoder, labelled["train"])
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items()), "the original changed"
+    assert all(torch.equal(value, before[name]) for name, value in start.named_parameters())
+    norm = next(module for module in start.modules() if isinstance(module, nn.BatchNorm2d))
+    seen = []
+    handle = norm.register_forward_pre_hook(lambda _, given: seen.append(given[0].mean(dim=(0, 2, 3))))
+    features_of = [start(batch) for batch in labelled["train"].epoch()]
+    handle.remove()
+    assert not start.training and len(features_of) == len(seen)
+    assert torch.allclose(norm.running_mean, torch.stack(seen).mean(0), atol=1e-5)  # the mean over the batches
+
+
+def test_nearest_is_knn_on_val(labelled) -> None:
+    encoder = image().eval()
+    train, val = (features(encoder, labelled[split])["features"] for split in ("train", "val"))
+    expected = knn(train, labelled["train"].labels, val, labelled["val"].labels).scores["auroc"]
+    assert pretrain.nearest({"a": encoder}, labelled) == {
+        "knn_a": pytest.approx(expected),
+        "knn": pytest.approx(expected),
+    }
+
+
+def test_repeat_judges_before_and_after_and_names_what_collapsed(labelled) -> None:
+    pictures = Batches(pretrain.unlabelled("emoji_topics", limit=16), 8, image_size=32, shuffle=True)
+
+    def build() -> CASS:
+        return CASS(image(), Constant(), dim=8, cure="none")
+
+    branches = {"net": "cnn", "constant": "vit"}
+    found = pretrain.repeat("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3, 4])
+    assert found.encoders == ["random, net", "random, constant", "CASS, net", "CASS, constant"]
+    probes = ("neighbours", "linear probe")
+    assert set(found.predictions["system"]) == {f"{name}: {probe}" for name in found.encoders for probe in probes}
+    assert {(entry["system"], entry["seed"]) for entry in found.failed} == {
+        (f"{kind}, constant: {probe}", seed) for kind in ("random", "CASS") for seed in (3, 4) for probe in probes
+    }
+    assert len(found.probes) == 4 * 2 * 2 * 2  # encoders, seeds, probes, splits
+    assert len(found.predictions) == 4 * 2 * 2 * (21 + 21)
+    assert [row["seed"] for row in found.history] == [3, 4]
+    assert np.allclose(found.predictions.filter(like="p_").sum(axis=1), 1, atol=1e-5)
+    again = pretrain.repeat("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3], baseline=False)
+    assert again.encoders == ["CASS, net", "CASS, constant"]
+    query = "system == 'CASS, net: neighbours'"
+    first = found.predictions.query(f"seed == 3 and {query}").reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, again.predictions.query(query).reset_index(drop=True))
+
+
+def test_labels_choose_no_epoch_unless_asked_and_the_record_says_so(labelled, monkeypatch) -> None:
+    """Scores that fall: the best epoch is the first, the last one is kept."""
+    pictures, falling = Batches(pretrain.unlabelled("emoji_topics", limit=16), 8, image_size=32, shuffle=True), []
+
+    def judge(encoders, batches):
+        falling.append({name: value.clone() for name, value in encoders["net"].state_dict().items()})
+        return {"knn": 1 / (1 + len(falling))}
+
+    monkeypatch.setattr(pretrain, "nearest", judge)
+    build = lambda: CASS(image(), Constant(), dim=8, cure="none")  # noqa: E731
+    for keep, epoch, said in (("last", 1, "last epoch"), ("knn", 0, "best epoch by kNN on val with all labels")):
+        falling.clear()
+        form = pretrain.repeat("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(2), [0], keep=keep)
+        weights = form.method.encoders()["cnn"].state_dict()
+        assert all(torch.equal(weights[name], value) for name, value in falling[epoch].items())
+        rows = pretrain.described(form, "CASS", {"net": "random"}, keep)
+        assert {row["kept"] for row in rows} == {None, said}
+    with pytest.raises(ValueError, match="keep='best': give one of last, knn"):
+        pretrain.repeat("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0], keep="best")
+
+
+def test_what_cannot_be_judged_is_refused_before_the_first_step(labelled) -> None:
+    labelled["test"].examples = labelled["test"].examples.assign(label=-1)
+    with pytest.raises(ValueError, match="21 of 21 examples of test have no label"):
+        pretrain.repeat("CASS", pytest.fail, {}, labelled["train"], labelled, 7, TrainConfig(1), [0])
+
+
+def test_few_labels_mean_few_of_val_too() -> None:
+    tables = {split: emoji_topics.examples(None, split) for split in pretrain.SPLITS}
+    extras = {split: {"x": torch.arange(len(table)).float()} for split, table in tables.items()}
+    parts = finetune.batches(tables, extras, 0.1, 0, 32)
+    counts = finetune.label_counts(parts)
+    assert counts["labels"] == pytest.approx(0.1 * len(tables["train"]), abs=4)
+    assert counts["val_labels"] == pytest.approx(0.1 * len(tables["val"]), abs=4)
+    assert len(parts["val"].ids) == len(tables["val"])  # what the record holds is all of val
+    rows = parts["selection"]
+    assert [tables["val"]["id"][int(row)] for row in rows.extra["x"]] == rows.ids
+    assert set(rows.labels.tolist()) == set(range(7))
+    whole = finetune.label_counts(finetune.batches(tables, extras, 0.1, 0, 32, val_by_share=False))
+    assert whole["val_labels"] == len(tables["val"])
+
+
+@pytest.mark.parametrize(
+    "starts, baselines, fusion, problem",
+    [
+        ({"a": "dino:x"}, {}, "gated", "'a' is 'dino:x'"),
+        ({"a": ["x"]}, {"a": "b"}, "gated", "baselines: 'a': 'b'"),
+        ({"a": ["x"]}, {}, "gatd", "no fusion 'gatd'"),
+    ],
+)
+def test_wrong_starts_are_refused_at_once(starts, baselines, fusion, problem) -> None:
+    with pytest.raises(ValueError, match=problem):
+        finetune.check_starts(starts, baselines, fusion)
+
+
+def test_batches_are_made_where_the_model_is() -> None:
+    """The device "meta" stands for a GPU: it holds weights and batches, and computes nothing."""
+    module, seen = nn.Linear(4, 2, device="meta"), []
+    batches = Batches(pd.DataFrame({"id": list("abcd"), "label": 0}), 2, extra={"x": torch.zeros(4, 4)})
+    handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0]["x"].device.type))
+    module.forward = lambda batch: torch.ones(len(batch["id"]), 2)
+    assert pretrain.embeddings(module, batches).shape == (4, 2)
+    handle.remove()
+    assert seen == ["meta", "meta"] and batches.device.type == "cpu"
+
+
+def test_the_described_system_that_is_chosen_is_the_best_on_val_of_those_trained() -> None:
+    values = {"random, a": (0.9, 0.9), "M, a": (0.5, 0.1), "M, b": (0.6, 0.0)}  # val, test
+    rows = [
+        {"encoder": name, "probe": probe, "split": split, "auroc": value - 0.1 * (probe == "knn")}
+        for name, pair in values.items()
+        for probe in ("knn", "linear")
+        for split, value in zip(("val", "test"), pair, strict=True)
+    ]
+    found = pretrain.Pretrained([], pd.DataFrame(), rows, [], [*values, "M, diverged"], None)
+    systems = pretrain.described(found, "M", {"a": "random", "b": "hub", "diverged": "random"}, inputs="image")
+    assert [s["system"] for s in systems if s["chosen"]] == ["M, b: linear probe"]
+    assert len(systems) == 8 and {s["method"] for s in systems} == {"random", "M"}
+    assert {s["weights"] for s in systems if s["encoder"] == "M, b"} == {"hub"}
+
+
+def test_a_training_that_diverges_fails_alone(labelled) -> None:
+    """A loss that is not finite costs the seed's own systems, not the run nor the network before training."""
+
+    class Diverging(CASS):
+        def loss(self, batch: dict, progress: float) -> torch.Tensor:
+            return super().loss(batch, progress) * torch.nan
+
+    pictures = Batches(pretrain.unlabelled("emoji_topics", limit=16), 8, image_size=32, shuffle=True)
+    build = lambda: Diverging(image(), image(), dim=8)  # noqa: E731
+    found = pretrain.repeat("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0])
+    assert {f["system"] for f in found.failed} == {"CASS, net: neighbours", "CASS, net: linear probe"}
+    assert "nan" in found.failed[0]["reason"]
+    assert set(found.predictions["system"]) == {"random, net: neighbours", "random, net: linear probe"}
+
+
+@pytest.mark.parametrize("join", [Concatenation, Compare, Gated, None])
+def test_an_encoder_comes_back_from_disk(join, tmp_path) -> None:
+    table = few(emoji_topics.examples(None, "val", language="hi"), 7)
+    text = TextEncoder.small(table["text"], width=32, layers=1)
+    options = {"hidden": (16,)} if join is Concatenation else {"dim": 16}
+    encoder = FusedEncoder(image(), text, join(image().dim, text.dim, **options)) if join else text
+    encoder.eval()
+    finetune.save(encoder, tmp_path / "run", "cnn")
+    given = finetune.inputs(encoder)
+    back = finetune.start("run:cnn", tmp_path)
+    expected = features(encoder, Batches(table, 7, **given))["features"]
+    assert torch.equal(features(back, Batches(table, 7, **finetune.inputs(back)))["features"], expected)
+    fresh = finetune.start("random:run:cnn", tmp_path)
+    assert not torch.allclose(features(fresh, Batches(table, 7, **given))["features"], expected)
+    assert (back.source, fresh.source) == ("run/cnn", "random")
+    if join:
+        seen = finetune.start("random:run:cnn", tmp_path, examples=table)
+        means = [value for name, value in seen.state_dict().items() if name.endswith("running_mean")]
+        assert all(value.any() for value in means), "the batch norms have not seen the pictures"
+    with pytest.raises(FileNotFoundError, match="run the notebook that makes other first"):
+        finetune.start("other:cnn", tmp_path)
+    with pytest.raises(ValueError, match="run:name"):
+        finetune.start("rndom:run:cnn", tmp_path)
+
+
+def test_frozen_features_are_those_of_every_row() -> None:
+    table = few(emoji_topics.examples(None, "val"), 6)
+    table = pd.concat([table, table.iloc[::-1]], ignore_index=True)  # every picture and text twice, in another order
+    text = TextEncoder.small(table["text"], width=32, layers=1)
+    fused = FusedEncoder(image(), text, Compare(image().dim, text.dim))
+    for encoder in (image(), text, fused):
+        expected = features(encoder.eval(), Batches(table, 64, **finetune.inputs(encoder)))["features"]
+        assert torch.allclose(finetune.frozen_features(encoder, table), expected, atol=1e-5)
+
+
+def test_whole_fuses_copies() -> None:
+    encoder, text = image(), TextEncoder.small(["a b"], width=32, layers=1)
+    fused = finetune.whole([encoder, text], "gated")
+    assert isinstance(fused.fusion, Gated)
+    assert next(fused.image.parameters()).data_ptr() != next(encoder.parameters()).data_ptr()
+    with pytest.raises(ValueError, match="3 encoders"):
+        finetune.whole([encoder] * 3, "gated")
+
+
+def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
+    table = pd.DataFrame({"id": [str(i) for i in range(300)], "label": [0] * 200 + [1] * 99 + [2]})
+    drawn = finetune.share_of_labels(table, 0.1, 0)
+    assert drawn["label"].value_counts().to_dict() == {0: 20, 1: 10, 2: 1}
+    assert drawn.index.is_monotonic_increasing and (table.loc[drawn.index, "id"] == drawn["id"]).all()
+    assert drawn.equals(finetune.share_of_labels(table, 0.1, 0))
+    assert not drawn.index.equals(finetune.share_of_labels(table, 0.1, 1).index)
+    assert len(finetune.share_of_labels(table, 1.0, 5)) == 300
+    with pytest.raises(ValueError, match="share=0"):
+        finetune.share_of_labels(table, 0, 0)
+    table = table.assign(group=table["id"])
+    extras = {split: {"part0": torch.arange(300)} for split in pretrain.SPLITS}
+    made = finetune.batches(dict.fromkeys(pretrain.SPLITS, table), extras, 0.1, 3, 128)
+    ids = [
+        (int(id), int(part))
+        for batch in made["train"].epoch()
+        for id, part in zip(batch["id"], batch["part0"], strict=True)
+    ]
+    assert len(ids) == 31 and all(id == part for id, part in ids), "features of other rows"
+    assert (made["train"].batch_size, len(made["val"].examples)) == (16, 300)
+
+
+def test_the_submission_is_the_mean_over_seeds(tmp_path) -> None:
+    rows = pd.DataFrame({"id": ["7", "8", "7", "8"], "seed": [0, 0, 1, 1], "p_1": [0.2, 0.9, 0.4, 0.3]})
+    finetune.submission(rows, tmp_path / "submission.csv")
+    assert (tmp_path / "submission.csv").read_text().splitlines() == ["id,proba,label", "7,0.300000,0", "8,0.600000,1"]
