@@ -17,11 +17,11 @@ from mmutils.batches.images import read_picture
 from mmutils.data import inside
 from mmutils.data.tools import reading
 from mmutils.evaluation import export
-from mmutils.evaluation.metrics import predict
-from mmutils.models.encoders import TextEncoder
+from mmutils.evaluation.predictions import predict
+from mmutils.models import starts
+from mmutils.models.text import TextEncoder
 from mmutils.runs.files import write
 from mmutils.runs.parameters import printable
-from mmutils.training import finetuning as finetune
 
 RUNS = Path("report", "runs")
 UNKNOWN = 0.1  # share of a text's tokens that the tokenizer does not know, above which there is a warning
@@ -55,7 +55,7 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
                 f"given are {', '.join(posts)}"
             )
     classifier, described = _load(folder)
-    options = finetune.inputs(classifier.encoder)
+    options = starts.inputs(classifier.encoder)
     fine, problems = _sorted(posts, inputs, options.get("image_size"), root)
     if not fine:
         listed = "; ".join(f"{key!r}: {problem}" for key, problem in list(zip(posts["id"], problems, strict=True))[:3])

@@ -30,8 +30,8 @@ from PIL import Image
 from mmutils import translate
 from mmutils.batches import Batches
 from mmutils.models import weights
-from mmutils.models.encoders import ImageEncoder
 from mmutils.models.features import features
+from mmutils.models.image import ImageEncoder
 from mmutils.report import rendering as report
 from mmutils.runs.fingerprints import ROOT
 

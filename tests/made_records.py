@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from mmutils import data, runs
+from mmutils.evaluation.probes import PROBES
 from mmutils.reproduce import experiments
 from mmutils.reproduce.experiments import Run
 from mmutils.runs import fingerprints
-from mmutils.training.pretraining import PROBES, Pretrained, described
+from mmutils.training.pretraining import Pretrained, described
 from mmutils.training.supervised import systems
 
 EXPERIMENTS = fingerprints.ROOT / "report" / "experiments.yaml"

@@ -12,9 +12,12 @@ from mmutils import data, predict, statistics
 from mmutils.batches import Batches
 from mmutils.data import emoji_memes
 from mmutils.evaluation import export
-from mmutils.evaluation.metrics import scores
+from mmutils.models import starts
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoders import CachedEncoder, ImageEncoder, TextEncoder
+from mmutils.models.encoder import CachedEncoder
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import TextEncoder
+from mmutils.statistics.scores import scores
 from mmutils.training import finetuning as finetune
 from mmutils.training.loop import TrainConfig
 from mmutils.training.supervised import repeat
@@ -28,18 +31,18 @@ def tables():
 def run(out, tables, join, frozen, encoders):
     """What the notebook does, with two seeds: predictions and a record."""
     parts = [encoder.freeze() if frozen else encoder for encoder in encoders]
-    extras, given = {split: {} for split in tables}, finetune.inputs(*parts)
+    extras, given = {split: {} for split in tables}, starts.inputs(*parts)
     if frozen:
         cached = [CachedEncoder(f"part{number}", part.dim) for number, part in enumerate(parts)]
         for split, table in tables.items():
             extras[split] = {
-                f"part{number}": finetune.frozen_features(part, table) for number, part in enumerate(parts)
+                f"part{number}": starts.frozen_features(part, table) for number, part in enumerate(parts)
             }
     inside = cached if frozen else parts
     batches = finetune.batches(tables, extras, 1.0, 0, 16, **({} if frozen else given))
     config = TrainConfig(2, learning_rate=1e-2)
     _, predictions = repeat(
-        "the system", lambda: Classifier(finetune.whole(inside, join), 2), batches, config, [0, 1], "auroc",
+        "the system", lambda: Classifier(starts.whole(inside, join), 2), batches, config, [0, 1], "auroc",
         out / "checkpoints",
     )  # fmt: skip
     inputs = "+".join(kind for kind, key in (("image", "image_size"), ("text", "tokenizer")) if key in given)
@@ -71,7 +74,7 @@ def test_predictions_are_the_runs(join, frozen, tables, tmp_path):
     out = tmp_path / "a-run"
     encoders = small(tables)
     if join == "fused before":
-        encoders = [finetune.whole(encoders, "gated").eval()]
+        encoders = [starts.whole(encoders, "gated").eval()]
     predictions, record = run(out, tables, join, frozen, encoders)
     texts = tables["train"]["text"]
     folder = export.save(out, record, predictions, "the system", encoders, join, texts)

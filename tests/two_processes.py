@@ -16,7 +16,7 @@ from mmutils.methods.clip import CLIP, duplicate_keys
 from mmutils.methods.dino import DINO
 from mmutils.methods.supervised import Supervised
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoders import Encoded, Encoder, FusedEncoder
+from mmutils.models.encoder import Encoded, Encoder, FusedEncoder
 from mmutils.models.fusion import Concatenation
 from mmutils.training import distributed
 from mmutils.training.loop import TrainConfig, fit

@@ -16,13 +16,12 @@ from pathlib import Path
 import pandas as pd
 
 from mmutils import statistics
-from mmutils.evaluation.metrics import scores
-from mmutils.models import tensors
+from mmutils.models import saving, starts, tensors
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoders import CachedEncoder, Encoder
+from mmutils.models.encoder import CachedEncoder, Encoder
 from mmutils.runs.files import whole_folder
+from mmutils.statistics.scores import scores
 from mmutils.training import checkpoint
-from mmutils.training import finetuning as finetune
 
 NAME = "classifier"
 SCORES = ("accuracy", "f1_macro", "auroc")
@@ -46,7 +45,7 @@ def save(
     rows = predictions[predictions["system"] == system]
     val = rows[rows["split"] == "val"]
     seed = max(val["seed"].unique(), key=lambda seed: scores(val[val["seed"] == seed])[select])
-    whole = finetune.whole(encoders, join)
+    whole = starts.whole(encoders, join)
     classifier = _classifier(whole, len(record["classes"]), plain=whole.frozen)
     _restore(classifier, checkpoint.place(Path(out, "checkpoints"), system, seed) / checkpoint.NAME)
     folder = Path(out, "model")
@@ -60,7 +59,7 @@ def _write(folder: Path, record: dict, rows: pd.DataFrame, classifier: Classifie
     """All files of the export. rows: predictions of its system and seed; plain: whether its head is a plain one."""
     system, seed = rows["system"].iloc[0], int(rows["seed"].iloc[0])
     described = {
-        "encoder": finetune.describe(classifier.encoder, folder, NAME, by_name=True),
+        "encoder": saving.describe(classifier.encoder, folder, NAME, by_name=True),
         "plain_head": plain,
         "classes": list(record["classes"]),
         "temperature": float(statistics.temperature(rows[rows["split"] == "val"])[seed]),
@@ -68,7 +67,7 @@ def _write(folder: Path, record: dict, rows: pd.DataFrame, classifier: Classifie
         **{"run": record["run"], "system": system, "seed": seed, "data": record["data"]},
     }
     (folder / f"{NAME}.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    tensors.save(_stored(classifier), folder / f"{NAME}.safetensors", finetune.belonging(folder, NAME))
+    tensors.save(_stored(classifier), folder / f"{NAME}.safetensors", saving.belonging(folder, NAME))
     (folder / "README.md").write_text(_card(record, described, rows), encoding="utf-8")
 
 
@@ -83,7 +82,7 @@ def load(folder: str | Path) -> tuple[Classifier, dict]:
             raise FileNotFoundError(f"no {file}: give the folder `model` that a run of Finetuning.ipynb has left")
     state = tensors.load(folder / f"{NAME}.safetensors")
     described = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
-    encoder = finetune.build(described["encoder"], folder)
+    encoder = saving.build(described["encoder"], folder)
     classifier = _classifier(encoder, len(described["classes"]), described["plain_head"])
     _fill(classifier, state)
     return classifier.eval(), described
@@ -124,7 +123,7 @@ def _fill(classifier: Classifier, state: dict) -> None:
 
 def _stored(classifier: Classifier) -> dict:
     """The weights that are written: all but those of encoders that can be had by their name."""
-    named = [prefix for prefix, encoder in _encoders(classifier).items() if finetune.known(encoder)]
+    named = [prefix for prefix, encoder in _encoders(classifier).items() if saving.known(encoder)]
     return {key: value for key, value in classifier.state_dict().items() if not key.startswith(tuple(named))}
 
 

@@ -4,18 +4,19 @@ Heads, fusions, languages and seeds can then be compared in seconds. Cache files
 weights and settings, the tokens and pixels that went in, and the versions of the libraries.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmutils.batches import Batches
-from mmutils.models.encoders import Encoded
+from mmutils.models.encoder import Encoded
 from mmutils.runs import identity
 from mmutils.runs.files import cache_dir, cached_file
-from mmutils.training.distributed import device
 
 LARGE = 2**30  # bytes; more tokens than this are kept in float16
 
@@ -94,3 +95,40 @@ def joined_tokens(
         joined[place, :length] = torch.where(real.unsqueeze(-1), part, 0).to(kind)
         mask[place, :length] = real
     return {"tokens": joined, "mask": mask}
+
+
+@torch.inference_mode()
+def embeddings(embed: Callable[[dict], Tensor], batches: Batches) -> Tensor:
+    """What a module or its method, as `clip.embed_image`, makes of all examples (N, E), in order, on the CPU."""
+    with batches.on(getattr(embed, "__self__", embed)):
+        return torch.cat([embed(batch).cpu() for batch in batches.epoch()])
+
+
+def untrained(encoder: nn.Module, batches: Batches) -> nn.Module:
+    """A copy of the encoder as it is, with the batch-norm statistics of one pass over `batches`."""
+    start = copy.deepcopy(encoder)
+    norms = [module for module in start.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+    if norms:
+        compute_in_training(start, batches)
+    return start.eval()
+
+
+@torch.no_grad()
+def compute_in_training(encoder: nn.Module, batches: Batches) -> None:
+    """One pass in training mode without learning, on this process's device."""
+    encoder.train().to(device())
+    with batches.on(encoder):
+        for batch in batches.epoch():
+            encoder(batch)
+    encoder.cpu()
+
+
+def device() -> torch.device:
+    """This process's own device: the GPU of its number if there are GPUs, else the CPU.
+
+    Of accelerate only this is used, so that neither ACCELERATE_* variables nor `accelerate config` change a training.
+    """
+    return PartialState().device

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmutils.models.encoders import Encoded
+from mmutils.models.encoder import Encoded
 from mmutils.models.standardise import Standardise
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from mmutils import runs
-from mmutils.reproduce import execute
+from mmutils.reproduce import execute, staleness
 from mmutils.reproduce.experiments import Run
 from mmutils.runs import fingerprints
 from mmutils.runs.files import write
@@ -90,7 +90,7 @@ class Runner:
         except ValueError as error:
             return [str(error)]
         changed = [name for name in run.needs if record["needs"].get(name) != self._results([name])[name]]
-        reasons = runs.stale(record, notebook=run.notebook, parameters=run.parameters)
+        reasons = staleness.stale(record, notebook=run.notebook, parameters=run.parameters)
         return reasons + ([f"{', '.join(changed)} changed"] if changed and record["status"] == "ok" else [])
 
     def folder(self, name: str) -> Path:

@@ -216,28 +216,6 @@ def all_records(root: str | Path) -> list[dict]:
     return records
 
 
-def stale(
-    record: dict, *, notebook: str | None = None, parameters: dict | None = None, files: Disk = DISK
-) -> list[str]:
-    """Reasons why a record is not what a run would give now; empty when it is fresh.
-
-    notebook, parameters: those of the run as planned; parameters not given have the notebook's defaults. Without
-    `parameters` those of the record are taken to be right. files: those of the repository.
-    """
-    if record["status"] != "ok":
-        return [f"failed before: {record['reason']}"]
-    notebook = notebook or record["notebook"]
-    if record["notebook"] != notebook:
-        return [f"its notebook was {record['notebook']}"]
-    planned = fingerprints.planned(notebook, parameters or {}, files)
-    wanted = record["parameters"] if parameters is None else fingerprints.plain_parameters(planned)
-    return [
-        *_changed_parameters(record["parameters"], wanted),
-        *_changed_code(record["fingerprints"], notebook, wanted, files),
-        *_changed_data(record["data"], planned.get("root") or None),  # "" is the default of notebooks
-    ]
-
-
 def fingerprint(notebook: str, parameters: dict, files: Disk = DISK) -> dict:
     """Hashes of what a run is made of: parameters, notebook, code, and the package's files that count, one by one."""
     plain = fingerprints.plain_parameters(parameters)
@@ -257,20 +235,7 @@ def add(folder: str | Path, **entries: Any) -> None:
     write(Path(folder) / RECORD, to_json(record))
 
 
-def _changed_parameters(had: dict, wanted: dict) -> list[str]:
-    names = sorted(name for name in {*had, *wanted} if had.get(name, "none") != wanted.get(name, "none"))
-    changes = [f"{name} {had.get(name, 'none')!r} -> {wanted.get(name, 'none')!r}" for name in names]
-    return [f"parameters changed: {', '.join(changes)}"] if changes else []
-
-
-def _changed_code(had: dict, notebook: str, wanted: dict, files: Disk) -> list[str]:
-    names = _changed_files(had, notebook, wanted, files)
-    reasons = [f"code changed: {', '.join(names)}"] if names else []
-    changed = had["notebook"] != digest(fingerprints.notebook_code(notebook, files))
-    return [*(["notebook changed"] if changed else []), *reasons]
-
-
-def _changed_files(had: dict, notebook: str, wanted: dict, files: Disk) -> list[str]:
+def changed_files(had: dict, notebook: str, wanted: dict, files: Disk) -> list[str]:
     now = fingerprints.code_files(notebook, wanted, files)
     return sorted(name for name in {*had["files"], *now} if had["files"].get(name) != now.get(name))
 
@@ -280,19 +245,9 @@ def _edited(record: dict) -> list[str]:
     had, notebook = record["fingerprints"], record["notebook"]
     try:
         changed = had["notebook"] != digest(fingerprints.notebook_code(notebook, DISK))
-        return [notebook] * changed + _changed_files(had, notebook, record["parameters"], DISK)
+        return [notebook] * changed + changed_files(had, notebook, record["parameters"], DISK)
     except (FileNotFoundError, ValueError):
         return [notebook]
-
-
-def _changed_data(data: dict, root: str | None) -> list[str]:
-    from mmutils import data as datasets
-
-    try:
-        now = datasets.fingerprint(data["name"], root)
-    except (ValueError, FileNotFoundError) as error:
-        return [f"data cannot be read: {error}"]
-    return [] if now == data["fingerprint"] else ["data changed"]
 
 
 def _record(folder: Path, notebook: str, parameters: dict) -> dict:
@@ -329,7 +284,7 @@ def _scores(table: pd.DataFrame) -> list[dict]:
     """One row per system, seed and split, in the order in which they come."""
     if not len(table):
         return []
-    from mmutils.evaluation.metrics import scores  # needs torch and scikit-learn, which readers of records do not
+    from mmutils.statistics.scores import scores  # needs torch and scikit-learn, which readers of records do not
 
     return [
         {"system": system, "seed": int(seed), "split": split, "examples": len(rows), **scores(rows)}

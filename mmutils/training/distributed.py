@@ -11,19 +11,10 @@ is drawn for each part by itself. In a single process every function here gives 
 
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from mmutils.models.standardise import Standardise
-
-
-def device() -> torch.device:
-    """This process's own device: the GPU of its number if there are GPUs, else the CPU.
-
-    Of accelerate only this is used, so that neither ACCELERATE_* variables nor `accelerate config` change a training.
-    """
-    return PartialState().device
 
 
 def processes() -> int:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmutils.batches import Batches, derived_seed
+from mmutils.models import features
 from mmutils.runs import identity
 from mmutils.training import distributed
 from mmutils.training.checkpoint import TrainingState, locked
@@ -99,7 +100,7 @@ def fit(
     checkpoint is not continued with others. FloatingPointError if a loss or a weight is not finite; ValueError for a
     checkpoint of another training or a damaged one, an unknown score, or batches of one example for batch norms.
     """
-    device = distributed.device()
+    device = features.device()
     config = replace(config, precision=resolved(config.precision, device))
     method.to(device).train()
     batches.device = device

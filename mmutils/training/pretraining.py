@@ -5,7 +5,6 @@ So they are judged by labels that pretraining never saw, by k nearest neighbours
 network before training. That is no straw man: its batch norms, where it has them, have seen the pictures.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,23 +12,17 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmutils import data
 from mmutils.batches import Batches
 from mmutils.batches.augment import Augment
-from mmutils.evaluation.collapse import effective_rank, spread
-from mmutils.evaluation.metrics import knn, linear_probe, scores, table
+from mmutils.evaluation.probes import PROBES, nearest, probes
 from mmutils.methods import Method
-from mmutils.models.encoders import CachedEncoder, Encoded, Encoder, TextEncoder
-from mmutils.models.features import compute, features
-from mmutils.models.standardise import Standardise
+from mmutils.models.features import untrained
 from mmutils.training.checkpoint import place
-from mmutils.training.distributed import device
 from mmutils.training.loop import TrainConfig, fit
 
-SPLITS = ("train", "val", "test")
-PROBES = {"knn": "neighbours", "linear": "linear probe"}
 KEPT = {"last": "last epoch", "knn": "best epoch by kNN on val with all labels"}
 COLLAPSED = 2.0  # effective rank of features below which a branch says the same of everything
 
@@ -55,40 +48,6 @@ def view(size: int, crop: float, recolour: bool, text_safe: bool) -> Augment:
     """Views of `size` pixels of at least the share `crop` of a picture, or text-safe ones; with hue and grey or not."""
     changes = {} if recolour else {"hue": 0.0, "grey": 0.0}
     return Augment.text_safe(size, **changes) if text_safe else Augment(size, scale=(crop, 1.0), **changes)
-
-
-class Standardised(Encoder):
-    """An encoder whose features are standardised: those of pretrained text models point nearly all the same way."""
-
-    def __init__(self, encoder: Encoder):
-        super().__init__()
-        self.encoder, self.standardise, self.dim = encoder, Standardise(encoder.dim), encoder.dim
-
-    def encode(self, batch: dict) -> Encoded:
-        return Encoded(self.standardise(self.encoder(batch)))
-
-
-def reader(texts: Sequence[str], name: str = "", frozen: bool = True) -> TextEncoder:
-    """The text encoder `name`, frozen or not, or without a name a small one from scratch, made for these texts."""
-    return TextEncoder(name, frozen=frozen) if name else TextEncoder.small(texts)
-
-
-def text_side(text: TextEncoder) -> Encoder:
-    """What stands for the text encoder in a method: itself, or its standardised cached features if it is frozen."""
-    return Standardised(CachedEncoder("text", text.dim)) if text.frozen else text
-
-
-def text_inputs(text: TextEncoder, examples: pd.DataFrame) -> dict:
-    """What Batches must be given for `text_side`: the tokenizer, or the frozen encoder's features as `extra`."""
-    tokens = {"tokenizer": text.tokenizer, "max_length": text.max_length}
-    return {"extra": {"text": features(text, Batches(examples, 64, **tokens))["features"]}} if text.frozen else tokens
-
-
-@torch.inference_mode()
-def embeddings(embed: Callable[[dict], Tensor], batches: Batches) -> Tensor:
-    """What a module or its method, as `clip.embed_image`, makes of all examples (N, E), in order, on the CPU."""
-    with batches.on(getattr(embed, "__self__", embed)):
-        return torch.cat([embed(batch).cpu() for batch in batches.epoch()])
 
 
 class Pretrained(NamedTuple):
@@ -183,66 +142,6 @@ def _failure(encoder: str, probe: str, seed: int, reason: object) -> dict:
     return {"system": f"{encoder}: {PROBES[probe]}", "seed": seed, "reason": str(reason)}
 
 
-def untrained(encoder: nn.Module, batches: Batches) -> nn.Module:
-    """A copy of the encoder as it is, with the batch-norm statistics of one pass over `batches`."""
-    start = copy.deepcopy(encoder)
-    norms = [module for module in start.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
-    if norms:
-        compute_in_training(start, batches)
-    return start.eval()
-
-
-@torch.no_grad()
-def compute_in_training(encoder: nn.Module, batches: Batches) -> None:
-    """One pass in training mode without learning, on this process's device."""
-    encoder.train().to(device())
-    with batches.on(encoder):
-        for batch in batches.epoch():
-            encoder(batch)
-    encoder.cpu()
-
-
-def nearest(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -> dict[str, float]:
-    """AUROC on val by k nearest neighbours: `knn_<name>` of each encoder, `knn` their mean; for fit's evaluate.
-
-    It reads the neighbours' votes, not only which class wins, and so wavers less on a small val than macro F1.
-    """
-    found = {}
-    for name, encoder in encoders.items():
-        train, val = (compute(encoder, batches[split], False)["features"] for split in ("train", "val"))
-        probe = knn(train, batches["train"].labels, val, batches["val"].labels)
-        found[f"knn_{name}"] = probe.scores["auroc"]
-    return found | {"knn": sum(found.values()) / len(found)}
-
-
-def probes(
-    encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches], classes: int, seed: int
-) -> tuple[pd.DataFrame, list[dict]]:
-    """What each encoder's features are worth: the probes' predictions, and a row per encoder, probe and split.
-
-    encoders: by readable names. batches: labelled ones of train, val and test. Predictions have the columns of
-    `runs.save`, their systems are "<encoder>: neighbours" and "<encoder>: linear probe". Rows have encoder, seed, probe
-    ("knn" or "linear"), split, accuracy, f1_macro, auroc, and of the split's features spread and effective_rank.
-    """
-    frames, rows = [], []
-    labels = {split: batches[split].labels for split in SPLITS}
-    for name, encoder in encoders.items():
-        found = {split: compute(encoder, batches[split], False)["features"] for split in SPLITS}
-        both = torch.cat([found["val"], found["test"]])
-        linear = linear_probe(found["train"], labels["train"], found["val"], labels["val"], both, classes=classes)
-        near = knn(found["train"], labels["train"], both, classes=classes)
-        for split, part in (("val", slice(None, len(found["val"]))), ("test", slice(len(found["val"]), None))):
-            watched = {"spread": spread(found[split]), "effective_rank": effective_rank(found[split])}
-            for kind, probe in (("knn", near), ("linear", linear)):
-                frame = table(batches[split].examples, probe.probabilities[part])
-                rows.append({"encoder": name, "seed": seed, "probe": kind, "split": split, **_main(frame), **watched})
-                frames.append(frame.assign(system=f"{name}: {PROBES[kind]}", seed=seed, split=split))
-    return pd.concat(frames, ignore_index=True), rows
-
-
 def described(found: Pretrained, method: str, sources: Mapping[str, str], keep: str = "last", **entries) -> list[dict]:
     """What the record says of the systems of `repeat`: a dict for each; of those trained the best on val is `chosen`.
 
@@ -261,16 +160,3 @@ def described(found: Pretrained, method: str, sources: Mapping[str, str], keep: 
             chosen = {"probe": probe, "chosen": (name, probe) == best, "trained": f"{shown} on frozen features"}
             rows.append({"system": f"{name}: {shown}", **known, **chosen, **entries})
     return rows
-
-
-def summary(rows: list[dict], split: str = "test") -> pd.DataFrame:
-    """Macro F1 of the probes in percent, and the effective rank, as means over the seeds: a row for each encoder."""
-    rows = pd.DataFrame(rows).query("split == @split")
-    shown = rows.pivot_table(index="encoder", columns="probe", values="f1_macro", sort=False) * 100
-    ranks = rows.groupby("encoder", sort=False)["effective_rank"].mean()
-    return shown.assign(effective_rank=ranks).round(1)
-
-
-def _main(frame: pd.DataFrame) -> dict[str, float]:
-    found = scores(frame)
-    return {name: found[name] for name in ("accuracy", "f1_macro", "auroc")}

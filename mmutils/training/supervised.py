@@ -13,9 +13,10 @@ import torch
 
 from mmutils.batches import Batches
 from mmutils.data import require_labels
-from mmutils.evaluation.metrics import predict, scores
+from mmutils.evaluation.predictions import predict
 from mmutils.methods.supervised import Supervised
 from mmutils.models.classifier import Classifier
+from mmutils.statistics.scores import scores
 from mmutils.training.checkpoint import place
 from mmutils.training.loop import TrainConfig, fit
 

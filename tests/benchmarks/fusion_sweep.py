@@ -18,8 +18,10 @@ from mmutils.batches import Batches
 from mmutils.methods.supervised import Supervised
 from mmutils.models import fusion
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoders import CachedEncoder, FusedEncoder, ImageEncoder, TextEncoder
+from mmutils.models.encoder import CachedEncoder, FusedEncoder
 from mmutils.models.features import features
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import TextEncoder
 from mmutils.training.loop import TrainConfig, fit
 
 FUSIONS = ("concatenation", "gated", "cross_attention", "late")

@@ -14,7 +14,8 @@ import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmutils.models.encoders import Encoded, Encoder, ImageEncoder
+from mmutils.models.encoder import Encoded, Encoder
+from mmutils.models.image import ImageEncoder
 
 RATE = 12e12  # floating point operations a second
 CRISIS, MEMES = 6126, 8500  # examples of train

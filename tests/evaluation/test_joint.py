@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from mmutils.batches import Batches
-from mmutils.evaluation.joint import joint_logits, modality_use, picked
-from mmutils.evaluation.metrics import predict
-from mmutils.evaluation.noise import noise_scores, noisy_logits
+from mmutils.evaluation.modalities import joint_logits, modality_use, noise_scores, noisy_logits, picked
+from mmutils.evaluation.predictions import predict
 from mmutils.models import fusion
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoders import CachedEncoder, FusedEncoder
+from mmutils.models.encoder import CachedEncoder, FusedEncoder
 
 
 def made(name: str, count: int = 30) -> tuple[Classifier, Batches]:

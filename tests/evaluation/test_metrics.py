@@ -10,7 +10,10 @@ import torch
 from sklearn.metrics import classification_report, roc_auc_score
 from torch import nn
 
-from mmutils.evaluation.metrics import knn, linear_probe, predict, retrieval, scores, table
+from mmutils.evaluation.predictions import predict, table
+from mmutils.evaluation.probes import knn, linear_probe
+from mmutils.evaluation.retrieval import retrieval
+from mmutils.statistics.scores import scores
 
 
 def examples(labels):

@@ -10,8 +10,10 @@ from torch import nn
 from mmutils.methods.supervised import Supervised
 from mmutils.models import hub
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoders import CachedEncoder, FusedEncoder, ImageEncoder, TextEncoder
+from mmutils.models.encoder import CachedEncoder, FusedEncoder
 from mmutils.models.fusion import Gated
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import TextEncoder
 from mmutils.models.tokens import lost_marks
 from mmutils.models.transformer import new_model, pool
 

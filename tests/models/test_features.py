@@ -7,8 +7,9 @@ from PIL import Image
 
 import mmutils.models.features as module
 from mmutils.batches import Batches
-from mmutils.models.encoders import ImageEncoder, TextEncoder
 from mmutils.models.features import features
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import TextEncoder
 
 TEXTS = ["a", "two words", "three words here", "लाल दिल", "one more for the road"]
 

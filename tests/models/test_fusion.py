@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmutils.models import fusion
-from mmutils.models.encoders import CachedEncoder, Encoded, FusedEncoder
+from mmutils.models.encoder import CachedEncoder, Encoded, FusedEncoder
 
 NAMES = ["concatenation", "gated", "cross_attention", "compare", "late"]
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from mmutils.models import weights
-from mmutils.models.encoders import ImageEncoder, TextEncoder
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import TextEncoder
 from mmutils.models.tokens import lost_marks
 
 SENTENCES = [

@@ -20,11 +20,13 @@ from mmutils.batches import Batches, images
 from mmutils.data.tools import archive
 from mmutils.evaluation import export
 from mmutils.methods.supervised import Supervised
+from mmutils.models import saving
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoders import CachedEncoder, ImageEncoder, TextEncoder
+from mmutils.models.encoder import CachedEncoder
 from mmutils.models.features import features
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import TextEncoder
 from mmutils.runs import files, identity
-from mmutils.training import finetuning as finetune
 from mmutils.training.loop import TrainConfig, fit
 
 FLIPS = 12  # places
@@ -123,7 +125,7 @@ class SavedEncoder:
 
     def make(self, folder):
         self.folder = folder / "run"
-        finetune.save(TextEncoder.small(["some words", "and others"], width=16, heads=2, layers=1), self.folder, "text")
+        saving.save(TextEncoder.small(["some words", "and others"], width=16, heads=2, layers=1), self.folder, "text")
         text = self.folder / "text-text"
         return [
             self.folder / "text.safetensors",
@@ -133,7 +135,7 @@ class SavedEncoder:
         ]
 
     def result(self):
-        encoder = finetune.load(self.folder, "text")
+        encoder = saving.load(self.folder, "text")
         batch = Batches(pd.DataFrame({"id": ["a", "b"], "text": ["some words", "others"], "label": 0}), 2,
                         tokenizer=encoder.tokenizer)  # fmt: skip
         return encoder.eval()(next(batch.epoch())).tolist()
@@ -222,7 +224,7 @@ def test_another_version_of_a_library_is_noticed(kind, tmp_path, monkeypatch):
 
 
 def test_an_export_with_another_description_is_named(tmp_path):
-    finetune.save(ImageEncoder("resnet10t", size=32), tmp_path, export.NAME)
+    saving.save(ImageEncoder("resnet10t", size=32), tmp_path, export.NAME)
     path = tmp_path / f"{export.NAME}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"size": 64}))
     with pytest.raises(ValueError, match=r"classifier\.json is damaged"):

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from mmutils import runs
-from mmutils.evaluation.metrics import scores
+from mmutils.reproduce import staleness
 from mmutils.runs import fingerprints
+from mmutils.statistics.scores import scores
 
 PARAMETERS = """
 epochs: int = 3  # passes
@@ -161,7 +162,7 @@ def test_a_failure_replaces_the_record(save, tmp_path, notebook):
     record = runs.fail(tmp_path / "runs/toy", "out of memory", notebook=notebook, parameters={}, study="crisis")
     assert record["status"] == "failed"
     assert record["scores"] == record["systems"] == []
-    assert runs.stale(record) == ["failed before: out of memory"]
+    assert staleness.stale(record) == ["failed before: out of memory"]
     assert not (tmp_path / "runs/toy/predictions.parquet").exists()
 
 
@@ -413,21 +414,21 @@ def test_a_snapshot_stays_as_it_was(package):
 def test_stale_says_what_changed(save, notebook, package, monkeypatch):
     monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "f")
     record = save()
-    assert runs.stale(record) == []
-    assert runs.stale(record, notebook=notebook, parameters={"out": "there"}) == []
-    assert runs.stale(record, parameters={"epochs": 5}) == ["parameters changed: epochs 3 -> 5"]
-    [reason] = runs.stale(record, files=fingerprints.Disk(package))
+    assert staleness.stale(record) == []
+    assert staleness.stale(record, notebook=notebook, parameters={"out": "there"}) == []
+    assert staleness.stale(record, parameters={"epochs": 5}) == ["parameters changed: epochs 3 -> 5"]
+    [reason] = staleness.stale(record, files=fingerprints.Disk(package))
     assert reason.startswith("code changed: ")
     assert "mmutils/training/loop.py" in reason
     monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "g")
-    assert runs.stale(record) == ["data changed"]
+    assert staleness.stale(record) == ["data changed"]
     content = nbformat.read(notebook, 4)  # as this process ran it
     content.cells[1].source += "  # a remark"
     nbformat.write(content, notebook)
-    assert runs.stale(record) == ["data changed"]
+    assert staleness.stale(record) == ["data changed"]
     content.cells[1].source = content.cells[1].source.replace("x = 1", "x = 2")
     nbformat.write(content, notebook)
-    assert runs.stale(record) == ["notebook changed", "data changed"]
+    assert staleness.stale(record) == ["notebook changed", "data changed"]
 
 
 def test_reading_records_needs_no_torch():

@@ -10,7 +10,7 @@ import two_processes
 from torch import nn
 
 from mmutils import runs
-from mmutils.models.encoders import ImageEncoder
+from mmutils.models.image import ImageEncoder
 from mmutils.reproduce import launch
 from mmutils.runs.fingerprints import ROOT
 from mmutils.training import distributed

@@ -8,11 +8,15 @@ from torch import nn
 
 from mmutils.batches import Batches
 from mmutils.data import emoji_topics, few
-from mmutils.evaluation.metrics import knn
+from mmutils.evaluation import probes
+from mmutils.evaluation.probes import knn
 from mmutils.methods.cass import CASS
-from mmutils.models.encoders import Encoded, Encoder, FusedEncoder, ImageEncoder, TextEncoder
+from mmutils.models import features, saving, starts
+from mmutils.models.encoder import Encoded, Encoder, FusedEncoder
 from mmutils.models.features import features
 from mmutils.models.fusion import Compare, Concatenation, Gated
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import TextEncoder
 from mmutils.training import finetuning as finetune
 from mmutils.training import pretraining as pretrain
 from mmutils.training.loop import TrainConfig
@@ -25,7 +29,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def labelled() -> dict[str, Batches]:
-    tables = {split: few(emoji_topics.examples(None, split), 21) for split in pretrain.SPLITS}
+    tables = {split: few(emoji_topics.examples(None, split), 21) for split in probes.SPLITS}
     return {split: Batches(table, 8, image_size=32) for split, table in tables.items()}
 
 
@@ -64,7 +68,7 @@ def test_no_label_and_nothing_of_val_or_test_is_in_the_pretraining() -> None:
 def test_untrained_has_the_weights_and_the_statistics_of_the_pictures(labelled) -> None:
     encoder = image()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    start = pretrain.untrained(encoder, labelled["train"])
+    start = features.untrained(encoder, labelled["train"])
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items()), "the original changed"
     assert all(torch.equal(value, before[name]) for name, value in start.named_parameters())
     norm = next(module for module in start.modules() if isinstance(module, nn.BatchNorm2d))
@@ -80,7 +84,7 @@ def test_nearest_is_knn_on_val(labelled) -> None:
     encoder = image().eval()
     train, val = (features(encoder, labelled[split])["features"] for split in ("train", "val"))
     expected = knn(train, labelled["train"].labels, val, labelled["val"].labels).scores["auroc"]
-    assert pretrain.nearest({"a": encoder}, labelled) == {
+    assert probes.nearest({"a": encoder}, labelled) == {
         "knn_a": pytest.approx(expected),
         "knn": pytest.approx(expected),
     }
@@ -139,7 +143,7 @@ def test_what_cannot_be_judged_is_refused_before_the_first_step(labelled) -> Non
 
 
 def test_few_labels_mean_few_of_val_too() -> None:
-    tables = {split: emoji_topics.examples(None, split) for split in pretrain.SPLITS}
+    tables = {split: emoji_topics.examples(None, split) for split in probes.SPLITS}
     extras = {split: {"x": torch.arange(len(table)).float()} for split, table in tables.items()}
     parts = finetune.batches(tables, extras, 0.1, 0, 32)
     counts = finetune.label_counts(parts)
@@ -172,7 +176,7 @@ def test_batches_are_made_where_the_model_is() -> None:
     batches = Batches(pd.DataFrame({"id": list("abcd"), "label": 0}), 2, extra={"x": torch.zeros(4, 4)})
     handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0]["x"].device.type))
     module.forward = lambda batch: torch.ones(len(batch["id"]), 2)
-    assert pretrain.embeddings(module, batches).shape == (4, 2)
+    assert features.embeddings(module, batches).shape == (4, 2)
     handle.remove()
     assert seen == ["meta", "meta"] and batches.device.type == "cpu"
 
@@ -214,22 +218,22 @@ def test_an_encoder_comes_back_from_disk(join, tmp_path) -> None:
     options = {"hidden": (16,)} if join is Concatenation else {"dim": 16}
     encoder = FusedEncoder(image(), text, join(image().dim, text.dim, **options)) if join else text
     encoder.eval()
-    finetune.save(encoder, tmp_path / "run", "cnn")
-    given = finetune.inputs(encoder)
-    back = finetune.start("run:cnn", tmp_path)
+    saving.save(encoder, tmp_path / "run", "cnn")
+    given = starts.inputs(encoder)
+    back = starts.start("run:cnn", tmp_path)
     expected = features(encoder, Batches(table, 7, **given))["features"]
-    assert torch.equal(features(back, Batches(table, 7, **finetune.inputs(back)))["features"], expected)
-    fresh = finetune.start("random:run:cnn", tmp_path)
+    assert torch.equal(features(back, Batches(table, 7, **starts.inputs(back)))["features"], expected)
+    fresh = starts.start("random:run:cnn", tmp_path)
     assert not torch.allclose(features(fresh, Batches(table, 7, **given))["features"], expected)
     assert (back.source, fresh.source) == ("run/cnn", "random")
     if join:
-        seen = finetune.start("random:run:cnn", tmp_path, examples=table)
+        seen = starts.start("random:run:cnn", tmp_path, examples=table)
         means = [value for name, value in seen.state_dict().items() if name.endswith("running_mean")]
         assert all(value.any() for value in means), "the batch norms have not seen the pictures"
     with pytest.raises(FileNotFoundError, match="run the notebook that makes other first"):
-        finetune.start("other:cnn", tmp_path)
+        starts.start("other:cnn", tmp_path)
     with pytest.raises(ValueError, match="run:name"):
-        finetune.start("rndom:run:cnn", tmp_path)
+        starts.start("rndom:run:cnn", tmp_path)
 
 
 def test_frozen_features_are_those_of_every_row() -> None:
@@ -238,17 +242,17 @@ def test_frozen_features_are_those_of_every_row() -> None:
     text = TextEncoder.small(table["text"], width=32, layers=1)
     fused = FusedEncoder(image(), text, Compare(image().dim, text.dim))
     for encoder in (image(), text, fused):
-        expected = features(encoder.eval(), Batches(table, 64, **finetune.inputs(encoder)))["features"]
-        assert torch.allclose(finetune.frozen_features(encoder, table), expected, atol=1e-5)
+        expected = features(encoder.eval(), Batches(table, 64, **starts.inputs(encoder)))["features"]
+        assert torch.allclose(starts.frozen_features(encoder, table), expected, atol=1e-5)
 
 
 def test_whole_fuses_copies() -> None:
     encoder, text = image(), TextEncoder.small(["a b"], width=32, layers=1)
-    fused = finetune.whole([encoder, text], "gated")
+    fused = starts.whole([encoder, text], "gated")
     assert isinstance(fused.fusion, Gated)
     assert next(fused.image.parameters()).data_ptr() != next(encoder.parameters()).data_ptr()
     with pytest.raises(ValueError, match="3 encoders"):
-        finetune.whole([encoder] * 3, "gated")
+        starts.whole([encoder] * 3, "gated")
 
 
 def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
@@ -262,8 +266,8 @@ def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
     with pytest.raises(ValueError, match="share=0"):
         finetune.share_of_labels(table, 0, 0)
     table = table.assign(group=table["id"])
-    extras = {split: {"part0": torch.arange(300)} for split in pretrain.SPLITS}
-    made = finetune.batches(dict.fromkeys(pretrain.SPLITS, table), extras, 0.1, 3, 128)
+    extras = {split: {"part0": torch.arange(300)} for split in probes.SPLITS}
+    made = finetune.batches(dict.fromkeys(probes.SPLITS, table), extras, 0.1, 3, 128)
     ids = [
         (int(id), int(part))
         for batch in made["train"].epoch()

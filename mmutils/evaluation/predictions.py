@@ -1,0 +1,46 @@
+"""Predictions: what a trained classifier says of every example of a split."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+
+def predict(classifier: nn.Module, batches) -> pd.DataFrame:
+    """Return one row per example in row order: id, group, label, and float32 probabilities p_0 .. p_{K-1}.
+
+    The classifier runs in evaluation mode, without gradients, and is left as it was; a second call gives the same bits.
+    ValueError: batches that shuffle, augment, drop the last rows, or do not bring every example once, in order.
+    """
+    for option in ("shuffle", "augment", "drop_last"):
+        if getattr(batches, option, None):
+            raise ValueError(f"predict needs every example once and unchanged: build the batches without {option}")
+    modes = {module: module.training for module in classifier.modules()}
+    device, before = next(classifier.parameters()).device, batches.device
+    ids, logits = [], []
+    try:
+        classifier.eval()
+        batches.device = device
+        with torch.inference_mode():
+            for batch in tqdm(batches.epoch(0), total=len(batches), desc="predict", delay=2, leave=False):
+                ids += list(batch["id"])
+                logits.append(classifier(batch).float())  # (B, K)
+    finally:
+        batches.device = before
+        for module, mode in modes.items():
+            module.training = mode
+    if ids != batches.examples["id"].tolist():
+        raise ValueError(f"the {len(ids)} rows in the batches are not the {len(batches.examples)} examples in order")
+    return table(batches.examples, torch.cat(logits).softmax(dim=1).cpu().numpy())
+
+
+def table(examples: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
+    """Put probabilities (N, K) beside id, group and label of the examples: predictions as `scores` takes them."""
+    if len(examples) != len(probabilities):
+        raise ValueError(f"{len(probabilities)} rows of probabilities for {len(examples)} examples")
+    probabilities = np.asarray(probabilities)
+    if probabilities.dtype.kind == "f":  # integers are left as they are, for `scores` to refuse
+        probabilities = probabilities.astype(np.float32)
+    columns = {f"p_{k}": column for k, column in enumerate(probabilities.T)}
+    return examples[["id", "group", "label"]].reset_index(drop=True).assign(**columns)

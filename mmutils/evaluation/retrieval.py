@@ -1,0 +1,38 @@
+"""Retrieval: does a picture find its text among all texts, and a text its picture?"""
+
+import numpy as np
+import pandas as pd
+
+from mmutils.evaluation.probes import _normalise
+
+
+def retrieval(image_embeddings, text_embeddings, groups=None) -> dict[str, float]:
+    """Recall at 1, 5, 10 and median rank, by cosine, from images (N, E) to texts (N, E) and back; rows are pairs.
+
+    groups (N,): rows of one group are interchangeable, so that of several equal texts any one counts. Ties count as
+    lost: were all embeddings equal, every rank would be the last, not the first. Keys `image_to_text_r1`, ...,
+    `image_to_text_median_rank`, the same for `text_to_image`; `candidates` (N). ValueError: other shapes, nan.
+    """
+    images, texts = _normalise(image_embeddings), _normalise(text_embeddings)
+    if images.shape != texts.shape:
+        raise ValueError(f"row i of both must be a pair, given images {images.shape} and texts {texts.shape}")
+    groups = np.arange(len(images)) if groups is None else pd.factorize(np.asarray(groups))[0]
+    if len(groups) != len(images):
+        raise ValueError(f"{len(groups)} groups for {len(images)} pairs")
+    result = {"candidates": len(images)}
+    for name, queries, answers in (("image_to_text", images, texts), ("text_to_image", texts, images)):
+        ranks = _ranks(queries, answers, groups)
+        result |= {f"{name}_r{k}": float((ranks <= k).mean()) for k in (1, 5, 10)}
+        result[f"{name}_median_rank"] = float(np.median(ranks))
+    return result
+
+
+def _ranks(queries: np.ndarray, answers: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Rank (N,), from 1, of the best right answer: one more than the number of wrong answers at least as similar."""
+    ranks = []
+    for start in range(0, len(queries), 512):
+        similarity = queries[start : start + 512] @ answers.T  # (C, N)
+        right = groups[start : start + 512, None] == groups
+        best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
+        ranks.append(1 + ((similarity >= best - 1e-9) & ~right).sum(axis=1))  # equal rows may differ in the last bit
+    return np.concatenate(ranks)
