@@ -55,7 +55,7 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
                 f"given are {', '.join(posts)}"
             )
     classifier, described = _load(folder)
-    options = starts.inputs(classifier.encoder)
+    options = starts.batch_inputs(classifier.encoder)
     fine, problems = _sorted(posts, inputs, options.get("image_size"), root)
     if not fine:
         listed = "; ".join(f"{key!r}: {problem}" for key, problem in list(zip(posts["id"], problems, strict=True))[:3])
@@ -82,7 +82,7 @@ def _described(folder: str | Path) -> dict:
 
 def _load(folder: str | Path):
     try:
-        return export.load(folder)
+        return export.load_classifier(folder)
     except (OSError, ValueError):  # says by itself what is wrong
         raise
     except Exception as error:  # of whatever a damaged file leads to

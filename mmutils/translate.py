@@ -28,7 +28,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mmutils.data import SPLITS, examples, require_root, takes
+from mmutils.data import SPLITS, examples, option_names, require_root
 from mmutils.data.tools import reading
 from mmutils.data.tools.archive import beside
 from mmutils.runs.files import write
@@ -263,7 +263,7 @@ def _version(name: str) -> str | None:
 def _texts(name: str, root: str | None, source: str, key: str) -> pd.DataFrame:
     """The examples of all splits with the columns id (their `key`) and text."""
     wanted = {"language": source, "missing": "none"}  # texts can be translated without their pictures
-    options = {key: value for key, value in wanted.items() if key in takes(name)}
+    options = {key: value for key, value in wanted.items() if key in option_names(name)}
     rows = pd.concat([examples(name, root, split, **options) for split in SPLITS], ignore_index=True)
     return pd.DataFrame({"id": rows[key], "text": rows["text"]})
 

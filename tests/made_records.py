@@ -11,8 +11,8 @@ from mmutils.evaluation.probes import PROBES
 from mmutils.reproduce import experiments
 from mmutils.reproduce.experiments import Run
 from mmutils.runs import fingerprints
-from mmutils.training.pretraining import Pretrained, described
-from mmutils.training.supervised import systems
+from mmutils.training.pretraining import Pretrained, describe_probes
+from mmutils.training.supervised import describe_systems
 
 EXPERIMENTS = fingerprints.ROOT / "report" / "experiments.yaml"
 SEEDS, EXAMPLES = 2, 30
@@ -26,7 +26,9 @@ def make(folder: Path, profile: str) -> dict[str, dict]:
         entries = RECORDED[Path(run.notebook).stem](run, planned)
         history = entries.pop("history", [])
         given = {name: value for name, value in planned[run.name].items() if name not in fingerprints.LOCATIONS}
-        runs.save(folder / "runs" / run.name, notebook=run.notebook, parameters=given, history=history, **entries)
+        runs.save_record(
+            folder / "runs" / run.name, notebook=run.notebook, parameters=given, history=history, **entries
+        )
     return planned
 
 
@@ -36,7 +38,7 @@ def _about(parameters: dict) -> dict:
     built_in, language = name.startswith("emoji"), parameters.get("language") or None
     sizes = {"train": 900, "val": EXAMPLES, "test": EXAMPLES}
     about = {"name": name, "language": language, "fingerprint": "made", "splits": sizes, "built_in": built_in}
-    return {"data": about, "classes": list(data.load(name).CLASSES)}
+    return {"data": about, "classes": list(data.dataset(name).CLASSES)}
 
 
 @cache
@@ -44,14 +46,14 @@ def _examples(name: str, split: str) -> pd.DataFrame:
     if name.startswith("emoji"):  # the report shows some of them: they must be there
         return data.tables(name, None, limit=EXAMPLES)[split][["id", "group", "label"]]
     ids = [f"{split}-{number}" for number in range(EXAMPLES)]
-    labels = np.arange(EXAMPLES) % len(data.load(name).CLASSES)
+    labels = np.arange(EXAMPLES) % len(data.dataset(name).CLASSES)
     return pd.DataFrame({"id": ids, "group": ids, "label": labels})
 
 
 def _predictions(parameters: dict, names: list[str]) -> pd.DataFrame:
     """Random probabilities, better than chance, the same in every process."""
     generator, parts = np.random.default_rng(len(names)), []
-    classes = len(data.load(parameters["data"]).CLASSES)
+    classes = len(data.dataset(parameters["data"]).CLASSES)
     for name in names:
         for seed in range(SEEDS):
             for split in ("val", "test"):
@@ -81,7 +83,9 @@ def _supervised(run: Run, planned: dict, names: list[str], study: str = "crisis"
     parameters = planned[run.name]
     predictions, extra = _predictions(parameters, names), entries.pop("extra", {})
     language = entries.pop("language", parameters.get("language")) or None
-    rows = systems(predictions, names[-1], **{"language": language, "weights": "random", "trained": "head"} | entries)
+    rows = describe_systems(
+        predictions, names[-1], **{"language": language, "weights": "random", "trained": "head"} | entries
+    )
     more = {"study": study, "systems": rows, "predictions": predictions, "extra": extra}
     return more | {"history": _rows(names, f1_macro=0.5)} | _about(parameters)
 
@@ -136,7 +140,7 @@ def _pretraining(run: Run, planned: dict, forms: list[str], branches: list[str],
     history = _rows(forms, **columns)
     became = Pretrained(history, predictions, probes, [], names, None)
     inputs = "image+text" if method == "CASS-MM" else "image"
-    rows = described(became, method, dict.fromkeys(branches, untrained), inputs=inputs, language=None)
+    rows = describe_probes(became, method, dict.fromkeys(branches, untrained), inputs=inputs, language=None)
     more = {"study": "memes", "systems": rows, "predictions": predictions, "history": history}
     return more | {"extra": {"pretraining": 900, "probes": probes}} | _about(parameters)
 

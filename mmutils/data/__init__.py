@@ -54,7 +54,7 @@ FOLDER = Path(__file__).parent
 _fingerprints: dict[tuple, str] = {}  # by name, root, and the state of the listed files
 
 
-def names() -> list[str]:
+def available() -> list[str]:
     """The names of all data sets, read from the files without importing them; a warning names files that are broken."""
     there = []
     for path in sorted(FOLDER.glob("[!.]*.py")):  # without what editors and file managers leave there
@@ -65,9 +65,9 @@ def names() -> list[str]:
     return there
 
 
-def load(name: str) -> ModuleType:
+def dataset(name: str) -> ModuleType:
     """The dataset module of that name. ValueError that lists the names, or says where the module's file is broken."""
-    there, path = names(), FOLDER / f"{name}.py"
+    there, path = available(), FOLDER / f"{name}.py"
     if name not in there:
         own = path.parent == FOLDER and path.is_file() and not _is_dataset(path)  # ValueError where it is broken
         hint = f" ({path.name} defines no CLASSES or no examples)" if own else ""
@@ -80,9 +80,9 @@ def load(name: str) -> ModuleType:
         raise ValueError(f"{path}, line {line} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def takes(name: str) -> list[str]:
+def option_names(name: str) -> list[str]:
     """Names of the options that a data set's `examples` takes besides root and split."""
-    return [option for option in _options(load(name).examples) if option not in ("root", "split")]
+    return [option for option in _options(dataset(name).examples) if option not in ("root", "split")]
 
 
 def examples(name: str, root, split: str, **options) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def examples(name: str, root, split: str, **options) -> pd.DataFrame:
         ValueError: an option that it does not take, or of another type; a table that breaks the contract.
         FileNotFoundError: it needs a root and has none, or files are missing.
     """
-    module = load(name)
+    module = dataset(name)
     options = _converted(name, module.examples, options)
     require_root(name, root)
     return _checked_call(f"{name}, {split}", module, "examples", root or None, split, **options)
@@ -106,7 +106,7 @@ def examples(name: str, root, split: str, **options) -> pd.DataFrame:
 
 def unlabelled(name: str, root=None, **options) -> pd.DataFrame:
     """The examples to pretrain on, with all labels -1: what the module says, or else its train split."""
-    module = load(name)
+    module = dataset(name)
     if not hasattr(module, "unlabelled"):
         return examples(name, root, "train", **options).assign(label=-1)
     options = _converted(name, module.unlabelled, options)
@@ -130,7 +130,7 @@ def tables(
         ValueError, FileNotFoundError: as of `examples`.
     """
     options |= {"language": language} if language else {}
-    made = {split: few(examples(name, root, split, **options), limit) for split in SPLITS}
+    made = {split: subset(examples(name, root, split, **options), limit) for split in SPLITS}
     if labelled:
         require_labels(made)
     return made
@@ -138,12 +138,12 @@ def tables(
 
 def require_root(name: str, root) -> None:
     """FileNotFoundError where a data set is not built in and no root is given."""
-    parameter = inspect.signature(load(name).examples).parameters.get("root")
+    parameter = inspect.signature(dataset(name).examples).parameters.get("root")
     if not root and parameter is not None and parameter.default is inspect.Parameter.empty:
         raise FileNotFoundError(f"{name} is not built in: give its folder or archive as root")
 
 
-def few(examples: pd.DataFrame, limit: int) -> pd.DataFrame:
+def subset(examples: pd.DataFrame, limit: int) -> pd.DataFrame:
     """At most `limit` of the examples, the classes taken in turn, in their old order; all of them for 0."""
     if limit < 0:
         raise ValueError(f"limit={limit}: give a number of examples, or 0 for all")
@@ -157,7 +157,7 @@ def fingerprint(name: str, root=None) -> str:
     Where the files lie does not matter, what is in them does; of pictures in a root, names and sizes do.
     FileNotFoundError for a listed file that is not there.
     """
-    module, digest = load(name), hashlib.sha256(name.encode())
+    module, digest = dataset(name), hashlib.sha256(name.encode())
     listed = [Path(path) for path in module.files(root)] if hasattr(module, "files") else []
     state = (name, str(root), *((path, path.stat().st_size, path.stat().st_mtime_ns) for path in listed))
     if listed and state in _fingerprints:
@@ -226,7 +226,7 @@ def _kind(parameter: inspect.Parameter) -> str:
 
 def _readable_tables(name: str, root, strict: bool) -> list[pd.DataFrame]:
     """The tables of the splits that are there, without their missing pictures where the data set takes that."""
-    options, parts = ({"missing": "none"} if "missing" in takes(name) else {}), []
+    options, parts = ({"missing": "none"} if "missing" in option_names(name) else {}), []
     for split in SPLITS:
         try:
             parts.append(examples(name, root, split, **options))

@@ -45,7 +45,7 @@ FILES = {"agreed": "task_{}_text_img_agreed_lab_{}.tsv", "all": "task_{}_text_im
 COLUMNS = ("event_name", "tweet_id", "image_id", "tweet_text", "image", "label_text", "label_image")
 
 
-def table(
+def task_examples(
     task: str,
     classes: tuple[str, ...],
     root,
@@ -100,7 +100,7 @@ def table(
 
 
 # Table of examples of the humanitarian task, from (root, split, language="en", ...): `table` says what else.
-examples = partial(table, "humanitarian", CLASSES)
+examples = partial(task_examples, "humanitarian", CLASSES)
 
 
 def official(split: str, which: str = "agreed", **_) -> tuple[int, ...] | None:

@@ -15,7 +15,7 @@ WHERE = crisismmd.WHERE
 
 
 # Table of examples, from (root, split, language="en", ...): `crisismmd.table` says what else.
-examples = partial(crisismmd.table, "informative", CLASSES)
+examples = partial(crisismmd.task_examples, "informative", CLASSES)
 
 
 def official(split: str, which: str = "agreed", **_) -> int | None:

@@ -27,7 +27,7 @@ NAME = "classifier"
 SCORES = ("accuracy", "f1_macro", "auroc")
 
 
-def save(
+def export_classifier(
     out: str | Path,
     record: dict,
     predictions: pd.DataFrame,
@@ -45,7 +45,7 @@ def save(
     rows = predictions[predictions["system"] == system]
     val = rows[rows["split"] == "val"]
     seed = max(val["seed"].unique(), key=lambda seed: scores(val[val["seed"] == seed])[select])
-    whole = starts.whole(encoders, join)
+    whole = starts.fused_encoder(encoders, join)
     classifier = _classifier(whole, len(record["classes"]), plain=whole.frozen)
     _restore(classifier, checkpoint.place(Path(out, "checkpoints"), system, seed) / checkpoint.NAME)
     folder = Path(out, "model")
@@ -59,7 +59,7 @@ def _write(folder: Path, record: dict, rows: pd.DataFrame, classifier: Classifie
     """All files of the export. rows: predictions of its system and seed; plain: whether its head is a plain one."""
     system, seed = rows["system"].iloc[0], int(rows["seed"].iloc[0])
     described = {
-        "encoder": saving.describe(classifier.encoder, folder, NAME, by_name=True),
+        "encoder": saving.describe_encoder(classifier.encoder, folder, NAME, by_name=True),
         "plain_head": plain,
         "classes": list(record["classes"]),
         "temperature": float(statistics.temperature(rows[rows["split"] == "val"])[seed]),
@@ -67,11 +67,11 @@ def _write(folder: Path, record: dict, rows: pd.DataFrame, classifier: Classifie
         **{"run": record["run"], "system": system, "seed": seed, "data": record["data"]},
     }
     (folder / f"{NAME}.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    tensors.save(_stored(classifier), folder / f"{NAME}.safetensors", saving.belonging(folder, NAME))
+    tensors.save_tensors(_stored(classifier), folder / f"{NAME}.safetensors", saving.companion_files(folder, NAME))
     (folder / "README.md").write_text(_card(record, described, rows), encoding="utf-8")
 
 
-def load(folder: str | Path) -> tuple[Classifier, dict]:
+def load_classifier(folder: str | Path) -> tuple[Classifier, dict]:
     """The classifier, in evaluation mode, and what is known of it: classes, temperature, scripts, run, system, seed.
 
     FileNotFoundError for a folder without one, ValueError where an encoder's weights are no longer what they were.
@@ -80,9 +80,9 @@ def load(folder: str | Path) -> tuple[Classifier, dict]:
     for file in (folder / f"{NAME}.json", folder / f"{NAME}.safetensors"):
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: give the folder `model` that a run of Finetuning.ipynb has left")
-    state = tensors.load(folder / f"{NAME}.safetensors")
+    state = tensors.load_tensors(folder / f"{NAME}.safetensors")
     described = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
-    encoder = saving.build(described["encoder"], folder)
+    encoder = saving.build_encoder(described["encoder"], folder)
     classifier = _classifier(encoder, len(described["classes"]), described["plain_head"])
     _fill(classifier, state)
     return classifier.eval(), described
@@ -123,7 +123,7 @@ def _fill(classifier: Classifier, state: dict) -> None:
 
 def _stored(classifier: Classifier) -> dict:
     """The weights that are written: all but those of encoders that can be had by their name."""
-    named = [prefix for prefix, encoder in _encoders(classifier).items() if saving.known(encoder)]
+    named = [prefix for prefix, encoder in _encoders(classifier).items() if saving.available_by_name(encoder)]
     return {key: value for key, value in classifier.state_dict().items() if not key.startswith(tuple(named))}
 
 

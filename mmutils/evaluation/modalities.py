@@ -12,7 +12,7 @@ from mmutils.models.encoder import Encoded
 from mmutils.models.features import joined_tokens, to_cpu
 
 
-def picked(examples: int, most: int) -> list[int]:
+def evenly_spaced(examples: int, most: int) -> list[int]:
     """Rows that stand for all: every one, or `most` evenly spaced ones."""
     return np.linspace(0, examples - 1, min(most, examples)).round().astype(int).tolist()
 
@@ -24,7 +24,7 @@ def joint_logits(classifier: Classifier, batches: Batches, most: int = 120) -> n
     The classifier's encoder is a FusedEncoder: each side is encoded once per example, the fusion sees all pairs. The
     diagonal holds the logits of `predict`. ValueError for an encoder without two sides.
     """
-    images, texts = encoded_sides(classifier, batches, picked(len(batches.examples), most))
+    images, texts = encoded_sides(classifier, batches, evenly_spaced(len(batches.examples), most))
     logits = []
     for row in range(len(texts.features)):
         text = _repeated(texts, row, len(images.features))
@@ -53,7 +53,7 @@ def encoded_sides(classifier: Classifier, batches: Batches, rows: list[int] | No
 
 def modality_use(joint: list[np.ndarray], examples: pd.DataFrame, score: str, most: int = 120) -> list[dict]:
     """Rows of `statistics.modality_use` for the record: several seeds' `joint_logits` of all these examples."""
-    rows = examples.iloc[picked(len(examples), most)].reset_index(drop=True)
+    rows = examples.iloc[evenly_spaced(len(examples), most)].reset_index(drop=True)
     return statistics.modality_use(np.stack(joint), rows, score, resamples=2000).to_dict("records")
 
 
@@ -73,6 +73,8 @@ def _rows(parts: list[Encoded], rows: Tensor, device: torch.device) -> Encoded:
         return Encoded(features)
     found = joined_tokens([part.tokens for part in parts], [part.mask for part in parts])
     return Encoded(features, found["tokens"][rows].float().to(device), found["mask"][rows].to(device))
+
+
 # Standard deviations; independent in each dimension, so that small noise averages out.
 LEVELS = (0.0, 2.0, 4.0, 8.0, 16.0)
 ROWS = 64  # examples at a time

@@ -32,10 +32,10 @@ def predict(classifier: nn.Module, batches) -> pd.DataFrame:
             module.training = mode
     if ids != batches.examples["id"].tolist():
         raise ValueError(f"the {len(ids)} rows in the batches are not the {len(batches.examples)} examples in order")
-    return table(batches.examples, torch.cat(logits).softmax(dim=1).cpu().numpy())
+    return predictions_table(batches.examples, torch.cat(logits).softmax(dim=1).cpu().numpy())
 
 
-def table(examples: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
+def predictions_table(examples: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     """Put probabilities (N, K) beside id, group and label of the examples: predictions as `scores` takes them."""
     if len(examples) != len(probabilities):
         raise ValueError(f"{len(probabilities)} rows of probabilities for {len(examples)} examples")

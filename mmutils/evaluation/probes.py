@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from mmutils.batches import Batches
 from mmutils.evaluation.collapse import effective_rank, spread
-from mmutils.evaluation.predictions import table
+from mmutils.evaluation.predictions import predictions_table
 from mmutils.models.features import compute
 from mmutils.statistics.scores import scores
 
@@ -136,12 +136,14 @@ def _probe_scores(labels, probabilities: np.ndarray) -> dict[str, float]:
     if labels is None:
         return {}
     rows = pd.DataFrame({"id": "", "group": "", "label": labels})
-    return scores(table(rows, probabilities))
+    return scores(predictions_table(rows, probabilities))
+
+
 SPLITS = ("train", "val", "test")
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
 
 
-def nearest(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -> dict[str, float]:
+def knn_on_val(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -> dict[str, float]:
     """AUROC on val by k nearest neighbours: `knn_<name>` of each encoder, `knn` their mean; for fit's evaluate.
 
     It reads the neighbours' votes, not only which class wins, and so wavers less on a small val than macro F1.
@@ -154,7 +156,7 @@ def nearest(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -
     return found | {"knn": sum(found.values()) / len(found)}
 
 
-def probes(
+def probe_encoders(
     encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches], classes: int, seed: int
 ) -> tuple[pd.DataFrame, list[dict]]:
     """What each encoder's features are worth: the probes' predictions, and a row per encoder, probe and split.
@@ -173,13 +175,13 @@ def probes(
         for split, part in (("val", slice(None, len(found["val"]))), ("test", slice(len(found["val"]), None))):
             watched = {"spread": spread(found[split]), "effective_rank": effective_rank(found[split])}
             for kind, probe in (("knn", near), ("linear", linear)):
-                frame = table(batches[split].examples, probe.probabilities[part])
+                frame = predictions_table(batches[split].examples, probe.probabilities[part])
                 rows.append({"encoder": name, "seed": seed, "probe": kind, "split": split, **_main(frame), **watched})
                 frames.append(frame.assign(system=f"{name}: {PROBES[kind]}", seed=seed, split=split))
     return pd.concat(frames, ignore_index=True), rows
 
 
-def summary(rows: list[dict], split: str = "test") -> pd.DataFrame:
+def probe_summary(rows: list[dict], split: str = "test") -> pd.DataFrame:
     """Macro F1 of the probes in percent, and the effective rank, as means over the seeds: a row for each encoder."""
     rows = pd.DataFrame(rows).query("split == @split")
     shown = rows.pivot_table(index="encoder", columns="probe", values="f1_macro", sort=False) * 100

@@ -62,13 +62,13 @@ def encode_views(encoder: nn.Module, batch: dict, views: list[Tensor]) -> Tensor
     features = [None] * len(views)
     for size in sorted({view.shape[-2:] for view in views}, reverse=True):
         positions = [position for position, view in enumerate(views) if view.shape[-2:] == size]
-        encoded = encoder(repeat(batch, len(positions)) | {"image": torch.cat([views[p] for p in positions])})
+        encoded = encoder(repeat_batch(batch, len(positions)) | {"image": torch.cat([views[p] for p in positions])})
         for position, part in zip(positions, encoded.float().chunk(len(positions)), strict=True):  # (B, D)
             features[position] = part
     return torch.stack(features)
 
 
-def repeat(batch: dict, times: int) -> dict:
+def repeat_batch(batch: dict, times: int) -> dict:
     """The batch without its picture, `times` times one after the other."""
     rest = {name: value for name, value in batch.items() if name != "image"}
     return {name: torch.cat([v] * times) if isinstance(v, Tensor) else v * times for name, v in rest.items()}

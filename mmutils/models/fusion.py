@@ -30,15 +30,15 @@ class Fusion(nn.Module):
         return nn.Linear(self.dim, classes)
 
 
-def load(name: str) -> type[Fusion]:
+def fusion_class(name: str) -> type[Fusion]:
     """The fusion class of that name, as "gated" or "cross_attention"; ValueError that lists them for an unknown one."""
-    classes = {name_of(cls): cls for cls in Fusion.__subclasses__()}
+    classes = {fusion_name(cls): cls for cls in Fusion.__subclasses__()}
     if name not in classes:
         raise ValueError(f"there is no fusion {name!r}; there are {', '.join(classes)}")
     return classes[name]
 
 
-def name_of(cls: type[Fusion]) -> str:
+def fusion_name(cls: type[Fusion]) -> str:
     """The name by which `load` finds a class."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
@@ -117,22 +117,22 @@ class CrossAttention(Fusion):
         self.dim = 2 * dim
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
-        (v, v_mask), (t, t_mask) = tokens(image), tokens(text)  # (B, T, D), (B, T)
+        (v, v_mask), (t, t_mask) = tokens_of(image), tokens_of(text)  # (B, T, D), (B, T)
         v, t = self.image_token(self.image(v, v_mask)), self.text_token(self.text(t, t_mask))  # (B, T, dim)
         read, _ = self.to_text(v, t, t, key_padding_mask=~t_mask, need_weights=False)
         seen, _ = self.to_image(t, v, v, key_padding_mask=~v_mask, need_weights=False)
         v, t = self.image_norm(v + read), self.text_norm(t + seen)
-        return self.dropout(torch.cat([mean(v, v_mask), mean(t, t_mask)], dim=-1))
+        return self.dropout(torch.cat([masked_mean(v, v_mask), masked_mean(t, t_mask)], dim=-1))
 
 
-def tokens(encoded: Encoded) -> tuple[Tensor, Tensor]:
+def tokens_of(encoded: Encoded) -> tuple[Tensor, Tensor]:
     """Tokens (B, T, D) and mask (B, T); the features as one token where there are no tokens."""
     given = encoded.features.unsqueeze(1) if encoded.tokens is None else encoded.tokens
     full = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
     return given, full if encoded.mask is None or encoded.tokens is None else encoded.mask
 
 
-def mean(values: Tensor, mask: Tensor) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean (B, D) over the real tokens of values (B, T, D)."""
     weight = mask.to(values.dtype).unsqueeze(-1)
     return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)

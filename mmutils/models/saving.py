@@ -14,21 +14,21 @@ from mmutils.runs.files import write
 from mmutils.runs.fingerprints import file_digest
 
 
-def save(encoder: Encoder, folder: str | Path, name: str) -> None:
+def save_encoder(encoder: Encoder, folder: str | Path, name: str) -> None:
     """Write <name>.json (what to build), a folder with a text model's tokenizer, <name>.safetensors (all weights)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / f"{name}.json", json.dumps(describe(encoder, folder, name), indent=1) + "\n")
-    tensors.save(encoder.state_dict(), folder / f"{name}.safetensors", belonging(folder, name))
+    write(folder / f"{name}.json", json.dumps(describe_encoder(encoder, folder, name), indent=1) + "\n")
+    tensors.save_tensors(encoder.state_dict(), folder / f"{name}.safetensors", companion_files(folder, name))
 
 
-def belonging(folder: Path, name: str) -> list[Path]:
+def companion_files(folder: Path, name: str) -> list[Path]:
     """What lies beside <name>.safetensors and is needed to build the encoder: its description, its tokenizer."""
     text = folder / f"{name}-text"
     return [folder / f"{name}.json", *sorted(path for path in text.rglob("*") if path.is_file())]
 
 
-def load(folder: str | Path, name: str, trained: bool = True) -> Encoder:
+def load_encoder(folder: str | Path, name: str, trained: bool = True) -> Encoder:
     """The encoder that `save` wrote; trained=False: the same network with new random weights.
 
     FileNotFoundError says which run has to go first; ValueError for weights that are damaged, or not those of the run's
@@ -39,8 +39,10 @@ def load(folder: str | Path, name: str, trained: bool = True) -> Encoder:
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: run the notebook that makes {folder.name} first")
     _check_record(folder, f"{name}.safetensors")
-    state = tensors.load(folder / f"{name}.safetensors")  # before the description is trusted: it has its checksum
-    encoder = build(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), folder)
+    state = tensors.load_tensors(
+        folder / f"{name}.safetensors"
+    )  # before the description is trusted: it has its checksum
+    encoder = build_encoder(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), folder)
     if trained:
         encoder.load_state_dict(state)
     encoder.source = f"{folder.name}/{name}" if trained else "random"
@@ -55,12 +57,12 @@ def _check_record(folder: Path, file: str) -> None:
         raise ValueError(f"{folder / file} is not the file that {record} was written with: run {folder.name} again")
 
 
-def known(encoder: Encoder) -> bool:
+def available_by_name(encoder: Encoder) -> bool:
     """Whether its weights need not be stored: frozen, and to be had by its name from a package or the hub."""
     return encoder.frozen and getattr(encoder, "source", "").startswith(("package", "hub"))
 
 
-def describe(encoder: Encoder, folder: Path, name: str, by_name: bool = False) -> dict:
+def describe_encoder(encoder: Encoder, folder: Path, name: str, by_name: bool = False) -> dict:
     """What `build` needs; a tokenizer is written into a folder beside it. by_name: what is `known` only by its name."""
     if isinstance(encoder, ImageEncoder):
         return {"image": encoder.name, "size": encoder.size} | _digest(encoder, by_name)
@@ -73,20 +75,20 @@ def describe(encoder: Encoder, folder: Path, name: str, by_name: bool = False) -
         return given | {"text": f"{name}-text"}
     if not isinstance(encoder, FusedEncoder):
         raise ValueError(f"a {type(encoder).__name__} cannot be saved, only image, text and fused encoders")
-    sides = [describe(side, folder, name, by_name) for side in (encoder.image, encoder.text)]
-    join = {"fusion": fusion.name_of(type(encoder.fusion)), "features_only": encoder.features_only}
+    sides = [describe_encoder(side, folder, name, by_name) for side in (encoder.image, encoder.text)]
+    join = {"fusion": fusion.fusion_name(type(encoder.fusion)), "features_only": encoder.features_only}
     return {"sides": sides, **join, **_fusion_options(encoder.fusion)}
 
 
-def build(given: dict, folder: Path) -> Encoder:
+def build_encoder(given: dict, folder: Path) -> Encoder:
     """The encoder that was described; new random weights where its own are stored, the real ones where it is `known`.
 
     ValueError where those are not the weights that were described.
     """
     if "sides" in given:
-        image, text = (build(side, folder) for side in given["sides"])
+        image, text = (build_encoder(side, folder) for side in given["sides"])
         options = {key: value for key, value in given.items() if key not in ("sides", "fusion", "features_only")}
-        join = fusion.load(given["fusion"])(image.dim, text.dim, **options)
+        join = fusion.fusion_class(given["fusion"])(image.dim, text.dim, **options)
         return FusedEncoder(image, text, join, given.get("features_only", False))
     digest = given.get("digest")
     if "image" in given:
@@ -101,7 +103,7 @@ def build(given: dict, folder: Path) -> Encoder:
 
 
 def _digest(encoder: Encoder, by_name: bool) -> dict:
-    return {"digest": weights_digest(encoder)} if by_name and known(encoder) else {}
+    return {"digest": weights_digest(encoder)} if by_name and available_by_name(encoder) else {}
 
 
 def _fusion_options(module: fusion.Fusion) -> dict:

@@ -16,7 +16,7 @@ from mmutils.runs import identity
 from mmutils.runs.files import checksum, whole_file
 
 
-def save(state: dict[str, Tensor], file: Path, beside: Iterable[Path] = ()) -> None:
+def save_tensors(state: dict[str, Tensor], file: Path, beside: Iterable[Path] = ()) -> None:
     """Write a state dict whole or not at all. beside: files in the same folder or below that belong to it."""
     state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     sums = {path.relative_to(file.parent).as_posix(): checksum(path) for path in beside}
@@ -25,7 +25,7 @@ def save(state: dict[str, Tensor], file: Path, beside: Iterable[Path] = ()) -> N
         save_file(state, draft, metadata)
 
 
-def load(file: Path) -> dict[str, Tensor]:
+def load_tensors(file: Path) -> dict[str, Tensor]:
     """The state dict that `save` wrote; of a file from elsewhere, without a digest, as it is.
 
     FileNotFoundError; ValueError where it, or a file that belongs to it, is damaged.

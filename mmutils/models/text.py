@@ -156,7 +156,7 @@ class UpperLayers(Encoder):
         return Encoded(pool(tokens, mask, self.pooling), tokens, mask)
 
 
-class Standardised(Encoder):
+class StandardisedEncoder(Encoder):
     """An encoder whose features are standardised: those of pretrained text models point nearly all the same way."""
 
     def __init__(self, encoder: Encoder):
@@ -167,14 +167,14 @@ class Standardised(Encoder):
         return Encoded(self.standardise(self.encoder(batch)))
 
 
-def reader(texts: Sequence[str], name: str = "", frozen: bool = True) -> TextEncoder:
+def load_text_encoder(texts: Sequence[str], name: str = "", frozen: bool = True) -> TextEncoder:
     """The text encoder `name`, frozen or not, or without a name a small one from scratch, made for these texts."""
     return TextEncoder(name, frozen=frozen) if name else TextEncoder.small(texts)
 
 
-def text_side(text: TextEncoder) -> Encoder:
+def cached_text_encoder(text: TextEncoder) -> Encoder:
     """What stands for the text encoder in a method: itself, or its standardised cached features if it is frozen."""
-    return Standardised(CachedEncoder("text", text.dim)) if text.frozen else text
+    return StandardisedEncoder(CachedEncoder("text", text.dim)) if text.frozen else text
 
 
 def text_inputs(text: TextEncoder, examples: pd.DataFrame) -> dict:

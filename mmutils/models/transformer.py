@@ -107,7 +107,7 @@ def cut(model: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
     if not 0 < count < len(layers):
         raise ValueError(f"cannot cut {count} of {len(layers)} layers off: choose 1 to {len(layers) - 1}")
     below, above = with_layers(model, path, layers[:-count]), with_layers(model, path, layers[-count:])
-    above.embeddings = Given()
+    above.embeddings = PassedThrough()
     if hasattr(above, "embeddings_project"):  # ELECTRA
         above.embeddings_project = nn.Identity()
     return below, above
@@ -123,7 +123,7 @@ def with_layers(model: nn.Module, path: str, layers: nn.ModuleList) -> nn.Module
     return copied
 
 
-class Given(nn.Module):
+class PassedThrough(nn.Module):
     """Stands in for embeddings: gives back what was passed as inputs_embeds."""
 
     def forward(self, input_ids=None, inputs_embeds=None, *_, **__) -> Tensor:

@@ -32,12 +32,12 @@ def chosen(page: Page) -> dict[str, dict]:
 def gap(page: Page) -> statistics.LanguageGap:
     """The gap between the languages without and with the picture, of the four chosen systems."""
     systems = [chosen(page)[kind] for kind in FOUR]
-    return page.study.once(("gap",), lambda: statistics.language_gap(*map(page.study.predictions, systems)))
+    return page.study.cached(("gap",), lambda: statistics.language_gap(*map(page.study.predictions, systems)))
 
 
 def tests(page: Page) -> list[dict]:
     """The paired comparisons that the study is about, as far as both sides have run, with Holm's correction."""
-    return page.study.once(("tests",), lambda: _tests(page))
+    return page.study.cached(("tests",), lambda: _tests(page))
 
 
 def _tests(page: Page) -> list[dict]:

@@ -91,11 +91,11 @@ def failures(page: Page) -> str:
 
 def examples(page: Page) -> dict[str, pd.DataFrame]:
     """The test examples by language and id; nothing where they did not come with the package: licences differ."""
-    return page.study.once(("examples",), lambda: _examples(page)) if page.study.built_in else {}
+    return page.study.cached(("examples",), lambda: _examples(page)) if page.study.built_in else {}
 
 
 def _examples(page: Page) -> dict[str, pd.DataFrame]:
-    module = data.load(page.study.records[page.study.systems[0]["run"]]["data"]["name"])
+    module = data.dataset(page.study.records[page.study.systems[0]["run"]]["data"]["name"])
     return {language: module.examples(None, "test", language=language).set_index("id") for language in LANGUAGES}
 
 

@@ -21,7 +21,7 @@ SIDE = 72  # pixels
 
 def thumbnail(path: str) -> bytes:
     """A small PNG of a picture, at most SIDE pixels wide and high, in 64 colours, transparency kept."""
-    picture = pictures.load(path).convert("RGBA")
+    picture = pictures.open_picture(path).convert("RGBA")
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)

@@ -100,7 +100,7 @@ def _val(system: dict) -> float:
 
 def pairs(page: Page) -> list[dict]:
     """Every pretrained system against its baseline on the same test examples, Holm's correction over all of them."""
-    return page.study.once(("pairs",), lambda: _pairs(page))
+    return page.study.cached(("pairs",), lambda: _pairs(page))
 
 
 def _pairs(page: Page) -> list[dict]:
@@ -285,7 +285,7 @@ def explorer(page: Page) -> Explorer | None:
     best = {(kinds[_key(system)][0], system["inputs"]): _key(system) for system in reversed(systems)}
     shown = [system for system in systems if _key(system) in best.values()]
     record = page.study.records[shown[0]["run"]]
-    module, language = data.load(record["data"]["name"]), record["data"].get("language") or "en"
+    module, language = data.dataset(record["data"]["name"]), record["data"].get("language") or "en"
     tables = {language: module.examples(None, "test", language=language).set_index("id")}
     named = [(system["start"], system, page.study.averaged(system)) for system in shown]
     return Explorer(WARNING.rstrip("."), tables, named, record["classes"])

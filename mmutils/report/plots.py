@@ -71,7 +71,7 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
     for axis, (position, example) in zip(axes, enumerate(examples.itertuples()), strict=False):
         if isinstance(example.image, str):  # pandas has nan for None
             try:
-                axis.imshow(pictures.on_white(pictures.load(example.image)))
+                axis.imshow(pictures.on_white(pictures.open_picture(example.image)))
             except (OSError, ValueError):
                 axis.text(0.5, 0.5, "cannot\nbe read", ha="center", va="center", fontsize=8, color="grey")
         label = titles[position] if titles else example.text

@@ -68,7 +68,7 @@ def _kept(page: Page) -> dict[tuple[str, str], str]:
 
 def gains(page: Page) -> dict[tuple, tuple[statistics.Interval, float]]:
     """By run, encoder and probe: the gain in AUROC over the network before training, and Holm's p of all of them."""
-    return page.study.once(("gains",), lambda: _gains(page))
+    return page.study.cached(("gains",), lambda: _gains(page))
 
 
 def _gains(page: Page) -> dict[tuple, tuple[statistics.Interval, float]]:
@@ -240,7 +240,7 @@ def retrieval(page: Page) -> str:
 
 def _answers(page: Page, record: dict, queries: dict[str, list[str]]) -> list[list[str]]:
     """A row for each query: its text and the pictures found."""
-    paths = data.load(record["data"]["name"]).examples(None, "test").set_index("id")["image"]
+    paths = data.dataset(record["data"]["name"]).examples(None, "test").set_index("id")["image"]
     rows = []
     for query, names in queries.items():
         files = {f"example-{re.sub(r'[^A-Za-z0-9]', '-', name)}.png": paths[name] for name in names}

@@ -23,7 +23,7 @@ class Study:
 
     def __init__(self, folder: str | Path, name: str, same_classes: bool = False):
         root = Path(folder) / "runs"
-        records = runs.all_records(root) if root.is_dir() else []
+        records = runs.load_records(root) if root.is_dir() else []
         self.folder, self.name = Path(folder), name
         self._known: dict[tuple, object] = {}
         self.records = {r["run"]: r for r in records if r["study"] == name}
@@ -54,7 +54,7 @@ class Study:
             self._leave_out(run, f"its classes are {list(classes[run])}, those of most runs {list(usual)}")
 
     def _table(self, run: str) -> pd.DataFrame:
-        return self.once(("run", run), lambda: runs.predictions(self.folder / "runs" / run))
+        return self.cached(("run", run), lambda: runs.load_predictions(self.folder / "runs" / run))
 
     def without(self, run: str) -> "Study":
         """The same study without one run; what was read and computed for single systems is shared."""
@@ -107,7 +107,7 @@ class Study:
 
     def predictions(self, system: dict, split: str = "test") -> pd.DataFrame:
         """The predictions of all seeds of one system on one split, ordered by seed and id."""
-        return self.once(("predictions", system["run"], system["system"], split), lambda: self._read(system, split))
+        return self.cached(("predictions", system["run"], system["system"], split), lambda: self._read(system, split))
 
     def _read(self, system: dict, split: str) -> pd.DataFrame:
         table = self._table(system["run"])
@@ -118,9 +118,9 @@ class Study:
         """95 % interval of a system's test score over groups and seeds."""
         key = ("interval", system["run"], system["system"], score, resamples)
         compute = partial(statistics.bootstrap_interval, self.predictions(system), score, resamples=resamples)
-        return self.once(key, compute)
+        return self.cached(key, compute)
 
-    def once(self, key: tuple, compute: Callable):
+    def cached(self, key: tuple, compute: Callable):
         """What `compute()` gave the first time it was asked for under this key."""
         if key not in self._known:
             self._known[key] = compute()

@@ -69,9 +69,9 @@ def finish(folder: Path) -> None:
     """Say in every record below the folder what its weights were, and delete those that the runs have saved."""
     for weights in folder.rglob("*.safetensors"):
         weights.unlink()
-    for record in runs.all_records(folder):
+    for record in runs.load_records(folder):
         systems = [system | {"weights": WEIGHTS} for system in record["systems"]]
-        runs.add(folder / record["run"], systems=systems, files={}, extra=record["extra"] | {"dry_run": True})
+        runs.update_record(folder / record["run"], systems=systems, files={}, extra=record["extra"] | {"dry_run": True})
 
 
 def crisismmd(root: Path, examples: tuple[int, int, int] = (15, 10, 10)) -> Path:

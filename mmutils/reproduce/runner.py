@@ -84,7 +84,7 @@ class Runner:
     def reasons(self, run: Run) -> list[str]:
         """Why the record of a run is not fresh; empty when it is."""
         try:
-            record = runs.load(self.folder(run.name))
+            record = runs.load_record(self.folder(run.name))
         except FileNotFoundError:
             return ["no record"]
         except ValueError as error:
@@ -100,7 +100,7 @@ class Runner:
     def record(self, name: str) -> dict:
         """The record of a run, or an empty one where there is none that can be read."""
         try:
-            return runs.load(self.folder(name))
+            return runs.load_record(self.folder(name))
         except (FileNotFoundError, ValueError):
             return {"status": None, "reason": None, "files": {}}
 
@@ -135,7 +135,7 @@ class Runner:
             shutil.rmtree((folder / STARTED).parent, ignore_errors=True)
         elif not (written and self.record(run.name)["status"] == "failed"):
             known = {"study": run.study, "extra": {"log": execute.last_lines(folder)}, "fingerprints": start}
-            runs.fail(folder, reason, notebook=run.notebook, parameters=planned, **known)
+            runs.save_failure(folder, reason, notebook=run.notebook, parameters=planned, **known)
         return outcome._replace(reason=reason)
 
     def _execute(self, *arguments) -> execute.Outcome:
@@ -158,7 +158,7 @@ class Runner:
             ran = digest(fingerprints.notebook_code(folder / Path(run.notebook).name))  # it was read before the package
             hashes = record["fingerprints"]
             hashes |= {"notebook": ran, "code": digest([ran, hashes["files"]])}
-            runs.add(folder, needs=self._results(run.needs), fingerprints=hashes)
+            runs.update_record(folder, needs=self._results(run.needs), fingerprints=hashes)
         edited = ("code changed", "notebook changed")  # while it ran: not its fault, and it counts as stale
         reasons = [reason for reason in self.reasons(run) if not reason.startswith(edited)]
         return record["reason"] or "; ".join(f"its record does not fit: {reason}" for reason in reasons) or None

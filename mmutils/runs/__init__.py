@@ -81,7 +81,7 @@ def parameters(notebook: str | Path, namespace: dict) -> dict:
     return _values(notebook, namespace, [name for name in declared if name not in fingerprints.LOCATIONS])
 
 
-def save(
+def save_record(
     folder: str | Path,
     *,
     notebook: str,
@@ -135,10 +135,10 @@ def save(
             f"edited while this ran: {', '.join(edited)}; the record names the code that ran, and counts as stale",
             stacklevel=2,
         )
-    return load(folder)
+    return load_record(folder)
 
 
-def fail(folder: str | Path, reason: str, *, notebook: str, parameters: dict, **known: Any) -> dict:
+def save_failure(folder: str | Path, reason: str, *, notebook: str, parameters: dict, **known: Any) -> dict:
     """Write a record with status "failed" and the reason; predictions of an earlier run are removed.
 
     known: whatever else there is of study, data, classes, systems, history, extra; or other fingerprints than those of
@@ -152,10 +152,10 @@ def fail(folder: str | Path, reason: str, *, notebook: str, parameters: dict, **
     record = _record(folder, notebook, parameters) | {"status": "failed", "reason": str(reason)} | known
     write(folder / RECORD, to_json(record))
     (folder / PREDICTIONS).unlink(missing_ok=True)
-    return load(folder)
+    return load_record(folder)
 
 
-def load(folder: str | Path) -> dict:
+def load_record(folder: str | Path) -> dict:
     """The record of a run. FileNotFoundError: there is none. ValueError: broken, or of other predictions."""
     path = Path(folder) / RECORD
     if not path.is_file():
@@ -188,15 +188,15 @@ def _check_record(record: Any, name: str) -> None:
         _check_description(*(record[key] for key in ("study", "data", "classes", "systems", "failed")))
 
 
-def predictions(folder: str | Path) -> pd.DataFrame:
+def load_predictions(folder: str | Path) -> pd.DataFrame:
     """Predictions of a run: system, seed, split, id, group, label, p_0 ..; without rows for a run that has none."""
-    record = load(folder)
+    record = load_record(folder)
     if "predictions" not in record["fingerprints"]:
         return pd.DataFrame(columns=["system", "seed", "split", "id", "group", "label"])
     return pd.read_parquet(Path(folder) / PREDICTIONS)
 
 
-def all_records(root: str | Path) -> list[dict]:
+def load_records(root: str | Path) -> list[dict]:
     """Records, failed ones too, of the runs in `root`, by name; warns of each folder without a readable one."""
     root, records = Path(root), []
     if not root.is_dir():
@@ -205,7 +205,7 @@ def all_records(root: str | Path) -> list[dict]:
         try:
             if not re.fullmatch(NAME, folder.name):
                 raise ValueError("the name of a run is letters, digits, '-', '_', '.'")
-            record = load(folder)
+            record = load_record(folder)
             if record["run"] != folder.name:
                 raise ValueError(f"it is a link to the folder of the run {record['run']!r}")
         except (OSError, ValueError) as error:
@@ -229,9 +229,9 @@ def result(record: dict) -> str:
     return digest([record["fingerprints"].get("predictions"), record["files"]])
 
 
-def add(folder: str | Path, **entries: Any) -> None:
+def update_record(folder: str | Path, **entries: Any) -> None:
     """Change entries of a record that is there, such as `needs` (run -> its `result`), which only the runner knows."""
-    record = load(folder) | entries
+    record = load_record(folder) | entries
     write(Path(folder) / RECORD, to_json(record))
 
 

@@ -9,7 +9,7 @@ scikit-learn; nothing here knows a network. The parts:
 - `gap`: `language_gap`, the study's main question;
 - `calibration`: `calibration_error`, `brier`, `reliability`, `temperature`, `apply_temperature`;
 - `modality`: `emap`, `perceptual_score`, `modality_use`, `to_predictions`;
-- `slices`: `by`, `chance`, `within_chance`.
+- `slices`: `score_by_slice`, `chance`, `within_chance`.
 """
 
 from mmutils.statistics.bootstrap import Interval, bootstrap_interval, estimate, paired_difference
@@ -17,7 +17,7 @@ from mmutils.statistics.calibration import apply_temperature, brier, calibration
 from mmutils.statistics.comparisons import McNemar, delong, holm, mcnemar
 from mmutils.statistics.gap import LanguageGap, language_gap
 from mmutils.statistics.modality import PerceptualScore, emap, modality_use, perceptual_score, to_predictions
-from mmutils.statistics.slices import by, chance, within_chance
+from mmutils.statistics.slices import chance, score_by_slice, within_chance
 
 __all__ = [
     "Interval",
@@ -27,7 +27,6 @@ __all__ = [
     "apply_temperature",
     "bootstrap_interval",
     "brier",
-    "by",
     "calibration_error",
     "chance",
     "delong",
@@ -40,6 +39,7 @@ __all__ = [
     "paired_difference",
     "perceptual_score",
     "reliability",
+    "score_by_slice",
     "temperature",
     "to_predictions",
     "within_chance",

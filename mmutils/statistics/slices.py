@@ -12,7 +12,7 @@ from mmutils.statistics.bootstrap import Interval, bootstrap_interval, estimate
 from mmutils.statistics.panel import panel
 
 
-def by(
+def score_by_slice(
     predictions: pd.DataFrame,
     column: str | Mapping | pd.Series,
     score: str | Callable = "accuracy",

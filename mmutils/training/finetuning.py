@@ -25,7 +25,7 @@ def share_of_labels(examples: pd.DataFrame, share: float, seed: int) -> pd.DataF
     return examples.loc[sorted(kept)]
 
 
-def batches(
+def finetuning_batches(
     tables: Mapping[str, pd.DataFrame],
     extras: Mapping[str, dict],
     share: float,
@@ -61,7 +61,7 @@ def label_counts(batches: Mapping[str, Batches]) -> dict[str, int]:
 
 def check_starts(starts: Mapping[str, Sequence[str]], baselines: Mapping[str, str], join: str) -> None:
     """ValueError for a start that is no list of one or two encoders, a baseline that is no start, an unknown fusion."""
-    fusion.load(join)
+    fusion.fusion_class(join)
     for name, encoders in starts.items():
         if not isinstance(encoders, list | tuple) or len(encoders) not in (1, 2):
             raise ValueError(

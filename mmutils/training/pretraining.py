@@ -17,7 +17,7 @@ from torch import nn
 from mmutils import data
 from mmutils.batches import Batches
 from mmutils.batches.augment import Augment
-from mmutils.evaluation.probes import PROBES, nearest, probes
+from mmutils.evaluation.probes import PROBES, knn_on_val, probe_encoders
 from mmutils.methods import Method
 from mmutils.models.features import untrained
 from mmutils.training.checkpoint import place
@@ -41,10 +41,10 @@ def unlabelled(
         rows = data.unlabelled(name, root, **spoken, **options)
         parts.append(rows.assign(id=rows["id"] + (f".{language}" if language else ""), label=-1))
     columns = list(data.COLUMNS)
-    return data.few(pd.concat(parts, ignore_index=True)[columns], limit)
+    return data.subset(pd.concat(parts, ignore_index=True)[columns], limit)
 
 
-def view(size: int, crop: float, recolour: bool, text_safe: bool) -> Augment:
+def pretraining_view(size: int, crop: float, recolour: bool, text_safe: bool) -> Augment:
     """Views of `size` pixels of at least the share `crop` of a picture, or text-safe ones; with hue and grey or not."""
     changes = {} if recolour else {"hue": 0.0, "grey": 0.0}
     return Augment.text_safe(size, **changes) if text_safe else Augment(size, scale=(crop, 1.0), **changes)
@@ -61,7 +61,7 @@ class Pretrained(NamedTuple):
     method: Method
 
 
-def joined(forms: Sequence[Pretrained]) -> Pretrained:
+def merge(forms: Sequence[Pretrained]) -> Pretrained:
     """Several of them as one, with the last one's method."""
     fields = ("history", "probes", "failed", "encoders")
     lists = {field: [row for form in forms for row in getattr(form, field)] for field in fields}
@@ -69,7 +69,7 @@ def joined(forms: Sequence[Pretrained]) -> Pretrained:
     return Pretrained(**lists, predictions=predictions, method=forms[-1].method)
 
 
-def repeat(
+def pretrain_seeds(
     system: str,
     build: Callable[[], Method],
     branches: Mapping[str, str],
@@ -109,7 +109,7 @@ def repeat(
                 method,
                 batches,
                 replace(config, seed=seed),
-                evaluate=lambda method, encoders=encoders: nearest(encoders, labelled),
+                evaluate=lambda method, encoders=encoders: knn_on_val(encoders, labelled),
                 select="knn" if keep == "knn" else None,
                 checkpoint=place(checkpoint, system, seed),
                 evaluated_on=labelled,
@@ -121,7 +121,7 @@ def repeat(
             judged = before
         if not judged:
             continue
-        frame, scored = probes(judged, labelled, classes, seed)
+        frame, scored = probe_encoders(judged, labelled, classes, seed)
         frames.append(frame)
         rows += scored
         for row in scored:
@@ -142,7 +142,9 @@ def _failure(encoder: str, probe: str, seed: int, reason: object) -> dict:
     return {"system": f"{encoder}: {PROBES[probe]}", "seed": seed, "reason": str(reason)}
 
 
-def described(found: Pretrained, method: str, sources: Mapping[str, str], keep: str = "last", **entries) -> list[dict]:
+def describe_probes(
+    found: Pretrained, method: str, sources: Mapping[str, str], keep: str = "last", **entries
+) -> list[dict]:
     """What the record says of the systems of `repeat`: a dict for each; of those trained the best on val is `chosen`.
 
     sources: where each branch's first weights are from. keep: as for `repeat`. entries: what else is to be said of all.

@@ -21,7 +21,7 @@ from mmutils.training.checkpoint import place
 from mmutils.training.loop import TrainConfig, fit
 
 
-def repeat(
+def train_seeds(
     system: str,
     build: Callable[[], Classifier],
     batches: Mapping[str, Batches],
@@ -76,7 +76,7 @@ def best_on_val(predictions: pd.DataFrame, score: str = "f1_macro") -> str:
     return max(means, key=means.get)
 
 
-def summary(predictions: pd.DataFrame) -> pd.DataFrame:
+def mean_scores(predictions: pd.DataFrame) -> pd.DataFrame:
     """Mean ± standard deviation over the seeds, percent: a row for each system and split, a column for each score."""
     names = ["accuracy", "f1_macro", "f1_weighted", "auroc"]
     rows = [
@@ -87,7 +87,7 @@ def summary(predictions: pd.DataFrame) -> pd.DataFrame:
     return groups.mean().map("{:.1f}".format) + " ± " + groups.std().fillna(0).map("{:.1f}".format)
 
 
-def systems(predictions: pd.DataFrame, chosen: str, **entries) -> list[dict]:
+def describe_systems(predictions: pd.DataFrame, chosen: str, **entries) -> list[dict]:
     """What the record says of each system in the predictions: the entries, the same for all or a dict by system.
 
     `model`, the readable name, is the system's own where it is not given; `method` is "supervised".

@@ -30,7 +30,7 @@ SEEDS, EPOCHS = range(5), 12
 
 def train(image, text, name: str, batches: Batches, seed: int, epochs: int) -> None:
     torch.manual_seed(seed)
-    fused = FusedEncoder(image, text, fusion.load(name)(image.dim, text.dim))
+    fused = FusedEncoder(image, text, fusion.fusion_class(name)(image.dim, text.dim))
     fit(Supervised(Classifier(fused, 7)), batches, TrainConfig(epochs, seed=seed))
 
 
@@ -50,8 +50,8 @@ def main(examples: int = 320) -> None:
     with tempfile.TemporaryDirectory() as folder:
         image = ImageEncoder("tf_efficientnet_lite0", pretrained=True, frozen=True)
         text = TextEncoder("intfloat/multilingual-e5-small", frozen=True)
-        topics = data.load("emoji_topics")
-        tables = {name: data.few(topics.examples(None, "train", language=name), examples) for name in ("en", "hi")}
+        topics = data.dataset("emoji_topics")
+        tables = {name: data.subset(topics.examples(None, "train", language=name), examples) for name in ("en", "hi")}
         batches = Batches(tables["en"], 32, image_size=image.size, tokenizer=text.tokenizer, shuffle=True)
         epoch = seconds(lambda: train(image, text, "concatenation", batches, 0, epochs=1))
         os.environ["MMUTILS_CACHE"] = folder  # empty: the encoders' pass is part of what is timed

@@ -191,7 +191,7 @@ def test_the_informative_task_has_files_and_classes_of_its_own(root) -> None:
     assert crisismmd_informative.examples(root, "test")["label"].tolist() == [1, 0, 1]
     assert len(crisismmd_informative.files(root)) == len(crisismmd.files(root)) == 3
     with pytest.raises(ValueError, match="unknown labels"):
-        crisismmd.table("informative", crisismmd.CLASSES, root, "test")
+        crisismmd.task_examples("informative", crisismmd.CLASSES, root, "test")
 
 
 def test_check_marks_what_is_not_official_and_what_is_missing(root, capsys) -> None:

@@ -41,21 +41,21 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def topics():
-    return {split: data.load("emoji_topics").examples(None, split) for split in data.SPLITS}
+    return {split: data.dataset("emoji_topics").examples(None, split) for split in data.SPLITS}
 
 
 @pytest.fixture(scope="module")
 def memes():
-    return {split: data.load("emoji_memes").examples(None, split) for split in data.SPLITS}
+    return {split: data.dataset("emoji_memes").examples(None, split) for split in data.SPLITS}
 
 
 def test_data_sets_are_found_by_name():
-    assert {"emoji_memes", "emoji_topics"} <= set(data.names())
-    assert not {"emoji", "build_emoji", "audit", "__init__"} & set(data.names())
+    assert {"emoji_memes", "emoji_topics"} <= set(data.available())
+    assert not {"emoji", "build_emoji", "audit", "__init__"} & set(data.available())
     with pytest.raises(ValueError, match=r"'emoij_topics'.*emoji_memes, emoji_topics"):
-        data.load("emoij_topics")
+        data.dataset("emoij_topics")
     with pytest.raises(ValueError, match="unknown data set 'audit'"):
-        data.load("audit")
+        data.dataset("audit")
 
 
 def test_data_needs_no_torch():
@@ -65,7 +65,7 @@ def test_data_needs_no_torch():
 
 
 def test_table_has_the_documented_counts():
-    table = emoji.table()
+    table = emoji.labelled_table()
     assert table["category"].value_counts().to_dict() == GROUP_SIZES
     assert table["split"].value_counts().to_dict() == SIZES
     assert table["family"].nunique() == 1114
@@ -75,22 +75,22 @@ def test_table_has_the_documented_counts():
 
 
 def test_splits_are_stratified():
-    table = emoji.table()
+    table = emoji.labelled_table()
     shares = pd.crosstab(table["category"], table["split"], normalize="index")
     assert (shares - pd.Series({"train": 0.55, "val": 0.15, "test": 0.30})).abs().max(axis=None) < 0.01
 
 
 def test_variants_of_one_emoji_share_a_family_and_a_split():
-    family = emoji.table().set_index("name_en")["family"]
+    family = emoji.labelled_table().set_index("name_en")["family"]
     assert family["man running"] == family["woman running"] == family["person running"]
     assert family["one o’clock"] == family["twelve-thirty"] and family["red heart"] == family["blue heart"]
     assert family["tiger"] != family["lion"]
-    assert emoji.table().groupby("family")["split"].nunique().max() == 1
+    assert emoji.labelled_table().groupby("family")["split"].nunique().max() == 1
 
 
 @pytest.mark.parametrize("name", ["emoji_topics", "emoji_memes"])
 def test_nothing_leaks_between_splits(name):
-    found = audit.audit_tables(data.tables(name, language="hi"), data.load(name).CLASSES)
+    found = audit.audit_tables(data.tables(name, language="hi"), data.dataset(name).CLASSES)
     assert found["leaks"]["values"].sum() == 0
     assert len(found["unreadable"]) == 0
 
@@ -101,13 +101,13 @@ def test_topics_examples(topics):
         assert list(table.columns[:5]) == list(data.COLUMNS)
     everything = pd.concat(topics.values()).set_index("text")
     row = everything.loc["tiger"]
-    assert (row["emoji"], data.load("emoji_topics").CLASSES[row["label"]]) == ("🐅", "Animals & Nature")
+    assert (row["emoji"], data.dataset("emoji_topics").CLASSES[row["label"]]) == ("🐅", "Animals & Nature")
     picture = Image.open(row["image"])
     assert picture.size == (64, 64) and picture.mode == "RGBA" and Path(row["image"]).name == "1f405.png"
 
 
 def test_keywords_as_text():
-    module = data.load("emoji_topics")
+    module = data.dataset("emoji_topics")
     texts = module.examples(None, "train", language="hi", text="keywords")["text"]
     assert texts.str.contains(", ").mean() > 0.9
     with pytest.raises(ValueError, match=r"text 'title'.*name, keywords"):
@@ -116,16 +116,16 @@ def test_keywords_as_text():
 
 @pytest.mark.parametrize("name", ["emoji_topics", "emoji_memes"])
 def test_languages_differ_only_in_the_text(name):
-    english, hindi = (data.load(name).examples(None, "val", language=language) for language in ("en", "hi"))
+    english, hindi = (data.dataset(name).examples(None, "val", language=language) for language in ("en", "hi"))
     pd.testing.assert_frame_equal(english.drop(columns="text"), hindi.drop(columns="text"))
     assert (english["text"] != hindi["text"]).all()
 
 
 def test_hindi_names_are_in_devanagari():
-    for table in (emoji.table(), emoji.pool("hi").rename(columns={"text": "name_hi"})):
+    for table in (emoji.labelled_table(), emoji.pool("hi").rename(columns={"text": "name_hi"})):
         has_devanagari = table["name_hi"].map(lambda name: any("\u0900" <= letter <= "\u097f" for letter in name))
         assert has_devanagari.all()
-    letters = {letter for name in emoji.table()["name_hi"] for letter in name if letter.isalpha()}
+    letters = {letter for name in emoji.labelled_table()["name_hi"] for letter in name if letter.isalpha()}
     latin = {letter for letter in letters if "LATIN" in unicodedata.name(letter)}
     assert len(letters - latin) > 40 and not {
         letter for letter in letters - latin if not "\u0900" <= letter <= "\u097f"
@@ -175,8 +175,10 @@ def test_pool_shows_nothing_of_val_and_test(topics):
 
 def test_tables_of_all_splits_and_what_they_do_not_take():
     tables = data.tables("emoji_topics", limit=9, language="hi")
-    pd.testing.assert_frame_equal(tables["val"], data.few(data.load("emoji_topics").examples(None, "val", "hi"), 9))
-    assert list(tables) == list(data.SPLITS) and data.takes("emoji_topics") == ["language", "text"]
+    pd.testing.assert_frame_equal(
+        tables["val"], data.subset(data.dataset("emoji_topics").examples(None, "val", "hi"), 9)
+    )
+    assert list(tables) == list(data.SPLITS) and data.option_names("emoji_topics") == ["language", "text"]
     with pytest.raises(ValueError, match="emoji_memes has no missing: its options are language"):
         data.tables("emoji_memes", missing="drop")
     with pytest.raises(FileNotFoundError, match="hateful_memes is not built in"):
@@ -194,7 +196,7 @@ def test_tables_of_all_splits_and_what_they_do_not_take():
 def test_wrong_arguments_are_explained(arguments, message):
     for name in ("emoji_topics", "emoji_memes"):
         with pytest.raises(ValueError, match=message):
-            data.load(name).examples(**{"root": None, **arguments})
+            data.dataset(name).examples(**{"root": None, **arguments})
     with pytest.raises(ValueError, match="language"):
         emoji.pool("fr")
 
@@ -233,9 +235,9 @@ def test_fingerprint_follows_the_content(monkeypatch, tmp_path):
     assert before == data.fingerprint("emoji_topics") != data.fingerprint("emoji_memes")
     changed = tmp_path / "emoji.parquet"
     changed.write_bytes(emoji.LABELLED.read_bytes() + b"x")
-    monkeypatch.setattr(data.load("emoji_topics"), "files", lambda root: [changed])
+    monkeypatch.setattr(data.dataset("emoji_topics"), "files", lambda root: [changed])
     assert data.fingerprint("emoji_topics") != before
-    monkeypatch.delattr(data.load("emoji_topics"), "files")  # optional: the tables serve
+    monkeypatch.delattr(data.dataset("emoji_topics"), "files")  # optional: the tables serve
     assert len(data.fingerprint("emoji_topics")) == 64
 
 
@@ -331,35 +333,35 @@ def own(tmp_path, monkeypatch):
 def test_one_broken_file_does_not_take_the_others_down(own, content, line) -> None:
     own(content)
     with pytest.warns(UserWarning, match=rf"mine.py, line {line} .*The other data sets can be used"):
-        assert "emoji_topics" in data.names()
+        assert "emoji_topics" in data.available()
     with pytest.raises(ValueError, match=rf"mine.py, line {line} "), pytest.warns(UserWarning, match="mine.py"):
-        data.load("mine")
+        data.dataset("mine")
 
 
 def test_what_editors_leave_beside_a_file_is_not_looked_at(own, recwarn) -> None:
     own(OWN)
     (data.FOLDER / ".#mine.py").symlink_to("someone@host.1234")
     (data.FOLDER / "._mine.py").write_bytes(bytes(100))
-    assert "mine" in data.names() and not recwarn.list
+    assert "mine" in data.available() and not recwarn.list
     (data.FOLDER / "gone.py").symlink_to("nowhere.py")
     with pytest.warns(UserWarning, match=r"gone.py cannot be read"):
-        assert "mine" in data.names()
+        assert "mine" in data.available()
 
 
 def test_a_file_that_fails_at_its_import_is_named_with_its_line(own) -> None:
     own(OWN.replace("CLASSES = (", "CLASSES = 1 / 0, ("))
-    assert "mine" in data.names()
+    assert "mine" in data.available()
     with pytest.raises(ValueError, match=r"mine.py, line 3 cannot be loaded: ZeroDivisionError"):
-        data.load("mine")
+        data.dataset("mine")
     own("import sys; sys.exit(3)\n" + OWN)
     with pytest.raises(ValueError, match=r"mine.py, line 1 cannot be loaded: SystemExit"):
-        data.load("mine")
+        data.dataset("mine")
     own(OWN + "\nreturn 1\n")
     with pytest.raises(ValueError, match=r"mine.py, line 9 cannot be loaded: SyntaxError"):
-        data.load("mine")
+        data.dataset("mine")
     own("def examples(root, split):\n    pass\n")
     with pytest.raises(ValueError, match=r"unknown data set 'mine' \(mine.py defines no CLASSES"):
-        data.load("mine")
+        data.dataset("mine")
 
 
 def test_a_data_set_that_forgets_the_check_is_checked(own, capsys) -> None:
@@ -410,14 +412,14 @@ def test_labels_that_are_no_numbers_of_classes_are_refused(labels) -> None:
 @pytest.mark.parametrize("name", ["emoji_topics", "emoji_memes"])
 def test_pretraining_sees_pictures_with_their_own_names(name) -> None:
     table = data.unlabelled(name, language="hi")
-    names = emoji.table().set_index("codepoints")["name_hi"]
+    names = emoji.labelled_table().set_index("codepoints")["name_hi"]
     train = table.iloc[: SIZES["train"]]
     assert len(table) == SIZES["train"] + 2893 and (table["label"] == -1).all()
     assert train["text"].tolist() == names[train["image"].map(lambda path: Path(path).stem)].tolist()
 
 
 def test_the_pool_belongs_to_the_fingerprint() -> None:
-    assert all(emoji.POOL in data.load(name).files(None) for name in ("emoji_topics", "emoji_memes"))
+    assert all(emoji.POOL in data.dataset(name).files(None) for name in ("emoji_topics", "emoji_memes"))
 
 
 def test_the_pictures_of_another_pillow_are_others(monkeypatch) -> None:

@@ -29,7 +29,7 @@ def test_orientation_is_applied_as_pillow_does(tmp_path, orientation) -> None:
     PHOTO.save(tmp_path / "photo.jpg", exif=exif((0x112, 3, 1, struct.pack("<HH", orientation, 0))))
     with Image.open(tmp_path / "photo.jpg") as image:
         expected = ImageOps.exif_transpose(image).convert("RGB")
-    assert np.array_equal(np.asarray(pictures.load(tmp_path / "photo.jpg")), np.asarray(expected))
+    assert np.array_equal(np.asarray(pictures.open_picture(tmp_path / "photo.jpg")), np.asarray(expected))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_orientation_is_applied_as_pillow_does(tmp_path, orientation) -> None:
 def test_odd_entries_do_not_keep_a_picture_from_being_read_upright(tmp_path, entry, ending) -> None:
     turned = exif((0x112, 3, 1, struct.pack("<HH", 6, 0)), entry)
     PHOTO.save(tmp_path / f"odd.{ending}", exif=turned)
-    assert pictures.load(tmp_path / f"odd.{ending}").size == (60, 80)
+    assert pictures.open_picture(tmp_path / f"odd.{ending}").size == (60, 80)
 
 
 def test_damaged_files_of_every_format_are_named(tmp_path) -> None:
@@ -54,7 +54,7 @@ def test_damaged_files_of_every_format_are_named(tmp_path) -> None:
     formats |= {ending: kind for ending, kind in (("jp2", "JPEG2000"), ("avif", "AVIF")) if kind in pictures._formats()}
     for ending, kind in formats.items():
         PHOTO.save(tmp_path / f"whole.{ending}", kind)
-        assert pictures.load(tmp_path / f"whole.{ending}").size == PHOTO.size
+        assert pictures.open_picture(tmp_path / f"whole.{ending}").size == PHOTO.size
         content = (tmp_path / f"whole.{ending}").read_bytes()
         for length in (0, 10, 40, len(content) // 2):
             (tmp_path / f"cut.{ending}").write_bytes(content[:length])
@@ -78,21 +78,21 @@ def test_formats_that_are_not_named_are_not_opened(tmp_path, monkeypatch) -> Non
     PHOTO.save(tmp_path / "other.jpg", "PPM")
     for name in ("script.jpg", "other.jpg"):
         with pytest.raises(ValueError, match=f"{name} cannot be read as a picture"):
-            pictures.load(tmp_path / name)
+            pictures.open_picture(tmp_path / name)
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     for name in ("pipe.jpg", "nowhere.jpg", "", "a" * 300):
         with pytest.raises(FileNotFoundError, match="there is no picture"):
-            pictures.load(tmp_path / name)
+            pictures.open_picture(tmp_path / name)
 
 
 def test_a_thumbnail_keeps_its_transparency_and_others_are_put_on_white(tmp_path) -> None:
     Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     (tmp_path / "small.png").write_bytes(thumbnail(str(tmp_path / "clear.png")))
-    assert pictures.load(tmp_path / "small.png").getpixel((0, 0))[3] == 0
-    assert pictures.on_white(pictures.load(tmp_path / "clear.png")).getpixel((0, 0)) == (255, 255, 255)
+    assert pictures.open_picture(tmp_path / "small.png").getpixel((0, 0))[3] == 0
+    assert pictures.on_white(pictures.open_picture(tmp_path / "clear.png")).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_the_audit_lists_pictures_that_are_damaged_and_goes_on(tmp_path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmutils.batches import Batches
-from mmutils.evaluation.modalities import joint_logits, modality_use, noise_scores, noisy_logits, picked
+from mmutils.evaluation.modalities import evenly_spaced, joint_logits, modality_use, noise_scores, noisy_logits
 from mmutils.evaluation.predictions import predict
 from mmutils.models import fusion
 from mmutils.models.classifier import Classifier
@@ -20,7 +20,7 @@ def made(name: str, count: int = 30) -> tuple[Classifier, Batches]:
     extra = {"picture": torch.randn(count, 12), "words": torch.randn(count, 8)}
     lengths = torch.randint(1, 6, (count, 1))
     extra |= {"words_tokens": torch.randn(count, 5, 8), "words_mask": torch.arange(5) < lengths}
-    encoder = FusedEncoder(CachedEncoder("picture", 12), CachedEncoder("words", 8), fusion.load(name)(12, 8))
+    encoder = FusedEncoder(CachedEncoder("picture", 12), CachedEncoder("words", 8), fusion.fusion_class(name)(12, 8))
     return Classifier(encoder, 2).eval(), Batches(table, 7, extra=extra)
 
 
@@ -28,7 +28,7 @@ def made(name: str, count: int = 30) -> tuple[Classifier, Batches]:
 def test_entry_i_j_is_text_i_with_picture_j(name):
     classifier, batches = made(name)
     found = joint_logits(classifier, batches, most=11)
-    rows = picked(30, 11)
+    rows = evenly_spaced(30, 11)
     assert found.shape == (11, 11, 2) and rows[0] == 0 and rows[-1] == 29
     for i in range(11):  # texts of all lengths
         given = {name: values[rows[4 if name == "picture" else i]][None] for name, values in batches.extra.items()}

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import classification_report, roc_auc_score
 from torch import nn
 
-from mmutils.evaluation.predictions import predict, table
+from mmutils.evaluation.predictions import predict, predictions_table
 from mmutils.evaluation.probes import knn, linear_probe
 from mmutils.evaluation.retrieval import retrieval
 from mmutils.statistics.scores import scores
@@ -80,7 +80,7 @@ def test_scores_equal_scikit_learn(classes):
     rng = np.random.default_rng(classes)
     probabilities = rng.dirichlet(np.ones(classes), 200)
     labels = rng.integers(0, classes, 200)
-    found = scores(table(examples(labels), probabilities))
+    found = scores(predictions_table(examples(labels), probabilities))
     report = classification_report(labels, probabilities.argmax(axis=1), output_dict=True, zero_division=0)
     for average in ("macro", "weighted"):
         for name, key in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
@@ -91,7 +91,7 @@ def test_scores_equal_scikit_learn(classes):
 
 
 def test_scores_of_a_single_class_have_no_auroc():
-    found = scores(table(examples([1, 1]), [[0.4, 0.6], [0.7, 0.3]]))
+    found = scores(predictions_table(examples([1, 1]), [[0.4, 0.6], [0.7, 0.3]]))
     assert math.isnan(found["auroc"])
     assert found["accuracy"] == 0.5
 
@@ -110,7 +110,7 @@ def test_scores_of_a_single_class_have_no_auroc():
 )
 def test_scores_refuse_what_is_no_probability(labels, probabilities, message):
     with pytest.raises(ValueError, match=message):
-        scores(table(examples(labels), np.asarray(probabilities)))
+        scores(predictions_table(examples(labels), np.asarray(probabilities)))
 
 
 def naive_knn(train, train_labels, queries, classes, k, temperature):

@@ -23,7 +23,7 @@ IMAGE, TEXT = encoded(6, 9, 12, seed=1), encoded(6, 7, 8, seed=2)
 @pytest.mark.parametrize("name", NAMES)
 def test_interface_and_gradient(name):
     torch.manual_seed(0)
-    fuse = fusion.load(name)(12, 8)
+    fuse = fusion.fusion_class(name)(12, 8)
     head = fuse.head(5)
     fused = fuse(IMAGE, TEXT)
     assert fused.shape == (6, fuse.dim) and head(fused).shape == (6, 5)
@@ -34,7 +34,7 @@ def test_interface_and_gradient(name):
 
 def test_unknown_name_lists_the_known():
     with pytest.raises(ValueError, match=", ".join(["concatenation", "gated", "cross_attention"])):
-        fusion.load("sum")
+        fusion.fusion_class("sum")
 
 
 def test_concatenation_has_the_published_widths():

@@ -35,8 +35,8 @@ from mmutils import runs, helper
 described = {"name": "toy", "fingerprint": "unchanged", "splits": {}, "built_in": True}
 Path(out).mkdir(parents=True, exist_ok=True)
 (Path(out) / "encoder.safetensors").write_text(helper.answer(word))
-runs.save(out, notebook="toy.ipynb", parameters=runs.parameters("toy.ipynb", globals()), study="crisis", data=described,
-          classes=[], systems=[], history=[], predictions=None, extra={"word": word})
+runs.save_record(out, notebook="toy.ipynb", parameters=runs.parameters("toy.ipynb", globals()), study="crisis",
+                 data=described, classes=[], systems=[], history=[], predictions=None, extra={"word": word})
 """
 ACTS = """
 import os, time

@@ -125,7 +125,9 @@ class SavedEncoder:
 
     def make(self, folder):
         self.folder = folder / "run"
-        saving.save(TextEncoder.small(["some words", "and others"], width=16, heads=2, layers=1), self.folder, "text")
+        saving.save_encoder(
+            TextEncoder.small(["some words", "and others"], width=16, heads=2, layers=1), self.folder, "text"
+        )
         text = self.folder / "text-text"
         return [
             self.folder / "text.safetensors",
@@ -135,7 +137,7 @@ class SavedEncoder:
         ]
 
     def result(self):
-        encoder = saving.load(self.folder, "text")
+        encoder = saving.load_encoder(self.folder, "text")
         batch = Batches(pd.DataFrame({"id": ["a", "b"], "text": ["some words", "others"], "label": 0}), 2,
                         tokenizer=encoder.tokenizer)  # fmt: skip
         return encoder.eval()(next(batch.epoch())).tolist()
@@ -154,12 +156,12 @@ class Record(SavedEncoder):
         system = dict.fromkeys(runs.SYSTEM_KEYS, "x") | {"system": "head", "chosen": True}
         about = {"name": "emoji_topics", "fingerprint": "f", "splits": {"val": 4}, "built_in": True}
         content = {"study": "crisis", "data": about, "classes": ["a", "b"], "systems": [system], "history": []}
-        runs.save(self.folder, notebook="CASS/CASS.ipynb", parameters={}, predictions=table, **content)
+        runs.save_record(self.folder, notebook="CASS/CASS.ipynb", parameters={}, predictions=table, **content)
         return [self.folder / runs.RECORD, self.folder / runs.PREDICTIONS]
 
     def result(self):
-        record = runs.load(self.folder)
-        return [record | {"fingerprints": ""}, runs.predictions(self.folder).to_dict("records")]
+        record = runs.load_record(self.folder)
+        return [record | {"fingerprints": ""}, runs.load_predictions(self.folder).to_dict("records")]
 
 
 KINDS = (CachedPictures, CachedFeatures, UnpackedArchive, BuiltInPictures, Checkpoint, SavedEncoder, Record)
@@ -224,8 +226,8 @@ def test_another_version_of_a_library_is_noticed(kind, tmp_path, monkeypatch):
 
 
 def test_an_export_with_another_description_is_named(tmp_path):
-    saving.save(ImageEncoder("resnet10t", size=32), tmp_path, export.NAME)
+    saving.save_encoder(ImageEncoder("resnet10t", size=32), tmp_path, export.NAME)
     path = tmp_path / f"{export.NAME}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"size": 64}))
     with pytest.raises(ValueError, match=r"classifier\.json is damaged"):
-        export.load(tmp_path)
+        export.load_classifier(tmp_path)

@@ -60,7 +60,7 @@ def table(systems=("a", "b"), seeds=(0, 1), count=6, classes=3):
 
 @pytest.fixture
 def save(tmp_path, notebook):
-    """runs.save with all it needs; entries replace."""
+    """runs.save_record with all it needs; entries replace."""
 
     def saved(**entries):
         data = {"name": "toy", "fingerprint": "f", "splits": {"val": 6, "test": 6}, "built_in": True}
@@ -74,7 +74,7 @@ def save(tmp_path, notebook):
             "history": [{"system": "a", "seed": 0, "epoch": 1, "loss": np.float32(0.5), "auroc": math.nan}],
             "predictions": table(),
         }
-        return runs.save(tmp_path / "runs" / "toy", **known | entries)
+        return runs.save_record(tmp_path / "runs" / "toy", **known | entries)
 
     return saved
 
@@ -82,13 +82,13 @@ def save(tmp_path, notebook):
 def test_a_record_comes_back_as_it_was(save, tmp_path):
     record = save(extra={"rates": {0.5: np.arange(3)}})
     folder = tmp_path / "runs" / "toy"
-    assert record == runs.load(folder) == runs.all_records(tmp_path / "runs")[0]
+    assert record == runs.load_record(folder) == runs.load_records(tmp_path / "runs")[0]
     assert list(record) == list(runs.KEYS)
     assert record["parameters"] == {"epochs": 3, "rate": 1e-3, "seeds": [0, 1]}  # `out` says where, not what
     assert record["history"][0] == {"system": "a", "seed": 0, "epoch": 1, "loss": 0.5, "auroc": None}
     assert record["extra"] == {"rates": {"0.5": [0, 1, 2]}}
     pd.testing.assert_frame_equal(
-        runs.predictions(folder), table().astype({"label": "int16", "seed": "int32"}), check_exact=True
+        runs.load_predictions(folder), table().astype({"label": "int16", "seed": "int32"}), check_exact=True
     )
     rows = table().query("system == 'b' and seed == 1 and split == 'test'")
     assert record["scores"][-1] == {"system": "b", "seed": 1, "split": "test", "examples": 6, **scores(rows)}
@@ -146,20 +146,20 @@ def test_what_failed_is_in_no_score(save, tmp_path):
     assert [(row["system"], row["seed"]) for row in record["scores"]] == [("a", 0)] * 2 + [("a", 1)] * 2 + [
         ("b", 0)
     ] * 2
-    assert len(runs.predictions(tmp_path / "runs/toy")) == 36
+    assert len(runs.load_predictions(tmp_path / "runs/toy")) == 36
 
 
 def test_a_run_without_systems(save, tmp_path):
     save()
     record = save(systems=[], predictions=None, history=[], extra={"leaks": 0})
     assert record["scores"] == []
-    assert runs.predictions(tmp_path / "runs/toy").empty
+    assert runs.load_predictions(tmp_path / "runs/toy").empty
     assert not (tmp_path / "runs/toy/predictions.parquet").exists()
 
 
 def test_a_failure_replaces_the_record(save, tmp_path, notebook):
     save()
-    record = runs.fail(tmp_path / "runs/toy", "out of memory", notebook=notebook, parameters={}, study="crisis")
+    record = runs.save_failure(tmp_path / "runs/toy", "out of memory", notebook=notebook, parameters={}, study="crisis")
     assert record["status"] == "failed"
     assert record["scores"] == record["systems"] == []
     assert staleness.stale(record) == ["failed before: out of memory"]
@@ -171,17 +171,17 @@ def test_broken_records_are_refused_and_named(save, tmp_path):
     folder = tmp_path / "runs" / "toy"
     (folder / "predictions.parquet").write_bytes(b"other")
     with pytest.raises(ValueError, match=r"predictions\.parquet"):
-        runs.load(folder)
+        runs.load_record(folder)
     for text in ("{", "[]", json.dumps({"schema": 1})):
         (folder / "record.json").write_text(text)
         with pytest.raises(ValueError, match=r"broken record .*record\.json"):
-            runs.load(folder)
+            runs.load_record(folder)
     (tmp_path / "runs" / "empty").mkdir()
     with pytest.warns(UserWarning, match="run (empty|toy) is left out") as caught:
-        assert runs.all_records(tmp_path / "runs") == []
+        assert runs.load_records(tmp_path / "runs") == []
     assert len(caught) == 2
     with pytest.raises(FileNotFoundError, match="reproduce"):
-        runs.load(folder.parent / "nowhere")
+        runs.load_record(folder.parent / "nowhere")
 
 
 ODD = {
@@ -216,7 +216,7 @@ def test_a_record_with_odd_insides_is_left_out_and_the_others_are_read(save, tmp
     )
     (tmp_path / "runs" / "toy" / "record.json").write_text(json.dumps(change(good)))
     with pytest.warns(UserWarning, match="run toy is left out"):
-        assert [record["run"] for record in runs.all_records(tmp_path / "runs")] == ["good"]
+        assert [record["run"] for record in runs.load_records(tmp_path / "runs")] == ["good"]
 
 
 def test_a_folder_that_is_no_run_is_left_out(save, tmp_path):
@@ -227,7 +227,7 @@ def test_a_folder_that_is_no_run_is_left_out(save, tmp_path):
     (folder / "link").symlink_to(folder / "toy")
     (folder / "\x1b[31mred").mkdir()
     with pytest.warns(UserWarning, match="is left out") as caught:
-        assert [record["run"] for record in runs.all_records(folder)] == ["toy"]
+        assert [record["run"] for record in runs.load_records(folder)] == ["toy"]
     assert len(caught) == 3
     assert all(str(warning.message).isprintable() for warning in caught)
 
@@ -381,7 +381,7 @@ def package(tmp_path):
         path.write_text(source)
     cells = [
         "!pip install x\n%matplotlib inline\nfrom mmutils import data, methods\nfrom mmutils.training import loop",
-        'data.load("toy")',
+        'data.dataset("toy")',
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     nbformat.write(notebook, tmp_path / "n.ipynb")

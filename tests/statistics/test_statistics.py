@@ -447,14 +447,14 @@ def test_slices_have_recall_by_class_and_say_when_they_are_small():
     labels = np.repeat([0, 1, 2], [50, 30, 4])
     chosen = np.concatenate([np.repeat([0, 1], [40, 10]), np.repeat([1, 2], [15, 15]), [2, 2, 2, 0]])
     predictions = table(labels, np.eye(3)[chosen], groups=np.where(labels == 2, "same", np.arange(84).astype(str)))
-    recall = st.by(predictions, "label", resamples=500)
+    recall = st.score_by_slice(predictions, "label", resamples=500)
     assert recall[["slice", "examples", "groups"]].to_numpy().tolist() == [[0, 50, 50], [1, 30, 30], [2, 4, 1]]
     assert recall["score"].tolist() == pytest.approx([0.8, 0.5, 0.75])
     assert recall["small"].tolist() == [False, False, True]
     assert recall["low"].isna().tolist() == [False, False, True]
     events = pd.Series(np.where(np.arange(84) % 2, "flood", "fire"), index=predictions["id"])
-    assert st.by(predictions, events, "f1_macro", resamples=100)["slice"].tolist() == ["fire", "flood"]
-    assert st.by(example(60, 2), "label", "auroc")["score"].isna().all()
+    assert st.score_by_slice(predictions, events, "f1_macro", resamples=100)["slice"].tolist() == ["fire", "flood"]
+    assert st.score_by_slice(example(60, 2), "label", "auroc")["score"].isna().all()
 
 
 def test_chance_is_that_of_the_majority_and_an_interval_knows_it():
@@ -523,8 +523,8 @@ def test_other_bad_input_is_refused():
         (lambda: st.emap(np.full((3, 3, 2), np.nan)), "finite"),
         (lambda: st.perceptual_score(np.zeros((3, 3, 2)), [0, 1, 0], "picture"), "'text' or 'image'"),
         (lambda: st.to_predictions(examples_of([0, 1]), np.zeros((3, 2))), "2 examples"),
-        (lambda: st.by(good, "event"), "no column"),
-        (lambda: st.by(good, {"0": "fire"}), "no slice"),
+        (lambda: st.score_by_slice(good, "event"), "no column"),
+        (lambda: st.score_by_slice(good, {"0": "fire"}), "no slice"),
     ]
     for call, message in calls:
         with pytest.raises(ValueError, match=message):

@@ -70,7 +70,7 @@ def test_a_notebook_in_two_processes_leaves_one_record(tmp_path):
     output = in_processes(2, "-m", "mmutils.reproduce.launch", "CLIP/CLIP.ipynb", *options)
     assert output.count("28 pairs without labels") == 1  # the second process is silent
     assert [path.name for path in tmp_path.iterdir()] == ["clip"]
-    record = runs.load(tmp_path / "clip")
+    record = runs.load_record(tmp_path / "clip")
     assert record["parameters"]["languages"] == ["en"] and record["history"][0]["epoch"] == 1
     assert list(record["files"]) == ["image.safetensors", "text.safetensors"]
     assert (tmp_path / "clip" / "checkpoints").is_dir()

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from mmutils.batches import Batches
-from mmutils.data import emoji_topics, few
+from mmutils.data import emoji_topics, subset
 from mmutils.evaluation import probes
 from mmutils.evaluation.probes import knn
 from mmutils.methods.cass import CASS
-from mmutils.models import features, saving, starts
+from mmutils.models import saving, starts
 from mmutils.models.encoder import Encoded, Encoder, FusedEncoder
 from mmutils.models.features import features
 from mmutils.models.fusion import Compare, Concatenation, Gated
@@ -29,7 +29,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def labelled() -> dict[str, Batches]:
-    tables = {split: few(emoji_topics.examples(None, split), 21) for split in probes.SPLITS}
+    tables = {split: subset(emoji_topics.examples(None, split), 21) for split in probes.SPLITS}
     return {split: Batches(table, 8, image_size=32) for split, table in tables.items()}
 
 
@@ -84,7 +84,7 @@ def test_nearest_is_knn_on_val(labelled) -> None:
     encoder = image().eval()
     train, val = (features(encoder, labelled[split])["features"] for split in ("train", "val"))
     expected = knn(train, labelled["train"].labels, val, labelled["val"].labels).scores["auroc"]
-    assert probes.nearest({"a": encoder}, labelled) == {
+    assert probes.knn_on_val({"a": encoder}, labelled) == {
         "knn_a": pytest.approx(expected),
         "knn": pytest.approx(expected),
     }
@@ -97,7 +97,7 @@ def test_repeat_judges_before_and_after_and_names_what_collapsed(labelled) -> No
         return CASS(image(), Constant(), dim=8, cure="none")
 
     branches = {"net": "cnn", "constant": "vit"}
-    found = pretrain.repeat("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3, 4])
+    found = pretrain.pretrain_seeds("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3, 4])
     assert found.encoders == ["random, net", "random, constant", "CASS, net", "CASS, constant"]
     probes = ("neighbours", "linear probe")
     assert set(found.predictions["system"]) == {f"{name}: {probe}" for name in found.encoders for probe in probes}
@@ -108,7 +108,7 @@ def test_repeat_judges_before_and_after_and_names_what_collapsed(labelled) -> No
     assert len(found.predictions) == 4 * 2 * 2 * (21 + 21)
     assert [row["seed"] for row in found.history] == [3, 4]
     assert np.allclose(found.predictions.filter(like="p_").sum(axis=1), 1, atol=1e-5)
-    again = pretrain.repeat("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3], baseline=False)
+    again = pretrain.pretrain_seeds("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3], baseline=False)
     assert again.encoders == ["CASS, net", "CASS, constant"]
     query = "system == 'CASS, net: neighbours'"
     first = found.predictions.query(f"seed == 3 and {query}").reset_index(drop=True)
@@ -127,25 +127,27 @@ def test_labels_choose_no_epoch_unless_asked_and_the_record_says_so(labelled, mo
     build = lambda: CASS(image(), Constant(), dim=8, cure="none")  # noqa: E731
     for keep, epoch, said in (("last", 1, "last epoch"), ("knn", 0, "best epoch by kNN on val with all labels")):
         falling.clear()
-        form = pretrain.repeat("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(2), [0], keep=keep)
+        form = pretrain.pretrain_seeds(
+            "CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(2), [0], keep=keep
+        )
         weights = form.method.encoders()["cnn"].state_dict()
         assert all(torch.equal(weights[name], value) for name, value in falling[epoch].items())
-        rows = pretrain.described(form, "CASS", {"net": "random"}, keep)
+        rows = pretrain.describe_probes(form, "CASS", {"net": "random"}, keep)
         assert {row["kept"] for row in rows} == {None, said}
     with pytest.raises(ValueError, match="keep='best': give one of last, knn"):
-        pretrain.repeat("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0], keep="best")
+        pretrain.pretrain_seeds("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0], keep="best")
 
 
 def test_what_cannot_be_judged_is_refused_before_the_first_step(labelled) -> None:
     labelled["test"].examples = labelled["test"].examples.assign(label=-1)
     with pytest.raises(ValueError, match="21 of 21 examples of test have no label"):
-        pretrain.repeat("CASS", pytest.fail, {}, labelled["train"], labelled, 7, TrainConfig(1), [0])
+        pretrain.pretrain_seeds("CASS", pytest.fail, {}, labelled["train"], labelled, 7, TrainConfig(1), [0])
 
 
 def test_few_labels_mean_few_of_val_too() -> None:
     tables = {split: emoji_topics.examples(None, split) for split in probes.SPLITS}
     extras = {split: {"x": torch.arange(len(table)).float()} for split, table in tables.items()}
-    parts = finetune.batches(tables, extras, 0.1, 0, 32)
+    parts = finetune.finetuning_batches(tables, extras, 0.1, 0, 32)
     counts = finetune.label_counts(parts)
     assert counts["labels"] == pytest.approx(0.1 * len(tables["train"]), abs=4)
     assert counts["val_labels"] == pytest.approx(0.1 * len(tables["val"]), abs=4)
@@ -153,7 +155,7 @@ def test_few_labels_mean_few_of_val_too() -> None:
     rows = parts["selection"]
     assert [tables["val"]["id"][int(row)] for row in rows.extra["x"]] == rows.ids
     assert set(rows.labels.tolist()) == set(range(7))
-    whole = finetune.label_counts(finetune.batches(tables, extras, 0.1, 0, 32, val_by_share=False))
+    whole = finetune.label_counts(finetune.finetuning_batches(tables, extras, 0.1, 0, 32, val_by_share=False))
     assert whole["val_labels"] == len(tables["val"])
 
 
@@ -190,7 +192,7 @@ def test_the_described_system_that_is_chosen_is_the_best_on_val_of_those_trained
         for split, value in zip(("val", "test"), pair, strict=True)
     ]
     found = pretrain.Pretrained([], pd.DataFrame(), rows, [], [*values, "M, diverged"], None)
-    systems = pretrain.described(found, "M", {"a": "random", "b": "hub", "diverged": "random"}, inputs="image")
+    systems = pretrain.describe_probes(found, "M", {"a": "random", "b": "hub", "diverged": "random"}, inputs="image")
     assert [s["system"] for s in systems if s["chosen"]] == ["M, b: linear probe"]
     assert len(systems) == 8 and {s["method"] for s in systems} == {"random", "M"}
     assert {s["weights"] for s in systems if s["encoder"] == "M, b"} == {"hub"}
@@ -205,7 +207,7 @@ def test_a_training_that_diverges_fails_alone(labelled) -> None:
 
     pictures = Batches(pretrain.unlabelled("emoji_topics", limit=16), 8, image_size=32, shuffle=True)
     build = lambda: Diverging(image(), image(), dim=8)  # noqa: E731
-    found = pretrain.repeat("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0])
+    found = pretrain.pretrain_seeds("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0])
     assert {f["system"] for f in found.failed} == {"CASS, net: neighbours", "CASS, net: linear probe"}
     assert "nan" in found.failed[0]["reason"]
     assert set(found.predictions["system"]) == {"random, net: neighbours", "random, net: linear probe"}
@@ -213,46 +215,46 @@ def test_a_training_that_diverges_fails_alone(labelled) -> None:
 
 @pytest.mark.parametrize("join", [Concatenation, Compare, Gated, None])
 def test_an_encoder_comes_back_from_disk(join, tmp_path) -> None:
-    table = few(emoji_topics.examples(None, "val", language="hi"), 7)
+    table = subset(emoji_topics.examples(None, "val", language="hi"), 7)
     text = TextEncoder.small(table["text"], width=32, layers=1)
     options = {"hidden": (16,)} if join is Concatenation else {"dim": 16}
     encoder = FusedEncoder(image(), text, join(image().dim, text.dim, **options)) if join else text
     encoder.eval()
-    saving.save(encoder, tmp_path / "run", "cnn")
-    given = starts.inputs(encoder)
-    back = starts.start("run:cnn", tmp_path)
+    saving.save_encoder(encoder, tmp_path / "run", "cnn")
+    given = starts.batch_inputs(encoder)
+    back = starts.initial_encoder("run:cnn", tmp_path)
     expected = features(encoder, Batches(table, 7, **given))["features"]
-    assert torch.equal(features(back, Batches(table, 7, **starts.inputs(back)))["features"], expected)
-    fresh = starts.start("random:run:cnn", tmp_path)
+    assert torch.equal(features(back, Batches(table, 7, **starts.batch_inputs(back)))["features"], expected)
+    fresh = starts.initial_encoder("random:run:cnn", tmp_path)
     assert not torch.allclose(features(fresh, Batches(table, 7, **given))["features"], expected)
     assert (back.source, fresh.source) == ("run/cnn", "random")
     if join:
-        seen = starts.start("random:run:cnn", tmp_path, examples=table)
+        seen = starts.initial_encoder("random:run:cnn", tmp_path, examples=table)
         means = [value for name, value in seen.state_dict().items() if name.endswith("running_mean")]
         assert all(value.any() for value in means), "the batch norms have not seen the pictures"
     with pytest.raises(FileNotFoundError, match="run the notebook that makes other first"):
-        starts.start("other:cnn", tmp_path)
+        starts.initial_encoder("other:cnn", tmp_path)
     with pytest.raises(ValueError, match="run:name"):
-        starts.start("rndom:run:cnn", tmp_path)
+        starts.initial_encoder("rndom:run:cnn", tmp_path)
 
 
 def test_frozen_features_are_those_of_every_row() -> None:
-    table = few(emoji_topics.examples(None, "val"), 6)
+    table = subset(emoji_topics.examples(None, "val"), 6)
     table = pd.concat([table, table.iloc[::-1]], ignore_index=True)  # every picture and text twice, in another order
     text = TextEncoder.small(table["text"], width=32, layers=1)
     fused = FusedEncoder(image(), text, Compare(image().dim, text.dim))
     for encoder in (image(), text, fused):
-        expected = features(encoder.eval(), Batches(table, 64, **starts.inputs(encoder)))["features"]
+        expected = features(encoder.eval(), Batches(table, 64, **starts.batch_inputs(encoder)))["features"]
         assert torch.allclose(starts.frozen_features(encoder, table), expected, atol=1e-5)
 
 
 def test_whole_fuses_copies() -> None:
     encoder, text = image(), TextEncoder.small(["a b"], width=32, layers=1)
-    fused = starts.whole([encoder, text], "gated")
+    fused = starts.fused_encoder([encoder, text], "gated")
     assert isinstance(fused.fusion, Gated)
     assert next(fused.image.parameters()).data_ptr() != next(encoder.parameters()).data_ptr()
     with pytest.raises(ValueError, match="3 encoders"):
-        starts.whole([encoder] * 3, "gated")
+        starts.fused_encoder([encoder] * 3, "gated")
 
 
 def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
@@ -267,7 +269,7 @@ def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
         finetune.share_of_labels(table, 0, 0)
     table = table.assign(group=table["id"])
     extras = {split: {"part0": torch.arange(300)} for split in probes.SPLITS}
-    made = finetune.batches(dict.fromkeys(probes.SPLITS, table), extras, 0.1, 3, 128)
+    made = finetune.finetuning_batches(dict.fromkeys(probes.SPLITS, table), extras, 0.1, 3, 128)
     ids = [
         (int(id), int(part))
         for batch in made["train"].epoch()

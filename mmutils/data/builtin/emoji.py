@@ -39,7 +39,7 @@ LABELLED = FOLDER / "emoji.parquet"
 POOL = FOLDER / "emoji_pool.parquet"
 
 
-def table() -> pd.DataFrame:
+def labelled_table() -> pd.DataFrame:
     """The labelled emoji: emoji, codepoints, split, category (one of GROUPS), subgroup, family, name_en, name_hi,
     keywords_en, keywords_hi (lists), picture (a WebP file of 64x64 pixels with transparency, as bytes)."""
     return pd.read_parquet(LABELLED)
@@ -77,7 +77,7 @@ def labelled(root, split: str, language: str) -> pd.DataFrame:
         raise ValueError(f"the emoji data is built in, there is no folder to read: pass root=None, not {str(root)!r}")
     check_choice("split", split, SPLITS)
     check_choice("language", language, LANGUAGES)
-    rows = table()
+    rows = labelled_table()
     rows["image"] = pictures(LABELLED, rows["codepoints"], rows["picture"])
     return rows[rows["split"] == split].drop(columns="picture").reset_index(drop=True)
 

@@ -139,4 +139,4 @@ def _hashes(tables) -> tuple[dict, list[tuple]]:
 def _read_hash(path: str) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a picture that is only odd can be read
-        return picture_hash(pictures.load(path, (256, 256)))
+        return picture_hash(pictures.open_picture(path, (256, 256)))

@@ -7,7 +7,7 @@ import ftfy
 import numpy as np
 import pandas as pd
 
-from mmutils.data import SPLITS, examples, load, require_root, takes
+from mmutils.data import SPLITS, dataset, examples, option_names, require_root
 from mmutils.data.tools.audit import audit_tables
 from mmutils.runs.parameters import printable
 
@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print the audit; 0 when nothing is wrong, 1 otherwise, 2 for a data set that is not there or cannot be read."""
     try:
-        module, tables, problems = load(options.data), {}, []
+        module, tables, problems = dataset(options.data), {}, []
         if options.root and not Path(options.root).exists():
             raise ValueError(f"there is no {options.root}: give the folder or archive of {options.data} as --root")
         require_root(options.data, options.root)
         chosen = dict(_option(entry) for entry in options.option)
-        more = ({"missing": "none"} if "missing" in takes(options.data) else {}) | chosen
+        more = ({"missing": "none"} if "missing" in option_names(options.data) else {}) | chosen
         for split in SPLITS:
             try:
                 tables[split] = examples(options.data, options.root, split, **more)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
-from mmutils.data import load
+from mmutils.data import dataset
 from mmutils.data.tools.archive import KINDS, unpack
 from mmutils.runs.files import sweep, write
 from mmutils.runs.parameters import printable
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Fetch, say the checksums, unpack; 0, 1 where that failed, or 2 for a data set without a public address."""
     try:
-        page = getattr(load(options.data), "WHERE", "where you have it from")
+        page = getattr(dataset(options.data), "WHERE", "where you have it from")
     except ValueError as error:
         print(printable(error))
         return 2

@@ -25,7 +25,7 @@ UPRIGHT = {  # its value -> what puts the picture upright
 }
 
 
-def load(path: str | Path, draft: tuple[int, int] | None = None) -> Image.Image:
+def open_picture(path: str | Path, draft: tuple[int, int] | None = None) -> Image.Image:
     """Read a picture file, upright.
 
     Args:
