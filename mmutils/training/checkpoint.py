@@ -75,6 +75,12 @@ def read(file: Path) -> dict:
     )
 
 
+def trained_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The state dict of the method whose checkpoint is in the folder, of its best epoch."""
+    state = read(folder / NAME)
+    return state["best"] or state["method"]
+
+
 class TrainingState:
     """History (a dict per epoch), best weights (a state dict on the CPU, or None), their checkpoint in `folder`.
 

@@ -1,15 +1,159 @@
-"""What fine-tuning starts from and ends with: encoders on disk, a share of the labels, a submission file.
+"""Fine-tuning: every start with every share of the labels and every seed; then its best classifier, and a submission."""
 
-Weights are safetensors; what to build for them stands in a small JSON file beside them. No pickled model.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from mmutils.batches import Batches
-from mmutils.models import fusion
+from mmutils.evaluation.export import export_classifier
+from mmutils.evaluation.modalities import joint_logits
+from mmutils.models.classifier import Classifier
+from mmutils.models.encoder import CachedEncoder, Encoder
+from mmutils.models.fusion import fusion_class
+from mmutils.models.starts import batch_inputs, frozen_features, fused_encoder, initial_encoder, network_names
+from mmutils.statistics.scores import scores
+from mmutils.training import checkpoint
+from mmutils.training.loop import TrainConfig
+from mmutils.training.supervised import Trainings
+
+
+@dataclass(frozen=True)
+class Start:
+    """One encoder, or an image and a text encoder, from which classifiers are trained.
+
+    Attributes:
+        encoders: the real ones.
+        trained: what takes part in a training: the real ones, or for frozen ones their cached features.
+        features: by split what Batches takes as `extra`; empty for encoders that learn.
+        inputs: what Batches is given besides, for encoders that learn.
+        description: what the record says of it.
+    """
+
+    encoders: list[Encoder]
+    trained: list[Encoder]
+    features: dict[str, dict[str, Tensor]]
+    inputs: dict
+    description: dict
+
+
+def check_starts(starts: Mapping[str, Sequence[str]], baselines: Mapping[str, str], fusion: str) -> None:
+    """ValueError for a start that is no list of one or two encoders, a baseline that is no start, an unknown fusion."""
+    fusion_class(fusion)
+    for name, encoders in starts.items():
+        if not isinstance(encoders, list | tuple) or len(encoders) not in (1, 2):
+            raise ValueError(
+                f"starts: {name!r} is {encoders!r}; give a list of one encoder, or of an image and a text one"
+            )
+    for name, baseline in baselines.items():
+        if name not in starts or baseline not in starts:
+            raise ValueError(f"baselines: {name!r}: {baseline!r}; both must be starts: {', '.join(starts)}")
+
+
+def load_starts(
+    starts: Mapping[str, Sequence[str]],
+    baselines: Mapping[str, str],
+    tables: Mapping[str, pd.DataFrame],
+    folder: str | Path,
+    size: int,
+    frozen: bool,
+    fusion: str,
+) -> dict[str, Start]:
+    """Load each encoder once, and compute the features of frozen ones.
+
+    Args:
+        starts: name -> encoders, as `initial_encoder` takes them.
+        baselines: start -> the start that it is compared with.
+        folder: where the runs lie from which encoders are taken.
+        size: pixels, for image models by their name.
+        fusion: name of the fusion of two encoders, checked before the work.
+    """
+    check_starts(starts, baselines, fusion)
+    loaded, cached = {}, {}
+    for name in dict.fromkeys(name for names in starts.values() for name in names):
+        torch.manual_seed(0)
+        loaded[name] = initial_encoder(name, folder, size, tables["train"])
+        if frozen:
+            loaded[name].freeze()
+            cached[name] = {split: frozen_features(loaded[name], table) for split, table in tables.items()}
+    return {name: _start(name, names, loaded, cached, tables, baselines.get(name)) for name, names in starts.items()}
+
+
+def _start(
+    start: str, names: Sequence[str], loaded: dict, cached: dict, tables: Iterable[str], baseline: str | None
+) -> Start:
+    encoders = [loaded[name] for name in names]
+    inputs = batch_inputs(*encoders)
+    kinds = [kind for kind, key in (("image", "image_size"), ("text", "tokenizer")) if key in inputs]
+    description = {
+        "inputs": "+".join(kinds),
+        "model": " and ".join(names),
+        "weights": "; ".join(encoder.source for encoder in encoders),
+        "start": start,
+        "baseline": baseline,
+        "networks": network_names(*encoders),
+        "trained": "head" if cached else "everything",
+    }
+    if not cached:
+        return Start(encoders, encoders, dict.fromkeys(tables, {}), inputs, description)
+    features = {split: {name: cached[name][split] for name in names} for split in tables}
+    return Start(encoders, [CachedEncoder(name, loaded[name].dim) for name in names], features, {}, description)
+
+
+def finetune(
+    starts: Mapping[str, Start],
+    tables: Mapping[str, pd.DataFrame],
+    shares: Sequence[float],
+    trainings: Trainings,
+    config: TrainConfig,
+    classes: int,
+    *,
+    fusion: str,
+    batch_size: int,
+    view: Callable | None = None,
+    val_by_share: bool = True,
+) -> None:
+    """Train a classifier from each start, on each share of the labels, with each of the trainings' seeds.
+
+    A system is called "<start>, <share> % of labels". Of classifiers of picture and text on the largest share, the
+    logits of every text with every picture of test are kept (`joint_logits`).
+
+    Args:
+        shares: of the labels of train, in (0, 1]; a smaller one is trained for more epochs, up to 4 times as many.
+        trainings: where the results are collected.
+        fusion: name of the fusion of picture and text.
+        view: from pixels to an augmentation, for image encoders that learn.
+        val_by_share: whether the epoch is chosen on the same share of val's labels, else on all of val.
+    """
+    for name, start in starts.items():
+        build = partial(_classifier, start.trained, fusion, classes)
+        augment = view(start.inputs["image_size"]) if view and "image_size" in start.inputs else None
+        for share in shares:
+            longer = replace(config, epochs=round(config.epochs * min(4, 1 / share)))
+            for seed in trainings.seeds:
+                batches = finetuning_batches(
+                    tables, start.features, share, seed, batch_size, augment, val_by_share, **start.inputs
+                )
+                both = len(start.encoders) == 2 and share == max(shares)
+                trainings.train(
+                    f"{name}, {100 * share:.3g} % of labels",
+                    build,
+                    batches,
+                    longer,
+                    seeds=[seed],
+                    keep=partial(joint_logits, batches=batches["test"]) if both else None,
+                    **start.description,
+                    share=share,
+                    **label_counts(batches),
+                )
+
+
+def _classifier(encoders: Sequence[Encoder], fusion: str, classes: int) -> Classifier:
+    return Classifier(fused_encoder(encoders, fusion), classes)
 
 
 def share_of_labels(examples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
@@ -59,17 +203,27 @@ def label_counts(batches: Mapping[str, Batches]) -> dict[str, int]:
     return {"labels": len(batches["train"].ids), "val_labels": len(batches.get("selection", batches["val"]).ids)}
 
 
-def check_starts(starts: Mapping[str, Sequence[str]], baselines: Mapping[str, str], join: str) -> None:
-    """ValueError for a start that is no list of one or two encoders, a baseline that is no start, an unknown fusion."""
-    fusion.fusion_class(join)
-    for name, encoders in starts.items():
-        if not isinstance(encoders, list | tuple) or len(encoders) not in (1, 2):
-            raise ValueError(
-                f"starts: {name!r} is {encoders!r}; give a list of one encoder, or of an image and a text one"
-            )
-    for name, baseline in baselines.items():
-        if name not in starts or baseline not in starts:
-            raise ValueError(f"baselines: {name!r}: {baseline!r}; both must be starts: {', '.join(starts)}")
+def export_best(
+    out: str | Path,
+    record: dict,
+    predictions: pd.DataFrame,
+    system: str,
+    encoders: Sequence[Encoder],
+    join: str,
+    texts: Iterable[str],
+) -> Path:
+    """Export the system's classifier to <out>/model: of its seeds the one with the best AUROC on val.
+
+    Args:
+        out: folder of the run, with its `checkpoints`.
+        predictions: of all systems and seeds on val and test.
+        encoders, join, texts: as for `export_classifier`.
+    """
+    rows = predictions[predictions["system"] == system]
+    val = rows[rows["split"] == "val"]
+    seed = max(val["seed"].unique(), key=lambda seed: scores(val[val["seed"] == seed])["auroc"])
+    weights = checkpoint.trained_weights(checkpoint.place(Path(out, "checkpoints"), system, seed))
+    return export_classifier(Path(out, "model"), record, rows[rows["seed"] == seed], weights, encoders, join, texts)
 
 
 def submission(predictions: pd.DataFrame, file: str | Path) -> pd.DataFrame:
