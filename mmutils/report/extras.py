@@ -5,7 +5,7 @@ A record is checked when it is loaded; these entries only here, as each notebook
 
 from typing import Literal
 
-from mmutils.runs.storage import Entries, Number, Seed, Text, check_types
+from mmutils.runs.schema import Entries, Number, Seed, Text, check_types
 
 
 class _Counted(Entries):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mmutils import runs, statistics
 from mmutils.report import extras
-from mmutils.runs.storage import checked
+from mmutils.runs.storage import check_predictions
 
 
 class Study:
@@ -143,7 +143,7 @@ def _check_predictions(table: pd.DataFrame, record: dict) -> None:
     """ValueError where the predictions are not those that the record describes."""
     if not len(table) and not record["scores"]:
         return
-    rows = checked(table, len(record["classes"]), record["systems"], record["failed"])
+    rows = check_predictions(table, len(record["classes"]), record["systems"], record["failed"])
     values = rows.filter(regex=r"^p_\d+$").to_numpy(dtype=float)
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError("its predictions are no probabilities")

@@ -90,7 +90,7 @@ class Runner:
         except ValueError as error:
             return [str(error)]
         changed = [name for name in run.needs if record["needs"].get(name) != self._results([name])[name]]
-        reasons = staleness.stale(record, notebook=run.notebook, parameters=run.parameters)
+        reasons = staleness.stale(record, run.notebook, run.parameters)
         return reasons + ([f"{', '.join(changed)} changed"] if changed and record["status"] == "ok" else [])
 
     def folder(self, name: str) -> Path:
@@ -124,7 +124,7 @@ class Runner:
     def _run(self, run: Run, timeout: float, tick) -> execute.Outcome:
         """Run the notebook, and see to it that there is a record that fits what happened."""
         folder, planned = self.folder(run.name), fingerprints.planned(run.notebook, run.parameters)
-        start = runs.fingerprint(run.notebook, planned)
+        start = fingerprints.of_run(run.notebook, planned)
         self._clean(run, start)
         before = _stamp(folder / runs.RECORD)
         values = run.parameters | {"out": folder.as_posix()}
@@ -165,7 +165,7 @@ class Runner:
 
     def _results(self, names) -> dict[str, str | None]:
         records = {name: self.record(name) for name in names}
-        return {name: runs.result(record) if record["status"] == "ok" else None for name, record in records.items()}
+        return {name: _result(record) if record["status"] == "ok" else None for name, record in records.items()}
 
     def _without_weights(self) -> dict[str, list[str]]:
         """Runs whose weights (not committed) are missing where a run that is not fresh reads them, and why."""
@@ -186,6 +186,11 @@ class Runner:
             for weights in folder.glob("*.safetensors"):
                 weights.unlink()
         write(file, key)
+
+
+def _result(record: dict) -> str:
+    """Hash of what other runs can read from this one: its predictions and its weights."""
+    return digest([record["fingerprints"].get("predictions"), record["files"]])
 
 
 def _stamp(path: Path) -> int | None:

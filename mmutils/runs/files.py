@@ -1,10 +1,8 @@
-"""Files and folders that are written whole or not at all; and the cache of what can be made again.
+"""Files and folders that are written whole or not at all, and a cache that notices damage.
 
-Everything is written as a draft beside its place and renamed, so that a process killed at any moment leaves either the
-old content or the new one. A draft's name holds host and process, and `sweep` deletes those of processes that are gone.
-
-Cache files are keyed by what went into them, and carry a checksum of what came out in their name (a folder: in a list
-inside). A file that is cut, empty or has a flipped bit is noticed when it is opened, deleted and made again.
+Everything is written as a draft beside its place and renamed, so a process killed at any moment leaves the old content
+or the new one. `sweep` deletes the drafts of processes that are gone. Cache files are keyed by what went into them and
+carry a checksum of their content in the name (a folder: in a list inside); a damaged one is deleted and made again.
 """
 
 import errno
@@ -31,26 +29,36 @@ LIST = ".checksums.json"  # in a cached folder: path -> checksum of each file
 
 
 @contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """A new name beside `path`, deleted at the end if it is still there; explains a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".draft-{HOST}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield draft
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        advice = "free some, or let MMUTILS_CACHE name a folder elsewhere"
+        raise OSError(error.errno, f"no space left for {path}: {advice}") from None
+    finally:
+        _delete(draft)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A draft to write to; it becomes `path` when the block ends, and is deleted when the block fails."""
-    path = Path(path)
-    draft = _draft(path)
-    try:
+    with _draft(Path(path)) as draft:
         yield draft
         with draft.open("rb+") as stream:  # the content is on the disk before the name is
             os.fsync(stream.fileno())
         os.replace(draft, path)
-    except OSError as error:
-        raise _explained(error, path) from None
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _explained(error: OSError, path: Path) -> OSError:
-    """The error, or for a full disk one that says where and what to do."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error
-    return OSError(error.errno, f"no space left for {path}: free some, or let MMUTILS_CACHE name a folder elsewhere")
 
 
 def write(path: str | Path, content: bytes | str) -> None:
@@ -62,32 +70,22 @@ def write(path: str | Path, content: bytes | str) -> None:
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """An empty folder to fill; it becomes `path` at the end. Of two processes at once, the first one's stays."""
-    path = Path(path)
-    draft = _draft(path)
-    try:
+    with _draft(Path(path)) as draft:
         draft.mkdir()
         yield draft
         with suppress(OSError):  # another process was faster
             os.rename(draft, path)
-        if not path.is_dir():
+        if not Path(path).is_dir():
             raise OSError(f"{path} could not be made: is there a file of that name, or may nothing be written there?")
-    except OSError as error:
-        raise _explained(error, path) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _draft(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".draft-{HOST}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
 
 
 def sweep(folder: str | Path) -> None:
-    """Delete the drafts in a folder, and one level below, that processes which are gone have left behind."""
-    for path in [*Path(folder).glob(".draft-*"), *Path(folder).glob("*/.draft-*")]:
-        with suppress(OSError):  # someone else deleted it
-            if _abandoned(path):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Delete the drafts in a folder, and up to two levels below, of processes that are gone."""
+    for pattern in (".draft-*", "*/.draft-*", "*/*/.draft-*"):  # as deep as checkpoints/SYSTEM/ in the folder of a run
+        for path in list(Path(folder).glob(pattern)):
+            with suppress(OSError):  # another process deleted it
+                if _abandoned(path):
+                    _delete(path)
 
 
 def _abandoned(path: Path) -> bool:
@@ -101,15 +99,13 @@ def _abandoned(path: Path) -> bool:
 
 def cache_dir() -> Path:
     """Folder for what can be made again: $MMUTILS_CACHE, else `mmutils` in the user's cache directory."""
-    chosen = os.environ.get("MMUTILS_CACHE")
-    folder = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("mmutils", appauthor=False))
-    _swept(folder)
+    folder = os.environ.get("MMUTILS_CACHE") or platformdirs.user_cache_dir("mmutils", appauthor=False)
+    folder = Path(folder).expanduser()
+    _sweep_once(folder)
     return folder
 
 
-@functools.cache  # once per process
-def _swept(folder: Path) -> None:
-    sweep(folder)
+_sweep_once = functools.cache(sweep)
 
 
 def checksum(path: Path) -> str:
@@ -121,68 +117,49 @@ def checksum(path: Path) -> str:
     return f"{value:08x}"
 
 
-def cached_file(stem: Path, suffix: str, make: Callable[[Path], None]) -> Path:
-    """The file `<stem>-<checksum><suffix>`; if there is no undamaged one, it is made by `make(draft)`.
+@functools.cache
+def _checksum_once(path: Path, *state: int) -> str:
+    """The checksum of a file in this state, computed once per process."""
+    return checksum(path)
 
-    make: writes the draft, which has no suffix yet.
-    """
+
+def _intact(path: Path, expected: str) -> bool:
+    try:
+        status = path.stat()
+        return _checksum_once(path, status.st_ino, status.st_size, status.st_mtime_ns) == expected
+    except OSError:  # not there, or another process deleted it
+        return False
+
+
+def cached_file(stem: Path, suffix: str, make: Callable[[Path], None]) -> Path:
+    """The file `<stem>-<checksum><suffix>`; if there is no undamaged one, `make(draft)` writes it."""
     for path in sorted(stem.parent.glob(f"{stem.name}-*{suffix}")):
-        if _intact(path, suffix):
+        if _intact(path, path.name.removesuffix(suffix)[-8:]):
             return path
         path.unlink(missing_ok=True)
-    draft = _draft(stem)
-    try:
+    with _draft(stem) as draft:
         make(draft)
         path = stem.with_name(f"{stem.name}-{checksum(draft)}{suffix}")
         os.replace(draft, path)
-    except OSError as error:
-        raise _explained(error, stem) from None
-    finally:
-        draft.unlink(missing_ok=True)
     return path
 
 
-_seen: set[tuple] = (
-    set()
-)  # what this process has compared: a folder's path; a file's path, inode, bytes, time of change
-
-
-def _intact(path: Path, suffix: str) -> bool:
-    try:
-        status = path.stat()
-        state = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-        if state not in _seen and checksum(path) != path.name.removesuffix(suffix)[-8:]:
-            return False
-    except FileNotFoundError:  # another process deleted it
-        return False
-    _seen.add(state)
-    return True
-
-
 def cached_folder(path: Path, make: Callable[[Path], None]) -> Path:
-    """The folder; if it is not there undamaged, it is made by `make(draft folder)` with a list of checksums."""
+    """The folder; if it is not there undamaged, `make(draft folder)` fills it, and a list of checksums is added."""
     if path.is_dir() and not _intact_folder(path):
         shutil.rmtree(path)
     if not path.is_dir():
         with whole_folder(path) as draft:
             make(draft)
-            sums = {file.relative_to(draft).as_posix(): checksum(file) for file in _files(draft)}
+            files = sorted(file for file in draft.rglob("*") if file.is_file())
+            sums = {file.relative_to(draft).as_posix(): checksum(file) for file in files}
             (draft / LIST).write_text(json.dumps(sums, indent=0), encoding="utf-8")
     return path
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LIST)
-
-
 def _intact_folder(path: Path) -> bool:
-    """Whether its files are those of its list; looked at once per process."""
-    if (path,) not in _seen:
-        try:
-            sums = json.loads((path / LIST).read_text(encoding="utf-8"))
-            if any(checksum(path / name) != value for name, value in sums.items()):
-                return False
-        except (OSError, ValueError, AttributeError):
-            return False
-        _seen.add((path,))
-    return True
+    try:
+        sums = json.loads((path / LIST).read_text(encoding="utf-8"))
+        return all(_intact(path / name, value) for name, value in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False

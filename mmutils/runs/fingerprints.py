@@ -1,11 +1,8 @@
-"""What a run depends on, as hashes: parameters, notebook code, the package code it reaches, and data.
+"""What a run depends on, as hashes: its parameters, the code of its notebook, and the package code that this reaches.
 
-A run is worth repeating when one of these changed, and only then. So comments, docstrings and blank lines do not count,
-nor do modules that only draw, record or run (`DO_NOT_COUNT`). Code is found by reading imports with ast, not by
-importing it: that takes milliseconds and needs no torch.
-
-A process computes with the code as it was when it imported it. So a record takes its hashes from `IMPORTED`, the texts
-of the files at that time; whether it is stale is asked of the `DISK`.
+A run is repeated when one of these has changed. Comments, docstrings and blank lines do not count, nor do the rooms
+that only draw, record or run. A process computes with the code as it was when it imported it, so a record takes its
+hashes from `IMPORTED`, the texts of the files at that time; whether it is stale is decided by the `DISK`.
 """
 
 import ast
@@ -13,7 +10,7 @@ import functools
 import hashlib
 import io
 import json
-import os
+import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +21,9 @@ from mmutils.runs.parameters import all_typed
 ROOT = Path(__file__).resolve().parents[2]  # repository root: notebooks and `mmutils` are found from here
 PACKAGE = "mmutils"
 LOCATIONS = ("out", "root")  # parameters that say where, not what: they differ between machines, the results do not
-DO_NOT_COUNT = {f"{PACKAGE}.{name}" for name in ("runs", "report", "reproduce")}
-ALWAYS = (f"{PACKAGE}.evaluation.metrics",)  # the scores of a record are computed by it
-FOUND_BY_NAME = (f"{PACKAGE}.data", f"{PACKAGE}.methods")  # load("x") is an import of x that ast cannot see
+DO_NOT_COUNT = {f"{PACKAGE}.{room}" for room in ("runs", "report", "reproduce")}  # they only record, draw or run
+ALWAYS = (f"{PACKAGE}.statistics.scores",)  # computes the scores of every record
+FOUND_BY_NAME = (f"{PACKAGE}.data", f"{PACKAGE}.methods")  # dataset("x") is an import of x that ast cannot see
 
 
 class Disk:
@@ -42,22 +39,16 @@ class Disk:
 
 
 class Snapshot(Disk):
-    """Texts of the package and of the notebooks as they were when this was made.
-
-    A file that was not there then, such as a notebook that lies elsewhere, is read once, when it is first asked for;
-    one of the package stays absent.
-    """
+    """Texts of the package and the notebooks as they were when this was made; a file from elsewhere, when first read."""
 
     def __init__(self, root: Path = ROOT):
         super().__init__(root)
-        self.package = os.path.join(os.path.normpath(root), PACKAGE, "")
         paths = [path for pattern in (f"{PACKAGE}/**/*.py", "*.ipynb", "*/*.ipynb") for path in root.glob(pattern)]
-        self.texts = {os.path.normpath(path): Disk.text(self, path) for path in paths}
+        self.texts = {path: super(Snapshot, self).text(path) for path in paths}
 
     def text(self, path: str | Path) -> str | None:
-        """Text of a file, given by its path from the root, as it was; None where there was none."""
-        path = os.path.normpath(self.root / path)
-        if path not in self.texts and not path.startswith(self.package):
+        path = self.root / path
+        if path not in self.texts and not path.is_relative_to(self.root / PACKAGE):
             self.texts[path] = super().text(path)
         return self.texts.get(path)
 
@@ -79,39 +70,28 @@ def file_digest(path: Path) -> str:
 
 
 def code_cells(notebook: str | Path, files: Disk = DISK) -> list[tuple[bool, str]]:
-    """(is it the cell tagged `parameters`, its Python code) for each code cell; shell and magic lines become `pass`.
+    """(is it the cell tagged `parameters`, its code) for each Python cell; shell and magic lines become `pass`.
 
-    The values that papermill has put into an executed copy are left out. FileNotFoundError: no such notebook.
+    The cell that papermill has put into an executed copy is left out.
     """
     text = files.text(notebook)
     if text is None:
         raise FileNotFoundError(f"no notebook {files.root / notebook}: give its path from the root, {files.root}")
+    code = []
     try:
-        cells = json.loads(text)["cells"]
-        every = [("".join(c["source"]), c.get("metadata", {}).get("tags", ())) for c in cells if _is_python(c)]
+        for cell in json.loads(text)["cells"]:
+            source, tags = "".join(cell["source"]), cell.get("metadata", {}).get("tags", ())
+            if cell["cell_type"] == "code" and not source.startswith("%%") and "injected-parameters" not in tags:
+                code.append(("parameters" in tags, re.sub(r"(?m)^([^\S\n]*)[%!].*", r"\1pass", source)))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{notebook} is no notebook: {error!r}") from None
-    return [("parameters" in tags, _plain(code)) for code, tags in every if "injected-parameters" not in tags]
-
-
-def _is_python(cell: dict) -> bool:
-    return cell["cell_type"] == "code" and not "".join(cell["source"]).startswith("%%")
-
-
-def _plain(source: str) -> str:
-    lines = source.split("\n")
-    return "\n".join(
-        line[: len(line) - len(line.lstrip())] + "pass" if line.lstrip().startswith(("%", "!")) else line
-        for line in lines
-    )
+    return code
 
 
 def defaults(notebook: str | Path, files: Disk = DISK) -> dict[str, tuple[Any, str | None]]:
     """Name -> (default, annotation or None) of each parameter, from the one cell tagged `parameters`.
 
-    As papermill.inspect_notebook lists them, but with values, and over several lines too. ValueError: no such cell or
-    more than one, or a default that is not a plain literal (papermill replaces one name at a time: nothing may be
-    derived there).
+    Defaults are plain literals: papermill replaces one name at a time, so nothing may be derived there.
     """
     cells = [source for tagged, source in code_cells(notebook, files) if tagged]
     if len(cells) != 1:
@@ -132,9 +112,14 @@ def defaults(notebook: str | Path, files: Disk = DISK) -> dict[str, tuple[Any, s
 def planned(notebook: str | Path, parameters: dict, files: Disk = DISK) -> dict[str, Any]:
     """Values of all parameters of a notebook that is run with these: the defaults, some replaced, in their types."""
     declared = defaults(notebook, files)
-    values = {name: value for name, (value, _) in declared.items()} | parameters
+    values = {name: parameters.get(name, default) for name, (default, _) in declared.items()}
     unknown = {name: value for name, value in parameters.items() if name not in declared}  # an older notebook's
-    return all_typed({name: value for name, value in values.items() if name in declared}, declared) | unknown
+    return all_typed(values, declared) | unknown
+
+
+def plain_parameters(parameters: dict) -> dict:
+    """The parameters that say what, as JSON reads them back: without `LOCATIONS`, tuples as lists."""
+    return json.loads(json.dumps({name: value for name, value in parameters.items() if name not in LOCATIONS}))
 
 
 @functools.cache  # a profile's runs share most of the package
@@ -165,17 +150,17 @@ def code_files(notebook: str | Path, parameters: dict, files: Disk = DISK) -> di
     These are the modules it imports, directly or not, and those that the parameters and texts in the notebook name.
     """
     code = notebook_code(notebook, files)
-    names = {*_imports(code, ""), *ALWAYS}
     constants = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
-    words = {*_texts(parameters), *_texts(constants)}
-    seen, digests = set(), {}
+    words = {word.lower() for word in _texts([constants, parameters]) if word.isidentifier()}
+    names, seen, digests = {*_imports(code, ""), *ALWAYS}, set(), {}
     while names:
         name = names.pop()
-        path, source = _module(name, files)
-        if name in seen or source is None or any(name == m or name.startswith(m + ".") for m in DO_NOT_COUNT):
+        stem = name.replace(".", "/")
+        path = next((path for path in (f"{stem}.py", f"{stem}/__init__.py") if files.text(path) is not None), None)
+        if name in seen or path is None or ".".join(name.split(".")[:2]) in DO_NOT_COUNT:
             continue
         seen.add(name)
-        parent = name.rpartition(".")[0]
+        source, parent = files.text(path), name.rpartition(".")[0]
         names.add(parent)
         try:
             names |= _imports(source, name if path.endswith("__init__.py") else parent)
@@ -183,31 +168,22 @@ def code_files(notebook: str | Path, parameters: dict, files: Disk = DISK) -> di
         except (SyntaxError, tokenize.TokenError):  # being edited: it counts as it stands, and Python will name it
             digests[path] = digest(source)
         if name in FOUND_BY_NAME:
-            names |= {f"{name}.{word.lower()}" for word in words if word.isidentifier()}
+            names |= {f"{name}.{word}" for word in words}
     return dict(sorted(digests.items()))
-
-
-def _module(name: str, files: Disk) -> tuple[str, str | None]:
-    """Path and source of a module; the source is None where there is no such file in the repository."""
-    stem = name.replace(".", "/")
-    for path in (f"{stem}.py", f"{stem}/__init__.py"):
-        if (source := files.text(path)) is not None:
-            return path, source
-    return stem, None
 
 
 @functools.cache
 def _imports(source: str, package: str) -> frozenset[str]:
     """Dotted names that may be package modules in the imports of a source that lies in `package`."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in found if name == PACKAGE or name.startswith(PACKAGE + "."))
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in names if name.split(".")[0] == PACKAGE)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -218,6 +194,20 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def plain_parameters(parameters: dict) -> dict:
-    """The parameters that say what, as JSON reads them back: without `LOCATIONS`, tuples as lists."""
-    return json.loads(json.dumps({name: value for name, value in parameters.items() if name not in LOCATIONS}))
+def of_run(notebook: str, parameters: dict, files: Disk = DISK) -> dict:
+    """Hashes of what a run is made of: parameters, notebook, code, and the package's files that count, one by one."""
+    values = plain_parameters(parameters)
+    modules = code_files(notebook, values, files)
+    code = digest(notebook_code(notebook, files))
+    return {"parameters": digest(values), "notebook": code, "code": digest([code, modules]), "files": modules}
+
+
+def changed_files(recorded: dict, notebook: str, parameters: dict, files: Disk = DISK) -> list[str]:
+    """The notebook and package files that are not those of recorded fingerprints."""
+    try:
+        now = of_run(notebook, parameters, files)
+    except (FileNotFoundError, ValueError):
+        return [notebook]
+    modules = {*recorded["files"], *now["files"]}
+    changed = sorted(name for name in modules if recorded["files"].get(name) != now["files"].get(name))
+    return [notebook] * (recorded["notebook"] != now["notebook"]) + changed

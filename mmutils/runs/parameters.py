@@ -1,8 +1,9 @@
 """Values from a command line, a YAML file or papermill: converted to the type that is declared, or refused.
 
-`papermill -p frozen false` gives the text 'false', which Python takes for true. So a value is never used as it comes.
+`papermill -p frozen false` gives the text 'false', which Python takes for true. So no value is used as it comes.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -18,13 +19,14 @@ def _no_bool(value: Any) -> Any:
 
 NUMBERS = {name: Annotated[kind, BeforeValidator(_no_bool)] for name, kind in (("int", int), ("float", float))}
 NAMES = {"str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict, "Any": Any, **NUMBERS}
+COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # to a terminal
 
 
 def typed(name: str, value: Any, annotation: str) -> Any:
     """The value as the annotation says, such as "bool", "list[int]" or "str | None".
 
-    Texts are read as numbers, true or false, and for lists and dicts as YAML. ValueError names the parameter: a text
-    that says no such thing, a number for a text, true or false for a number, nan or infinity, an unknown annotation.
+    Texts are read as numbers, true or false, lists and dicts as YAML. ValueError names the parameter: not of that type,
+    true or false for a number, nan or infinity, or an unknown annotation.
     """
     try:
         kind = eval(annotation, {"__builtins__": {}}, NAMES)
@@ -43,9 +45,10 @@ def typed(name: str, value: Any, annotation: str) -> Any:
 
 
 def all_typed(values: Mapping[str, Any], declared: Mapping[str, tuple[Any, str | None]]) -> dict[str, Any]:
-    """The values as `typed` gives them. ValueError lists all that are wrong, one a line.
+    """The values as `typed` gives them; ValueError lists all that are wrong, one a line.
 
-    declared: name -> (default, annotation), for each of the values. Without an annotation the default's type counts.
+    Args:
+        declared: name -> (default, annotation) for each of the values; without annotation the default's type counts.
     """
     converted, errors = {}, []
     for name, value in values.items():
@@ -61,10 +64,4 @@ def all_typed(values: Mapping[str, Any], declared: Mapping[str, tuple[Any, str |
 
 def printable(text: object) -> str:
     """Text from data or files for a terminal: control characters and direction marks are shown, not obeyed."""
-    return "".join(c if c in "\n\t" or not _commands(c) else f"\\x{ord(c):02x}" for c in str(text))
-
-
-def _commands(character: str) -> bool:
-    code = ord(character)
-    marks = 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069 or 0xD800 <= code <= 0xDFFF  # half a character
-    return code < 32 or 127 <= code < 160 or marks
+    return COMMANDS.sub(lambda match: f"\\x{ord(match[0]):02x}", str(text))

@@ -27,6 +27,7 @@ from mmutils.models.features import features
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
 from mmutils.runs import files, identity
+from mmutils.runs.schema import SYSTEM_KEYS
 from mmutils.training.loop import TrainConfig, fit
 
 FLIPS = 12  # places
@@ -153,7 +154,7 @@ class Record(SavedEncoder):
                           "label": [0, 1, 0, 1], "p_0": [0.7, 0.2, 0.6, 0.4], "p_1": [0.3, 0.8, 0.4, 0.6]})
             for split in ("val", "test")
         )  # fmt: skip
-        system = dict.fromkeys(runs.SYSTEM_KEYS, "x") | {"system": "head", "chosen": True}
+        system = dict.fromkeys(SYSTEM_KEYS, "x") | {"system": "head", "chosen": True}
         about = {"name": "emoji_topics", "fingerprint": "f", "splits": {"val": 4}, "built_in": True}
         content = {"study": "crisis", "data": about, "classes": ["a", "b"], "systems": [system], "history": []}
         runs.save_record(self.folder, notebook="CASS/CASS.ipynb", parameters={}, predictions=table, **content)
@@ -200,13 +201,13 @@ def test_damage_heals_or_is_named(kind, damage, tmp_path):
     for path in paths:
         whole = path.read_bytes()
         for _ in damage(path):
-            files._seen.clear()  # as a new process
+            files._checksum_once.cache_clear()  # as a new process
             try:
                 assert case.result() == expected, f"{path.name} is wrong, and nobody says so"
             except (ValueError, OSError) as error:
                 assert not case.heals and path.name in str(error), f"{path.name} is not named: {error}"
         path.write_bytes(whole)
-    files._seen.clear()
+    files._checksum_once.cache_clear()
     assert case.result() == expected
 
 

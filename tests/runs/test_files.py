@@ -62,7 +62,7 @@ def test_damage_in_the_cache_heals(kind, damage, tmp_path):
         (draft / "part" if kind == "folder" else draft).write_bytes(b"content" * 100)
 
     def get():
-        files._seen.clear()  # as a new process
+        files._checksum_once.cache_clear()  # as a new process
         if kind == "folder":
             return files.cached_folder(tmp_path / "x", make) / "part"
         return files.cached_file(tmp_path / "x", ".bin", make)

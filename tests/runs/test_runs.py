@@ -115,12 +115,12 @@ def broken(change):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"study": "tweets"}, "crisis, memes"),
+        ({"study": "tweets"}, "study: Input should be 'crisis', 'memes'"),
         ({"systems": [system("a"), system("a")]}, "differ"),
-        ({"systems": [system("a"), {"system": "b"}]}, "lacks inputs"),
+        ({"systems": [system("a"), {"system": "b"}]}, r"systems\.1\.inputs: Field required"),
         ({"systems": [system("a"), system("b"), system("c")]}, r"'c'\]"),
         ({"systems": [system("a")]}, r"'b'\]"),
-        ({"data": {"name": "toy"}}, "fingerprint"),
+        ({"data": {"name": "toy"}}, r"data\.fingerprint: Field required"),
         ({"classes": ["x", "y"]}, "2 classes"),
         ({"predictions": table().drop(columns="group")}, "need the columns"),
         ({"predictions": broken(lambda t: t.__setitem__("split", t["split"].replace("val", "dev")))}, "'dev'"),
@@ -162,7 +162,7 @@ def test_a_failure_replaces_the_record(save, tmp_path, notebook):
     record = runs.save_failure(tmp_path / "runs/toy", "out of memory", notebook=notebook, parameters={}, study="crisis")
     assert record["status"] == "failed"
     assert record["scores"] == record["systems"] == []
-    assert staleness.stale(record) == ["failed before: out of memory"]
+    assert staleness.stale(record, notebook, {}) == ["failed before: out of memory"]
     assert not (tmp_path / "runs/toy/predictions.parquet").exists()
 
 
@@ -285,15 +285,15 @@ def test_begin_refuses_before_any_work_and_says_all(begin, tmp_path):
 WORK = """
 import sys
 from pathlib import Path
-from mmutils.runs import claim
+from mmutils.runs.claim import claim
+from mmutils.runs.files import whole_file
 folder = Path(sys.argv[1])
 try:
-    claim.claim(folder, wait=0)
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    draft = claim.sweep.__globals__["_draft"](folder / "checkpoints" / "file")
-    draft.write_text("half of it")
-    print("works", flush=True)
-    sys.stdin.read()
+    claim(folder, wait=0)
+    with whole_file(folder / "checkpoints" / "file") as draft:
+        draft.write_text("half of it")
+        print("works", flush=True)
+        sys.stdin.read()
 except ValueError as error:
     print(error)
 """
@@ -359,8 +359,8 @@ def package(tmp_path):
     """A repository with a package of a few modules and a notebook that uses some of them."""
     sources = {
         "__init__": "",
-        "evaluation/__init__": "",
-        "evaluation/metrics": "",
+        "statistics/__init__": "",
+        "statistics/scores": "",
         "training/__init__": "",
         "training/loop": "from .. import batches\nfrom mmutils.report.plots import draw",
         "batches/__init__": "def late():\n    import mmutils.batches.images",
@@ -390,8 +390,8 @@ def package(tmp_path):
 
 def test_the_code_of_a_run_is_what_its_notebook_reaches(package):
     hashes = fingerprints.code_files("n.ipynb", {"method": "DINO", "words": ["x y"]}, fingerprints.Disk(package))
-    reached = "__init__ batches/__init__ batches/images data/__init__ data/shared data/toy evaluation/__init__ "
-    reached += "evaluation/metrics methods/__init__ methods/dino training/__init__ training/loop"
+    reached = "__init__ batches/__init__ batches/images data/__init__ data/shared data/toy methods/__init__ "
+    reached += "methods/dino statistics/__init__ statistics/scores training/__init__ training/loop"
     assert sorted(hashes) == sorted(f"mmutils/{name}.py" for name in reached.split())
     (package / "mmutils" / "batches" / "__init__.py").write_text("def late(:\n")  # half written
     edited = fingerprints.code_files("n.ipynb", {}, fingerprints.Disk(package))
@@ -414,21 +414,20 @@ def test_a_snapshot_stays_as_it_was(package):
 def test_stale_says_what_changed(save, notebook, package, monkeypatch):
     monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "f")
     record = save()
-    assert staleness.stale(record) == []
-    assert staleness.stale(record, notebook=notebook, parameters={"out": "there"}) == []
-    assert staleness.stale(record, parameters={"epochs": 5}) == ["parameters changed: epochs 3 -> 5"]
-    [reason] = staleness.stale(record, files=fingerprints.Disk(package))
+    assert staleness.stale(record, notebook, {"out": "there"}) == []
+    assert staleness.stale(record, notebook, {"epochs": 5}) == ["parameters changed: epochs 3 -> 5"]
+    [reason] = staleness.stale(record, notebook, {}, fingerprints.Disk(package))
     assert reason.startswith("code changed: ")
     assert "mmutils/training/loop.py" in reason
     monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "g")
-    assert staleness.stale(record) == ["data changed"]
+    assert staleness.stale(record, notebook, {}) == ["data changed"]
     content = nbformat.read(notebook, 4)  # as this process ran it
     content.cells[1].source += "  # a remark"
     nbformat.write(content, notebook)
-    assert staleness.stale(record) == ["data changed"]
+    assert staleness.stale(record, notebook, {}) == ["data changed"]
     content.cells[1].source = content.cells[1].source.replace("x = 1", "x = 2")
     nbformat.write(content, notebook)
-    assert staleness.stale(record) == ["notebook changed", "data changed"]
+    assert staleness.stale(record, notebook, {}) == ["notebook changed", "data changed"]
 
 
 def test_reading_records_needs_no_torch():
