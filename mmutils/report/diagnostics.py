@@ -67,7 +67,7 @@ def calibration(page: Page, named: Named) -> str:
         scaled = statistics.apply_temperature(table, heat)
         error, after = (percent(statistics.calibration_error(t)) for t in (table, scaled))
         sure = percent(table.filter(regex=r"^p_\d+$").max(axis=1).mean())
-        brier, right = f"{statistics.brier(table):.3f}", percent(system["test"]["accuracy"].mean())
+        brier, right = f"{statistics.estimate(table, "brier"):.3f}", percent(system["test"]["accuracy"].mean())
         rows.append([page.record(system, title), error, after, f"{heat.mean():.2f}", brier, sure, right])
         figure = plots.reliability(statistics.reliability(table), f"{title}: error {error} %")
         images.append(page.figure(f"reliability-{name}", figure, f"Reliability diagram, {title}"))

@@ -5,14 +5,12 @@ With E, H the scores of text alone in English and Hindi, and E', H' those of tex
     text gap   g  = E - H           reduction  r = g - g'
     fused gap  g' = E' - H'         share      r / g = 1 - g' / g
 
-All four come from the same resamples of examples and seeds. The share is a ratio: where the interval of g holds 0,
-there may be no gap at all and a share of it means nothing; its confidence set is then unbounded (Fieller, Some Problems
-in Interval Estimation, 1954: https://doi.org/10.1111/j.2517-6161.1954.tb00159.x), and the verdict is "inconclusive".
-Elsewhere the percentile interval of the ratio holds those shares s for which r - s g = 0 is not rejected, which is
-Fieller's construction with the bootstrap in place of the normal distribution.
+All four come from the same resamples of examples and seeds. Where the interval of g holds 0, there may be no gap, and
+the confidence set of the share is unbounded (Fieller, Some Problems in Interval Estimation, 1954:
+https://doi.org/10.1111/j.2517-6161.1954.tb00159.x). Elsewhere the percentile interval of the ratio holds those shares s
+for which r - s g = 0 is not rejected: Fieller's construction with the bootstrap in place of the normal distribution.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,7 +28,6 @@ class LanguageGap:
     fused: Interval  # the same with text and picture
     reduction: Interval  # text gap minus fused gap
     share: Interval  # reduction as a part of the text gap; -inf to inf where the text gap may be 0
-    conclusive: bool
     verdict: str
 
 
@@ -39,30 +36,28 @@ def language_gap(
     text_hi: pd.DataFrame,
     fused_en: pd.DataFrame,
     fused_hi: pd.DataFrame,
-    score: str | Callable = "f1_macro",
+    score: str = "f1_macro",
     *,
     resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int = 0,
 ) -> LanguageGap:
     """The gap without and with the picture, from predictions of the four systems on the same examples.
 
-    The p-value of the share tests share = 0, which is the same as reduction = 0. `conclusive` says whether the
-    intervals of the text gap and of the reduction both leave 0 out.
-    ValueError: as `paired_difference`; a score of which less is better ("brier").
+    The p-value of the share tests share = 0, which is the same as reduction = 0.
+
+    Raises:
+        ValueError: as `paired_difference`; a score of which less is better ("brier").
     """
     if score == "brier":
         raise ValueError("a language gap needs a score of which more is better, not 'brier'")
-    draw = Draws(panels([text_en, text_hi, fused_en, fused_hi]), score, resamples, seed)
+    draws = Draws(panels([text_en, text_hi, fused_en, fused_hi]), score, resamples)
     text, fused, reduction = (
-        draw.interval(lambda means, c=contrast: means @ c, level, test=True)
+        draws.interval(lambda means, contrast=contrast: means @ contrast, test=True)
         for contrast in np.array([[1, -1, 0, 0], [0, 0, 1, -1], [1, -1, -1, 1]])
     )
-    share = replace(draw.interval(_share, level), p_value=reduction.p_value)
+    share = replace(draws.interval(_share), p_value=reduction.p_value)
     if 0 in text:
-        share = replace(share, low=-np.inf, high=np.inf, standard_error=np.nan)
-    conclusive = 0 not in text and 0 not in reduction
-    return LanguageGap(text, fused, reduction, share, conclusive, _verdict(text, fused, reduction, share))
+        share = replace(share, low=-np.inf, high=np.inf)
+    return LanguageGap(text, fused, reduction, share, _verdict(text, fused, reduction, share))
 
 
 def _share(means: np.ndarray) -> np.ndarray:
@@ -74,30 +69,29 @@ def _share(means: np.ndarray) -> np.ndarray:
 
 
 def _verdict(text: Interval, fused: Interval, reduction: Interval, share: Interval) -> str:
-    certainty = f"{100 * text.level:.0f} % interval"
     if 0 in text:
         return (
-            f"Inconclusive: from text alone English is {_points(text.estimate)} ahead of Hindi, but the {certainty}, "
+            f"Inconclusive: from text alone English is {_points(text.estimate)} ahead of Hindi, but the 95 % interval, "
             f"{_span(text)}, holds 0, so there may be no gap to close and a share of it is not defined."
         )
     if text.estimate < 0:
         return (
             f"No gap to close: from text alone Hindi is {_points(-text.estimate)} ahead of English "
-            f"(English minus Hindi: {certainty} {_span(text)}, {_p(text)})."
+            f"(English minus Hindi: 95 % interval {_span(text)}, {_p(text)})."
         )
     change = f"from {100 * text.estimate:.1f} to {_points(fused.estimate)}"
     if 0 in reduction:
         return (
-            f"Inconclusive: with the picture the gap between English and Hindi goes {change}, but the {certainty} of "
+            f"Inconclusive: with the picture the gap between English and Hindi goes {change}, but the 95 % interval of "
             f"the reduction, {_span(reduction)}, holds 0, so the picture may change nothing ({_p(reduction)})."
         )
     if reduction.estimate < 0:
         return (
             f"The picture widens the gap between English and Hindi {change} "
-            f"(reduction: {certainty} {_span(reduction)}, {_p(reduction)})."
+            f"(reduction: 95 % interval {_span(reduction)}, {_p(reduction)})."
         )
     return (
-        f"The picture closes {100 * share.estimate:.0f} % of the gap between English and Hindi ({certainty} "
+        f"The picture closes {100 * share.estimate:.0f} % of the gap between English and Hindi (95 % interval "
         f"{100 * share.low:.0f} to {100 * share.high:.0f} %): it falls {change} ({_p(reduction)})."
     )
 
@@ -107,7 +101,7 @@ def _points(value: float) -> str:
 
 
 def _span(interval: Interval) -> str:
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} points"
+    return f"{100 * interval.low:.1f} to {_points(interval.high)}"
 
 
 def _p(interval: Interval) -> str:

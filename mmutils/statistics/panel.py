@@ -1,9 +1,6 @@
-"""Predictions of one system as arrays: checked once, here, so that the rest need not check.
+"""Predictions of one system as arrays, checked: every public function of this package begins with `panel`."""
 
-Every public function of this package takes a DataFrame and passes it through `panel` first.
-"""
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,88 +19,92 @@ class Panel:
 
 
 def panel(predictions: pd.DataFrame) -> Panel:
-    """Check predictions and turn them into arrays; rows keep the order in which the first seed has them.
+    """Check predictions and turn them into arrays, in the row order of the first seed.
 
-    ValueError: a column is missing; nothing in the table; several systems or splits in one table; an id twice in
-    one seed; seeds with different ids; an id whose label or group differs between seeds; labels outside 0..K-1;
-    probabilities that are NaN, negative or do not sum to 1 (within 0.001).
+    Raises:
+        ValueError: columns are missing; several systems or splits in one table; an id twice in one seed; seeds that
+            differ in ids, labels or groups; labels or probabilities that `check_probabilities` refuses.
     """
-    names = _probability_columns(predictions)
-    seeds, blocks = [0], [predictions]
-    if "seed" in predictions:
-        parts = list(predictions.groupby("seed", sort=True))
-        seeds, blocks = [seed for seed, _ in parts], [block for _, block in parts]
-    first = blocks[0]
+    names = probability_columns(predictions)
+    if missing := [name for name in ("id", "group", "label") if name not in predictions]:
+        raise ValueError(f"predictions lack the columns {missing}; there are {list(predictions.columns)}")
+    for column in ("system", "split"):
+        if column in predictions and len(predictions[column].unique()) > 1:
+            raise ValueError(f"give one {column} at a time, got {sorted(predictions[column].unique())}")
+    parts = dict(list(predictions.groupby("seed"))) if "seed" in predictions else {0: predictions}
+    first = next(iter(parts.values()), predictions)
     ids = pd.Index(first["id"])
-    blocks = [_same_rows(block, ids, seed) for seed, block in zip(seeds, blocks, strict=True)]
+    blocks = [_in_order(block, ids, seed) for seed, block in parts.items()]
     for column in ("label", "group"):
-        if any((block[column].to_numpy() != first[column].to_numpy()).any() for block in blocks[1:]):
+        if any((block[column].to_numpy() != first[column].to_numpy()).any() for block in blocks):
             raise ValueError(f"the column {column!r} differs between seeds for the same id")
     labels = first["label"].to_numpy()
-    if not np.isin(labels, np.arange(len(names))).all():
-        raise ValueError(f"labels must be 0 to {len(names) - 1}, got {np.unique(labels)}: leave unknown (-1) rows out")
-    probabilities = np.stack([block[names].to_numpy(np.float64) for block in blocks])  # (S, N, K)
-    _check_probabilities(probabilities)
+    probabilities = np.array([block[names].to_numpy(np.float64) for block in blocks])  # (S, N, K)
+    check_probabilities(labels, probabilities)
     groups, group_names = pd.factorize(first["group"])
-    return Panel(ids, groups, pd.Index(group_names), labels.astype(np.int64), probabilities, tuple(seeds))
+    return Panel(ids, groups, pd.Index(group_names), labels.astype(np.int64), probabilities, tuple(parts))
 
 
 def panels(systems: list[pd.DataFrame]) -> list[Panel]:
     """Panels of several systems on the same examples, all in the row order of the first.
 
-    ValueError: as `panel`; ids, labels, groups or the number of classes differ between the systems.
+    Raises:
+        ValueError: as `panel`; ids, labels, groups or the number of classes differ between the systems.
     """
     first, *others = [panel(system) for system in systems]
     aligned = [first]
     for number, other in enumerate(others, start=2):
-        rows = np.arange(len(first.ids)) if other.ids.equals(first.ids) else other.ids.get_indexer(first.ids)
+        rows = other.ids.get_indexer(first.ids)
         if len(other.ids) != len(first.ids) or (rows < 0).any():
-            shared = len(first.ids.intersection(other.ids))
-            raise ValueError(
-                f"systems 1 and {number} need the same ids: they have {len(first.ids)} and {len(other.ids)}, "
-                f"{shared} in both"
-            )
-        if (other.labels[rows] != first.labels).any():
-            raise ValueError(f"systems 1 and {number} have different labels for the same id")
-        if (other.group_names[other.groups[rows]] != first.group_names[first.groups]).any():
-            raise ValueError(f"systems 1 and {number} have different groups for the same id")
+            sizes = f"{len(first.ids)} and {len(other.ids)}, {len(first.ids.intersection(other.ids))} in both"
+            raise ValueError(f"systems 1 and {number} need the same ids: they have {sizes}")
+        differences = {
+            "labels": other.labels[rows] != first.labels,
+            "groups": other.group_names[other.groups[rows]] != first.group_names[first.groups],
+        }
+        for name, differs in differences.items():
+            if differs.any():
+                raise ValueError(f"systems 1 and {number} have different {name} for the same id")
         if other.probabilities.shape[2] != first.probabilities.shape[2]:
             raise ValueError(f"systems 1 and {number} have a different number of classes")
-        probabilities = other.probabilities[:, rows]
-        aligned.append(Panel(first.ids, first.groups, first.group_names, first.labels, probabilities, other.seeds))
+        aligned.append(replace(first, probabilities=other.probabilities[:, rows], seeds=other.seeds))
     return aligned
 
 
-def _probability_columns(predictions: pd.DataFrame) -> list[str]:
-    count = sum(str(column).startswith("p_") and str(column)[2:].isdigit() for column in predictions.columns)
-    names = [f"p_{number}" for number in range(max(count, 2))]
-    missing = [name for name in ("id", "group", "label", *names) if name not in predictions]
-    if missing:
-        raise ValueError(f"predictions lack the columns {missing}; there are {list(predictions.columns)}")
-    if not len(predictions):
-        raise ValueError("predictions have no rows")
-    for column in ("system", "split"):
-        if column in predictions and len(predictions[column].unique()) > 1:
-            raise ValueError(f"give one {column} at a time, got {sorted(predictions[column].unique())}")
-    return names
+def probability_columns(predictions: pd.DataFrame) -> list[str]:
+    """Names p_0 .. p_{K-1} of the probability columns; ValueError when there are fewer than two or there is a gap."""
+    names = [name for name in predictions.columns if str(name).startswith("p_") and str(name)[2:].isdecimal()]
+    expected = [f"p_{k}" for k in range(len(names))]
+    if len(names) < 2 or set(names) != set(expected):
+        raise ValueError(f"predictions need columns p_0 .. p_K-1, two or more; given: {list(predictions.columns)}")
+    return expected
 
 
-def _same_rows(block: pd.DataFrame, ids: pd.Index, seed) -> pd.DataFrame:
+def check_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> None:
+    """ValueError where these are not labels (N,) and probabilities (..., N, K) of examples with K classes."""
+    classes = probabilities.shape[-1]
+    if not len(labels):
+        raise ValueError("there are no predictions: the split is empty")
+    if not np.isin(labels, np.arange(classes)).all():
+        raise ValueError(
+            f"labels must lie in 0..{classes - 1}, given {labels.min()}..{labels.max()}; "
+            "-1 means unknown: leave such rows out"
+        )
+    if probabilities.dtype.kind in "biu":
+        raise ValueError("the probabilities are integers: decisions; AUROC needs the softmax, not the argmax")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities are NaN or infinite: the training diverged; lower the learning rate")
+    if (probabilities < 0).any() or (np.abs(probabilities.sum(axis=-1) - 1) > 1e-3).any():
+        raise ValueError("each row of p_0 .. p_K-1 must be at least 0 and sum to 1: apply a softmax to the logits")
+
+
+def _in_order(block: pd.DataFrame, ids: pd.Index, seed) -> pd.DataFrame:
+    """The rows of one seed in the order of `ids`."""
     own = pd.Index(block["id"])
     if not own.is_unique:
         example = own[own.duplicated()][0]
         raise ValueError(f"seed {seed} has the id {example!r} more than once (a column `seed` tells runs apart)")
-    if own.equals(ids):
-        return block
     rows = own.get_indexer(ids)
     if len(own) != len(ids) or (rows < 0).any():
         raise ValueError(f"seed {seed} has other ids than the first seed ({len(own)} and {len(ids)} rows)")
     return block.iloc[rows]
-
-
-def _check_probabilities(probabilities: np.ndarray) -> None:
-    if not np.isfinite(probabilities).all():
-        rows = int((~np.isfinite(probabilities)).any(axis=2).sum())
-        raise ValueError(f"probabilities are NaN or infinite in {rows} rows: did the training diverge?")
-    if (probabilities < 0).any() or (np.abs(probabilities.sum(axis=2) - 1) > 1e-3).any():
-        raise ValueError("probabilities of an example must lie in [0, 1] and sum to 1: apply a softmax to logits")

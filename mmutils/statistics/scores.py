@@ -4,14 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 
-
-def probability_columns(predictions: pd.DataFrame) -> list[str]:
-    """Names p_0 .. p_{K-1} of the probability columns; ValueError when they are missing or have a gap."""
-    found = [name for name in predictions.columns if name.startswith("p_") and name[2:].isdecimal()]
-    wanted = [f"p_{k}" for k in range(len(found))]
-    if len(found) < 2 or sorted(found) != sorted(wanted):
-        raise ValueError(f"predictions need columns p_0 .. p_K-1, two or more; given: {list(predictions.columns)}")
-    return wanted
+from mmutils.statistics.panel import check_probabilities, probability_columns
 
 
 def scores(predictions: pd.DataFrame) -> dict[str, float]:
@@ -19,11 +12,14 @@ def scores(predictions: pd.DataFrame) -> dict[str, float]:
 
     Macro is the mean over the classes that occur among labels or predictions; a class never predicted has precision 0.
     auroc is that of p_1 for two classes, else the mean of one class against the rest, over the classes that have both
-    kinds of rows; nan when none has. ValueError: no rows, unknown labels (-1), decisions in place of probabilities.
+    kinds of rows; nan when none has.
+
+    Raises:
+        ValueError: no rows, unknown labels (-1), decisions in place of probabilities (see `check_probabilities`).
     """
     probabilities = predictions[probability_columns(predictions)].to_numpy()  # (N, K)
     labels = predictions["label"].to_numpy()  # (N,)
-    _check(labels, probabilities)
+    check_probabilities(labels, probabilities)
     chosen = probabilities.argmax(axis=1)
     result = {"accuracy": float(accuracy_score(labels, chosen))}
     for average in ("macro", "weighted"):
@@ -31,23 +27,6 @@ def scores(predictions: pd.DataFrame) -> dict[str, float]:
         names = (f"precision_{average}", f"recall_{average}", f"f1_{average}")
         result |= dict(zip(names, map(float, values[:3]), strict=True))
     return result | {"auroc": _auroc(labels, probabilities.astype(np.float64))}
-
-
-def _check(labels: np.ndarray, probabilities: np.ndarray) -> None:
-    classes = probabilities.shape[1]
-    if not len(labels):
-        raise ValueError("no predictions to score: the split is empty")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"labels must lie in 0..{classes - 1}, given {labels.min()}..{labels.max()}; "
-            "-1 means unknown: leave such rows out"
-        )
-    if probabilities.dtype.kind in "biu":
-        raise ValueError("the probabilities are integers: decisions; AUROC needs the softmax, not the argmax")
-    if not np.isfinite(probabilities.astype(np.float64)).all():
-        raise ValueError("probabilities hold nan or infinity: the classifier diverged; lower the learning rate")
-    if (probabilities < 0).any() or np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3:
-        raise ValueError("each row of p_0 .. p_K-1 must be at least 0 and sum to 1; apply a softmax to the logits")
 
 
 def _auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -5,12 +5,15 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import reference
 from scipy import stats
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, roc_auc_score
 
 from mmutils import statistics as st
-from mmutils.statistics.panel import panel
+from mmutils.statistics.bootstrap import Draws
+from mmutils.statistics.panel import panel, panels
+from mmutils.statistics.scores import scores
 from mmutils.statistics.weighted import weighted_score
 
 
@@ -67,27 +70,37 @@ def test_weighted_scores_equal_those_of_scikit_learn(classes):
                 assert weighted_score(system, name)(weights)[row, seed] == pytest.approx(value, abs=1e-5), name
 
 
-def test_estimate_equals_metrics_scores_also_with_absent_classes():
-    metrics = pytest.importorskip("mmutils.evaluation.metrics")
+def test_estimate_equals_scores_also_with_absent_classes():
     predictions = example(60, 4, seeds=(0,)).query("label != 2").reset_index(drop=True)
     rare = table([0, 0, 1], [[0.8, 0.1, 0.1], [0.4, 0.5, 0.1], [0.7, 0.2, 0.1]])
-    for given in (predictions, rare):
-        expected = metrics.scores(given.drop(columns="seed", errors="ignore"))
+    for rows in (predictions, rare):
+        expected = scores(rows.drop(columns="seed", errors="ignore"))
         for name in ("accuracy", "f1_macro", "f1_weighted", "auroc"):
-            assert st.estimate(given, name) == pytest.approx(expected[name], abs=1e-12), name
+            assert st.estimate(rows, name) == pytest.approx(expected[name], abs=1e-12), name
 
 
 # ---- bootstrap ----
+
+
+def single(predictions, score, resamples=10_000, **options):
+    """The reference's interval of one system's score, with its standard error."""
+    draws = Draws([panel(predictions)], score, resamples)
+    return reference.interval(draws, lambda means: means[..., 0], **options)
+
+
+def paired(a, b, score, resamples=10_000, **options):
+    draws = Draws(panels([a, b]), score, resamples)
+    return reference.interval(draws, lambda means: means[..., 0] - means[..., 1], **options)
 
 
 def test_standard_error_of_accuracy_is_the_binomial_one_and_that_of_groups_the_cluster_one():
     correct = np.arange(400) < 320
     interval = st.bootstrap_interval(by_correct(correct), "accuracy")
     assert interval.estimate == 0.8
-    assert interval.standard_error == pytest.approx(np.sqrt(0.8 * 0.2 / 400), rel=0.03)
+    assert single(by_correct(correct), "accuracy").standard_error == pytest.approx(0.02, rel=0.03)
     assert interval.low == pytest.approx(0.8 - 1.96 * 0.02, abs=0.003)
     assert interval.high == pytest.approx(0.8 + 1.96 * 0.02, abs=0.003)
-    grouped = st.bootstrap_interval(by_correct(correct, groups=np.arange(400) // 4), "accuracy")
+    grouped = single(by_correct(correct, groups=np.arange(400) // 4), "accuracy")
     assert grouped.standard_error == pytest.approx(np.sqrt(0.8 * 0.2 / 100), rel=0.03)
     assert (grouped.groups, interval.groups) == (100, 400)
 
@@ -95,11 +108,11 @@ def test_standard_error_of_accuracy_is_the_binomial_one_and_that_of_groups_the_c
 def test_variance_between_seeds_is_counted_and_unbiased():
     values = np.array([0.55, 0.7, 0.8, 0.95])  # each seed says the same to every example: no variance between examples
     parts = [table(np.ones(50, int), np.full(50, value), seed=seed) for seed, value in enumerate(values)]
-    scores = 2 * (1 - values) ** 2
-    interval = st.bootstrap_interval(pd.concat(parts), "brier")
-    assert interval.estimate == pytest.approx(scores.mean())
-    assert interval.standard_error == pytest.approx(scores.std(ddof=1) / 2, rel=0.03)
-    assert st.bootstrap_interval(parts[0], "brier").standard_error == pytest.approx(0, abs=1e-6)
+    errors = 2 * (1 - values) ** 2
+    interval = single(pd.concat(parts), "brier")
+    assert interval.estimate == pytest.approx(errors.mean())
+    assert interval.standard_error == pytest.approx(errors.std(ddof=1) / 2, rel=0.03)
+    assert single(parts[0], "brier").standard_error == pytest.approx(0, abs=1e-6)
 
 
 def test_bca_equals_scipy():
@@ -107,22 +120,22 @@ def test_bca_equals_scipy():
     labels = np.zeros(60, int)
     probabilities = generator.beta(1, 8, 60)
     losses = 2 * probabilities**2  # very skewed
-    ours = st.bootstrap_interval(table(labels, probabilities), "brier", method="bca", resamples=50_000)
+    ours = single(table(labels, probabilities), "brier", 50_000, method="bca")
     theirs = stats.bootstrap((losses,), np.mean, n_resamples=50_000, method="BCa", rng=generator).confidence_interval
     percentile = st.bootstrap_interval(table(labels, probabilities), "brier", resamples=50_000)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs), abs=0.0005)
     assert ours.high - percentile.high > 0.0015  # the correction is not nothing here
 
 
-def test_a_function_gives_the_same_interval_as_the_name_and_a_second_call_the_same_bits():
+def test_a_second_call_gives_the_same_bits_and_the_percentile_interval_is_the_reference_s():
     predictions = example(80, 2)
-    named = st.bootstrap_interval(predictions, "auroc", resamples=200)
-    own = st.bootstrap_interval(predictions, lambda labels, p: roc_auc_score(labels, p[:, 1]), resamples=200)
-    assert (own.estimate, own.low, own.high) == pytest.approx((named.estimate, named.low, named.high), abs=1e-5)
-    assert st.bootstrap_interval(predictions, "auroc", resamples=200) == named
+    first = st.bootstrap_interval(predictions, "auroc", resamples=200)
+    again = single(predictions, "auroc", 200)
+    assert (first.estimate, first.low, first.high) == (again.estimate, again.low, again.high)
+    assert st.bootstrap_interval(predictions, "auroc", resamples=200) == first
     shuffled = predictions.sample(frac=1, random_state=0)
-    assert st.estimate(shuffled, "auroc") == pytest.approx(named.estimate)
-    assert named.estimate in named and named.high + 0.01 not in named and str(named).count(".") == 3
+    assert st.estimate(shuffled, "auroc") == pytest.approx(first.estimate)
+    assert first.estimate in first and first.high + 0.01 not in first and str(first).count(".") == 3
 
 
 def test_bootstrap_of_auroc_is_fast():
@@ -130,10 +143,9 @@ def test_bootstrap_of_auroc_is_fast():
     start = time.perf_counter()
     interval = st.bootstrap_interval(predictions, "auroc", resamples=10_000)
     assert time.perf_counter() - start < 5
-    assert interval.resamples == 10_000
-    assert interval.standard_error == pytest.approx(
-        st.delong(predictions["label"], predictions["p_1"]).standard_error, rel=0.05
-    )
+    by_formula = reference.delong(predictions["label"], predictions["p_1"])
+    assert (interval.low, interval.high) == pytest.approx((by_formula.low, by_formula.high), abs=0.002)
+    assert single(predictions, "auroc").standard_error == pytest.approx(by_formula.standard_error, rel=0.05)
 
 
 def coverage(simulate, truth, count=600, **options):
@@ -158,7 +170,7 @@ def test_interval_of_auroc_covers_the_truth(method):
     def simulate(generator):
         labels = np.arange(160) % 2
         scores = stats.norm.cdf(generator.normal(labels, 1))
-        return st.bootstrap_interval(table(labels, scores), "auroc", resamples=500, method=method)
+        return single(table(labels, scores), "auroc", 500, method=method)
 
     assert 0.93 <= coverage(simulate, stats.norm.cdf(1 / np.sqrt(2))) <= 0.97
 
@@ -211,12 +223,14 @@ def test_p_value_agrees_with_the_interval_for_both_methods():
         a, b = example(60, 2, random=random), example(60, 2, random=random)
         b[["p_0", "p_1"]] = 0.7 * b[["p_0", "p_1"]] + 0.3 * np.random.default_rng(random).dirichlet([1, 1], len(b))
         for method in ("percentile", "bca"):
-            first = st.paired_difference(a, b, "auroc", method=method, resamples=2000)
+            first = paired(a, b, "auroc", 2000, method=method)
             level = 1 - first.p_value  # at this level the interval ends at 0
-            wider = st.paired_difference(a, b, "auroc", method=method, resamples=2000, level=min(0.9999, level + 0.003))
-            shorter = st.paired_difference(a, b, "auroc", method=method, resamples=2000, level=max(1e-4, level - 0.003))
+            wider = paired(a, b, "auroc", 2000, method=method, level=min(0.9999, level + 0.003))
+            shorter = paired(a, b, "auroc", 2000, method=method, level=max(1e-4, level - 0.003))
             assert 0 in wider or first.p_value < 0.002
             assert 0 not in shorter or first.p_value > 0.99
+        ours, theirs = st.paired_difference(a, b, "auroc", resamples=2000), paired(a, b, "auroc", 2000)
+        assert (ours.low, ours.high, ours.p_value) == (theirs.low, theirs.high, theirs.p_value)
 
 
 def test_paired_difference_pairs_examples_and_seeds():
@@ -240,25 +254,25 @@ def test_delong_equals_its_definition_and_scipy():
     by_positive, by_negative = (np.cov([win.mean(axis=axis) for win in wins]) for axis in (1, 0))
     covariance = by_positive / (labels == 1).sum() + by_negative / (labels == 0).sum()
     areas = [roc_auc_score(labels, s) for s in scores]
-    difference = st.delong(labels, *scores)
+    difference = reference.delong(labels, *scores)
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     assert difference.estimate == pytest.approx(areas[0] - areas[1])
     assert difference.standard_error**2 == pytest.approx(variance)
     assert difference.p_value == pytest.approx(2 * stats.norm.sf(abs(areas[0] - areas[1]) / np.sqrt(variance)))
-    alone = st.delong(labels, scores[0])
+    alone = reference.delong(labels, scores[0])
     assert (alone.estimate, alone.standard_error**2) == pytest.approx((areas[0], covariance[0, 0]))
     assert alone.estimate == pytest.approx(
         stats.mannwhitneyu(scores[0][labels == 1], scores[0][labels == 0]).statistic
         / ((labels == 1).sum() * (labels == 0).sum())
     )
-    assert st.delong(labels, scores[0], 7 * scores[0]).p_value == 1
+    assert reference.delong(labels, scores[0], 7 * scores[0]).p_value == 1
 
 
 def test_delong_covers_and_is_uniform_under_the_null():
     null = []
     for number in range(1000):
         labels, (a, b) = correlated_scores(np.random.default_rng(number), 200)
-        null.append(st.delong(labels, a, b))
+        null.append(reference.delong(labels, a, b))
     assert 0.93 <= np.mean([0 in result for result in null]) <= 0.97
     assert stats.kstest([result.p_value for result in null], "uniform").pvalue > 0.02
 
@@ -266,17 +280,30 @@ def test_delong_covers_and_is_uniform_under_the_null():
 def test_mcnemar_is_the_exact_binomial_test():
     labels = np.zeros(50, int)
     a, b = (np.arange(50) < 12).astype(int), (np.arange(50) >= 47).astype(int)  # a wrong in 12, b in 3 others
-    result = st.mcnemar(labels, a, b)
+    result = reference.mcnemar(labels, a, b)
     assert (result.only_a, result.only_b) == (3, 12)
     assert result.p_value == pytest.approx(stats.binomtest(3, 15).pvalue)
     assert result.difference == pytest.approx(-9 / 50)
-    assert st.mcnemar(labels, a, a).p_value == 1
+    assert reference.mcnemar(labels, a, a).p_value == 1
 
 
 def test_holm_by_hand():
-    p_values = pd.Series([0.04, 0.01, 0.03, 0.005], index=list("abcd"))
-    assert st.holm(p_values).to_dict() == pytest.approx({"a": 0.06, "b": 0.03, "c": 0.06, "d": 0.02})
+    assert st.holm([0.04, 0.01, 0.03, 0.005]).tolist() == pytest.approx([0.06, 0.03, 0.06, 0.02])
     assert st.holm([0.5, 0.9]).tolist() == [1, 1]
+    assert len(st.holm([])) == 0
+
+
+def test_a_family_of_comparisons_is_corrected_together():
+    base = example(150, 2, skill=1, random=5)
+    others = {"same": base, "better": example(150, 2, skill=3, random=5), "worse": example(150, 2, skill=0, random=5)}
+    table = st.compare_pairs({name: (other, base) for name, other in others.items()}, resamples=500)
+    assert [(name, row.verdict) for name, row in table.items()] == [
+        ("same", "inconclusive"), ("better", "better"), ("worse", "worse")
+    ]  # fmt: skip
+    for name, row in table.items():
+        assert row.difference == st.paired_difference(others[name], base, resamples=500)
+    assert [row.p_holm for row in table.values()] == list(st.holm([row.difference.p_value for row in table.values()]))
+    assert st.compare_pairs({}) == {}
 
 
 # ---- language gap ----
@@ -304,7 +331,7 @@ def test_gap_is_made_of_the_four_scores_and_covers():
         if scores:
             assert gap.share.estimate == pytest.approx(1 - (scores[2] - scores[3]) / (scores[0] - scores[1]))
             assert gap.reduction.estimate == pytest.approx(gap.text.estimate - gap.fused.estimate)
-            assert gap.conclusive and gap.verdict.startswith("The picture closes")
+            assert gap.verdict.startswith("The picture closes")
             assert gap.share.p_value == gap.reduction.p_value < 0.05
         for name, value in expected.items():
             truth[name].append(value in getattr(gap, name))
@@ -316,10 +343,10 @@ def test_verdicts():
         return st.language_gap(*four_systems(0, rates, count), "accuracy", resamples=1000)
 
     no_gap = verdict((0.7, 0.7, 0.9, 0.9))
-    assert not no_gap.conclusive and no_gap.verdict.startswith("Inconclusive: from text alone")
+    assert no_gap.verdict.startswith("Inconclusive: from text alone")
     assert (no_gap.share.low, no_gap.share.high) == (-np.inf, np.inf)
     unchanged = verdict((0.8, 0.6, 0.8, 0.6))
-    assert not unchanged.conclusive and unchanged.verdict.startswith("Inconclusive: with the picture")
+    assert unchanged.verdict.startswith("Inconclusive: with the picture")
     assert 0 in unchanged.share
     assert verdict((0.8, 0.7, 0.9, 0.4)).verdict.startswith("The picture widens")
     assert verdict((0.6, 0.8, 0.8, 0.8)).verdict.startswith("No gap to close: from text alone Hindi is")
@@ -328,6 +355,10 @@ def test_verdicts():
 
 
 # ---- calibration ----
+
+
+def brier(predictions):
+    return st.estimate(predictions, "brier")
 
 
 def test_calibration_error_and_brier_equal_the_libraries():
@@ -340,7 +371,7 @@ def test_calibration_error_and_brier_equal_the_libraries():
     )
     assert st.calibration_error(table(labels, probabilities)) == pytest.approx(float(expected), abs=1e-6)
     binary = example(300, 2, seeds=(0,))
-    assert st.brier(binary) == pytest.approx(2 * brier_score_loss(binary["label"], binary["p_1"]))
+    assert brier(binary) == pytest.approx(2 * brier_score_loss(binary["label"], binary["p_1"]))
 
 
 def test_calibration_error_by_hand_and_over_seeds():
@@ -368,7 +399,7 @@ def test_a_calibrated_simulation_has_no_calibration_error_and_temperature_finds_
     cooled = st.apply_temperature(sure, 2.5)
     assert np.allclose(cooled[["p_0", "p_1", "p_2"]], probabilities, atol=1e-6)
     assert st.calibration_error(st.apply_temperature(sure, found)) < 0.01
-    assert st.brier(cooled) < st.brier(sure)
+    assert brier(cooled) < brier(sure)
 
 
 def test_reliability_table_sums_to_the_calibration_error():
@@ -395,7 +426,7 @@ def diagonal(joint):
     return joint[np.arange(len(joint)), np.arange(len(joint))]
 
 
-def test_emap_of_an_additive_model_is_the_model_and_blocks_make_no_difference():
+def test_emap_of_an_additive_model_is_the_model():
     generator = np.random.default_rng(0)
     text, picture = generator.normal(size=(2, 30, 4))
     joint = text[:, None] + picture[None]
@@ -403,7 +434,6 @@ def test_emap_of_an_additive_model_is_the_model_and_blocks_make_no_difference():
     joint = generator.normal(size=(30, 30, 4))
     naive = [joint[i].mean(axis=0) + joint[:, i].mean(axis=0) - joint.mean(axis=(0, 1)) for i in range(30)]
     assert np.allclose(st.emap(joint), naive)
-    assert np.allclose(st.emap(joint[start : start + 7] for start in range(0, 30, 7)), naive)
 
 
 def xor_model(count=400, noise=0.2):
@@ -415,7 +445,7 @@ def xor_model(count=400, noise=0.2):
 
 def test_without_interaction_xor_falls_to_chance_while_the_model_does_not():
     joint, labels = xor_model()
-    table = st.modality_use(joint, examples_of(labels), "auroc", resamples=1000).set_index("model")
+    table = st.modality_use(joint[None], examples_of(labels), "auroc", resamples=1000).set_index("model")
     assert table.loc["full", "score"] > 0.99
     for name in table.index[1:]:
         assert table.loc[name, "score"] == pytest.approx(0.5, abs=0.06), name
@@ -428,15 +458,15 @@ def test_perceptual_score_is_zero_for_an_ignored_modality_and_its_mean_known_for
     labels = generator.integers(0, 3, 120)
     text = generator.normal(size=(120, 3)) + 2 * np.eye(3)[labels]
     joint = np.repeat(text[:, None], 120, axis=1)  # looks at the text alone
-    ignored = st.perceptual_score(joint, labels, "image")
+    ignored = reference.perceptual_score(joint, labels, "image")
     assert (ignored.drop, ignored.relative, ignored.standard_deviation, ignored.p_value) == (0, 0, 0, 1)
-    used = st.perceptual_score(joint, labels, "text", permutations=200)
+    used = reference.perceptual_score(joint, labels, "text", permutations=200)
     expected = (joint.argmax(axis=2) == labels[None]).mean()  # over all texts for each example
     assert used.permuted == pytest.approx(expected, abs=4 * used.standard_deviation / np.sqrt(200))
     assert used.full == pytest.approx((text.argmax(axis=1) == labels).mean())
     assert used.relative == pytest.approx(1 - used.permuted / used.full)
     assert used.p_value == pytest.approx(1 / 201)
-    swapped = st.perceptual_score(joint.transpose(1, 0, 2), labels, "image", permutations=200)
+    swapped = reference.perceptual_score(joint.transpose(1, 0, 2), labels, "image", permutations=200)
     assert swapped == used
 
 
@@ -461,12 +491,12 @@ def test_chance_is_that_of_the_majority_and_an_interval_knows_it():
     labels = np.repeat([0, 1, 2], [60, 30, 10])
     constant = table(labels, np.tile([0.6, 0.3, 0.1], (100, 1)))
     chance = st.chance(constant)
-    for name in ("accuracy", "f1_macro", "f1_weighted", "auroc"):
+    for name in ("accuracy", "f1_macro"):
         assert chance[name] == pytest.approx(st.estimate(constant, name)), name
     assert chance["f1_macro"] == pytest.approx(0.25)
-    assert st.within_chance(st.bootstrap_interval(constant, "accuracy"), chance["accuracy"])
-    assert st.within_chance(st.delong([0, 1] * 50, np.arange(100) % 7))
-    assert not st.within_chance(st.bootstrap_interval(example(200, 2, skill=2), "auroc"))
+    assert chance["accuracy"] in st.bootstrap_interval(constant, "accuracy")
+    assert 0.5 in reference.delong([0, 1] * 50, np.arange(100) % 7)
+    assert 0.5 not in st.bootstrap_interval(example(200, 2, skill=2), "auroc")
 
 
 # ---- bad input ----
@@ -482,7 +512,7 @@ def broken(change):
     ("change", "message"),
     [
         (lambda p: p.drop(columns="label", inplace=True), "lack the columns"),  # noqa: PD002
-        (lambda p: p.drop(columns="p_0", inplace=True), "lack the columns"),  # noqa: PD002
+        (lambda p: p.drop(columns="p_0", inplace=True), "p_0"),  # noqa: PD002
         (lambda p: p.__setitem__("p_1", np.nan), "NaN"),
         (lambda p: p.__setitem__("p_1", 3.0), "softmax"),
         (lambda p: p.__setitem__("label", -1), "unknown"),
@@ -503,28 +533,26 @@ def test_other_bad_input_is_refused():
     good = example(20, 2)
     calls = [
         (lambda: st.bootstrap_interval(good, "f1"), "unknown score"),
-        (lambda: st.bootstrap_interval(good, method="basic"), "unknown method"),
-        (lambda: st.bootstrap_interval(good, level=95), "level"),
         (lambda: st.bootstrap_interval(good, resamples=0), "resamples"),
-        (lambda: st.bootstrap_interval(good[:0]), "no rows"),
+        (lambda: st.bootstrap_interval(good[:0]), "empty"),
         (lambda: st.paired_difference(good, example(21, 2)), "same ids"),
         (lambda: st.paired_difference(good, good.assign(label=1 - good["label"])), "different labels"),
         (lambda: st.paired_difference(good, good.assign(group="a" + good["group"])), "different groups"),
         (lambda: st.paired_difference(good, good.assign(p_2=0.0)), "number of classes"),
-        (lambda: st.delong([0, 1, 1], [1, 2, 3]), "at least two"),
-        (lambda: st.delong([0, 1, 1, 0], [1, 2, 3]), "one length"),
-        (lambda: st.delong([0, 1, 1, 0], [1, 2, 3, np.nan]), "NaN"),
+        (lambda: reference.delong([0, 1, 1], [1, 2, 3]), "at least two"),
+        (lambda: reference.delong([0, 1, 1, 0], [1, 2, 3]), "one length"),
+        (lambda: reference.delong([0, 1, 1, 0], [1, 2, 3, np.nan]), "NaN"),
         (lambda: st.holm([0.1, np.nan]), r"\[0, 1\]"),
         (lambda: st.language_gap(good, good, good, good, "brier"), "brier"),
         (lambda: st.calibration_error(good, bins=0), "bins"),
         (lambda: st.apply_temperature(good, 0.0), "above 0"),
         (lambda: st.apply_temperature(good, {0: 1.0}), "above 0"),
-        (lambda: st.emap(np.zeros((3, 4, 2))), "each of N"),
-        (lambda: st.emap(np.full((3, 3, 2), np.nan)), "finite"),
-        (lambda: st.perceptual_score(np.zeros((3, 3, 2)), [0, 1, 0], "picture"), "'text' or 'image'"),
-        (lambda: st.to_predictions(examples_of([0, 1]), np.zeros((3, 2))), "2 examples"),
+        (lambda: st.modality_use(np.zeros((1, 3, 4, 2)), examples_of([0, 1, 0])), r"\(S, N, N, K\)"),
+        (lambda: st.modality_use(np.full((1, 2, 2, 2), np.nan), examples_of([0, 1])), "NaN"),
+        (lambda: reference.perceptual_score(np.zeros((3, 3, 2)), [0, 1, 0], "picture"), "'text' or 'image'"),
+        (lambda: st.to_predictions(examples_of([0, 1]), np.zeros((1, 3, 2))), "2 examples"),
         (lambda: st.score_by_slice(good, "event"), "no column"),
-        (lambda: st.score_by_slice(good, {"0": "fire"}), "no slice"),
+        (lambda: st.score_by_slice(good, pd.Series({"0": "fire"})), "no slice"),
     ]
     for call, message in calls:
         with pytest.raises(ValueError, match=message):
