@@ -1,8 +1,7 @@
-"""Watches self-supervised training for collapse: encoders that say the same about every picture.
+"""Collapse of self-supervised training: encoders that give every picture the same features.
 
-The loss does not show it (for CASS as published it is then perfect), so it is read off the features:
-their spread, their effective rank (RankMe, Garrido et al. 2023, https://arxiv.org/abs/2210.02885) and the loss beside
-its value at chance. Small batches are a cause of collapse, so `check_batch` is here too.
+The loss does not show it, so it is measured on the features: their spread and their effective rank (RankMe, Garrido et
+al. 2023, https://arxiv.org/abs/2210.02885).
 """
 
 import math
@@ -16,7 +15,7 @@ from torch import Tensor
 def spread(features: Tensor) -> float:
     """Standard deviation of L2-normalised features (N, D) per dimension, averaged, times sqrt(D).
 
-    1 for directions drawn evenly from the sphere, 0 when all rows point the same way.
+    1 for directions drawn evenly from the sphere, 0 when all rows are the same.
     """
     directions = F.normalize(features.float(), dim=-1)  # (N, D)
     return directions.std(dim=0, unbiased=False).mean().item() * math.sqrt(features.shape[-1])
@@ -34,17 +33,8 @@ def effective_rank(features: Tensor) -> float:
     return torch.special.entr(shares).sum().exp().item()
 
 
-def check_batch(size: int, minimum: int, method: str, reason: str) -> None:
-    """ValueError when a batch of `size` examples is smaller than what the method needs."""
-    if size < minimum:
-        raise ValueError(
-            f"{method} was given a batch of {size} examples and needs at least {minimum}: {reason}. "
-            "Take a larger batch_size, and drop_last=True so that no small rest is left at the end of an epoch."
-        )
-
-
 class Watch:
-    """Collects an epoch's numbers and its last `rows` rows of features; `read` sums them up and starts afresh."""
+    """Collects numbers of an epoch's steps and the features of its last `rows` examples."""
 
     def __init__(self, rows: int = 512):
         self.rows = rows
@@ -62,7 +52,7 @@ class Watch:
         self.features[name] = torch.cat([self.features.get(name, rows[:0]), rows])[-self.rows :]
 
     def read(self) -> dict[str, float]:
-        """Mean of each number; `spread_<name>` and `effective_rank_<name>` of each kind of features."""
+        """Mean of each number, `spread_<name>` and `effective_rank_<name>` of features; then it is empty again."""
         result = {name: torch.stack(values).float().mean().item() for name, values in self.numbers.items()}
         for name, features in self.features.items():
             result |= {f"spread_{name}": spread(features), f"effective_rank_{name}": effective_rank(features)}

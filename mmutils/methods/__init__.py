@@ -1,28 +1,21 @@
-"""Methods: a training objective with its networks, one module each, found by its name."""
+"""Methods: a training objective with its networks, one module each. They share the contract `Method`."""
 
-import importlib
-import pkgutil
-from types import ModuleType
+from collections import defaultdict
 
 from torch import Tensor, nn
 
+from mmutils.evaluation.collapse import Watch
 from mmutils.models.fusion import Fusion
-
-
-def names() -> list[str]:
-    """The names of all methods."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
-
-
-def load(name: str) -> ModuleType:
-    """The module of the method, as `load("dino").DINO`; ValueError that lists the methods for an unknown name."""
-    if name not in names():
-        raise ValueError(f"there is no method {name!r}; there are {', '.join(names())}")
-    return importlib.import_module(f"{__name__}.{name}")
 
 
 class Method(nn.Module):
     """What the training loop needs of a method. `progress` in [0, 1) is the trained fraction."""
+
+    minimum_batch = 8  # examples that `check_batch` asks for
+
+    def __init__(self):
+        super().__init__()
+        self.watch = Watch()
 
     def loss(self, batch: dict, progress: float) -> Tensor:
         """The scalar to minimise."""
@@ -35,32 +28,34 @@ class Method(nn.Module):
         """Called after the optimizer's step."""
 
     def encoders(self) -> dict[str, nn.Module]:
-        """The encoders by name: what is run in reduced precision, evaluated and kept."""
+        """The encoders by name: they run in reduced precision, and are evaluated and kept."""
         raise NotImplementedError
+
+    def monitor(self) -> dict[str, float]:
+        """What to record of an epoch beside the loss: by default what `watch` collected."""
+        return self.watch.read()
+
+    def check_batch(self, size: int, reason: str) -> None:
+        """ValueError for a batch of fewer examples than the method needs."""
+        if size < self.minimum_batch:
+            raise ValueError(
+                f"{type(self).__name__} was given a batch of {size} examples and needs at least {self.minimum_batch}: "
+                f"{reason}. Take a larger batch_size, and drop_last=True so that no epoch ends with a smaller batch."
+            )
 
     def parameter_groups(self) -> list[dict]:
         """What is trained, as dicts of `params`, `encoder` and `decay`, for learning rate and weight decay.
 
-        `encoder`: inside one of the encoders; a fusion in there is not, for it starts from scratch as heads do.
-        `decay`: neither a bias nor 1-D (norms, scales).
+        `encoder`: inside an encoder, but not in its fusion, which starts from scratch as heads do. `decay`: neither a
+        bias nor 1-D (norms, scales).
         """
-        parts = [part for encoder in self.encoders().values() for part in (encoder, *fusions(encoder))]
-        inside: set[int] = set()
-        for part in parts:  # a fusion comes after the encoder that holds it, and takes its parameters out again
-            own = {id(parameter) for parameter in part.parameters()}
-            inside = inside - own if isinstance(part, Fusion) else inside | own
-        groups: dict[tuple[bool, bool], list] = {}
+        encoders = list(self.encoders().values())
+        fusions = [module for encoder in encoders for module in encoder.modules() if isinstance(module, Fusion)]
+        fused = {id(parameter) for fusion in fusions for parameter in fusion.parameters()}
+        in_encoder = {id(parameter) for encoder in encoders for parameter in encoder.parameters()} - fused
+        groups = defaultdict(list)
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                key = (id(parameter) in inside, parameter.ndim > 1 and not name.endswith("bias"))
-                groups.setdefault(key, []).append(parameter)
+                decay = parameter.ndim > 1 and not name.endswith("bias")
+                groups[id(parameter) in in_encoder, decay].append(parameter)
         return [{"params": groups[key], "encoder": key[0], "decay": key[1]} for key in sorted(groups)]
-
-    def monitor(self) -> dict[str, float]:
-        """What to note about the last epoch beside the loss."""
-        return {}
-
-
-def fusions(encoder: nn.Module) -> list[Fusion]:
-    """The fusions inside an encoder."""
-    return [module for module in encoder.modules() if isinstance(module, Fusion)]

@@ -1,20 +1,8 @@
 """CASS: a convolutional network and a vision transformer agree on each picture.
 
-Singh et al. 2022, https://arxiv.org/abs/2206.04170; the loss follows the authors' code. CASS-MM, its multimodal form,
-is the same class on two fused encoders (CNN + text, transformer + text).
-
-Published, the loss asks for agreement and for nothing else, so both networks may answer the same to every picture: a
-perfect loss and worthless features. `cure` names what keeps them from it:
-
-- "none": the published form;
-- "stop_gradient": each branch predicts the other through a small network, and only the predicting side learns
-  (SimSiam, Chen and He 2021, https://arxiv.org/abs/2011.10566);
-- "variance": agreement, plus that every dimension varies over the batch and no two vary together
-  (VICReg, Bardes et al. 2022, https://arxiv.org/abs/2105.04906), here on L2-normalised embeddings;
-- "contrastive": a branch finds its partner among the other pictures of the batch
-  (SimCLR's loss, Chen et al. 2020, https://arxiv.org/abs/2002.05709, between two networks as in CLIP).
-
-Both branches see the same picture, or the first and second view where the batch has a list of views.
+Singh et al. 2022, https://arxiv.org/abs/2206.04170; the loss follows the authors' code. The published loss asks for
+agreement only, so both networks may give every picture the same embedding: a perfect loss and worthless features. A
+cure prevents this collapse; `CASS` lists them.
 """
 
 import math
@@ -23,21 +11,94 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmutils.evaluation.collapse import Watch, check_batch
 from mmutils.methods import Method
 from mmutils.methods.clip import chance, contrastive_loss, duplicates
 
 CURES = ("none", "stop_gradient", "variance", "contrastive")
 
 
+class CASS(Method):
+    """Two encoders of different architecture that agree.
+
+    Both see the same picture, or the first and the second view where the batch has a list of views. Cures:
+
+    - "none": the published form;
+    - "stop_gradient": each branch predicts the other through a small network, and only the predicting side learns
+      (SimSiam, Chen and He 2021, https://arxiv.org/abs/2011.10566);
+    - "variance": every dimension varies over the batch, and no two vary together (VICReg, Bardes et al. 2022,
+      https://arxiv.org/abs/2105.04906), here on L2-normalised embeddings;
+    - "contrastive": a branch finds its partner among the other pictures of the batch (SimCLR's loss, Chen et al. 2020,
+      https://arxiv.org/abs/2002.05709, between two networks as in CLIP).
+
+    Args:
+        cnn, vit: encoders, from a batch to features (B, D).
+        dim: E of the embeddings that are compared.
+        hidden: width of the hidden layer between features and embedding; None for the published single linear layer.
+        covariance: weight of the covariance term of "variance".
+        temperature: of "contrastive".
+    """
+
+    def __init__(
+        self,
+        cnn: nn.Module,
+        vit: nn.Module,
+        dim: int = 256,
+        hidden: int | None = None,
+        cure: str = "contrastive",
+        covariance: float = 0.04,
+        temperature: float = 0.1,
+    ):
+        super().__init__()
+        if cure not in CURES:
+            raise ValueError(f"cure={cure!r} is unknown; there are {', '.join(CURES)}")
+        self.cnn, self.vit = cnn, vit
+        self.cnn_head, self.vit_head = (
+            nn.Linear(encoder.dim, dim) if hidden is None else _mlp(encoder.dim, hidden, dim) for encoder in (cnn, vit)
+        )
+        if cure == "stop_gradient":
+            self.cnn_predictor, self.vit_predictor = (_mlp(dim, max(8, dim // 4), dim) for _ in range(2))
+        self.cure, self.covariance, self.temperature = cure, covariance, temperature
+
+    def embed(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """Projections (B, E) of both branches, float32 and not normalised."""
+        views, first, second = batch.get("image"), batch, batch
+        if isinstance(views, list | tuple):
+            first, second = ({**batch, "image": view} for view in (views[0], views[min(1, len(views) - 1)]))
+        return self.cnn_head(self.cnn(first).float()), self.vit_head(self.vit(second).float())
+
+    def loss(self, batch: dict, progress: float) -> Tensor:
+        """The loss of the chosen cure. ValueError for fewer than `minimum_batch` examples."""
+        self.check_batch(len(batch["id"]), "batch norm and variance are taken over the batch")
+        a, b = self.embed(batch)  # (B, E) each
+        loss, at_chance = self.objective(a, b, batch)
+        self.watch.keep("cnn", a)
+        self.watch.keep("vit", b)
+        self.watch.add(agreement=agreement_loss(a, b), loss_chance=at_chance)
+        return loss
+
+    def objective(self, a: Tensor, b: Tensor, batch: dict) -> tuple[Tensor, Tensor | float]:
+        """Loss of projections (B, E), and its value at chance: independent even directions, or equal cosines."""
+        if self.cure == "stop_gradient":
+            first = agreement_loss(self.cnn_predictor(a), b.detach())
+            return (first + agreement_loss(self.vit_predictor(b), a.detach())) / 2, 2.0
+        if self.cure == "variance":
+            a, b = (F.normalize(x, dim=-1) * math.sqrt(x.shape[-1]) for x in (a, b))  # even directions: variance 1
+            variance = (variance_loss(a) + variance_loss(b)) / 2
+            covariance = covariance_loss(a) + covariance_loss(b)
+            at_chance = 2 + self.covariance * 2 * (a.shape[1] - 1) / len(a)
+            return agreement_loss(a, b) + variance + self.covariance * covariance, at_chance
+        if self.cure == "contrastive":
+            a, b, same = F.normalize(a, dim=-1), F.normalize(b, dim=-1), duplicates(batch).to(a.device)
+            return contrastive_loss(a, b, 1 / self.temperature, same), chance(same)
+        return agreement_loss(a, b), 2.0
+
+    def encoders(self) -> dict[str, nn.Module]:
+        return {"cnn": self.cnn, "vit": self.vit}
+
+
 def agreement_loss(a: Tensor, b: Tensor) -> Tensor:
     """Mean over the rows of a and b (B, E) of 2 - 2 cos: 0 for equal directions, 2 independent, 4 opposite."""
     return (2 - 2 * F.cosine_similarity(a, b, dim=-1)).mean()
-
-
-def unit_variance(a: Tensor) -> Tensor:
-    """L2-normalised a (B, E) times sqrt(E): directions drawn evenly then have variance 1 in every dimension."""
-    return F.normalize(a, dim=-1) * math.sqrt(a.shape[-1])
 
 
 def variance_loss(a: Tensor) -> Tensor:
@@ -51,84 +112,7 @@ def covariance_loss(a: Tensor) -> Tensor:
     return (covariance.square().sum() - covariance.diagonal().square().sum()) / a.shape[1]
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Two layers with batch norm between them; without biases, which alone could give a constant answer."""
     first, last = nn.Linear(inputs, hidden, bias=False), nn.Linear(hidden, outputs, bias=False)
     return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(), last)
-
-
-class CASS(Method):
-    """Two encoders of different architecture that agree.
-
-    cnn, vit: encoders (batch to features). dim: E of what is compared. hidden: width of the projection between features
-    and embedding, None for the single linear layer of the published form. cure: one of CURES, "none" as published.
-    covariance: weight of the covariance term of "variance". temperature: of "contrastive".
-    """
-
-    def __init__(
-        self,
-        cnn: nn.Module,
-        vit: nn.Module,
-        dim: int = 256,
-        hidden: int | None = None,
-        cure: str = "contrastive",
-        covariance: float = 0.04,
-        temperature: float = 0.1,
-        minimum_batch: int = 8,
-    ):
-        super().__init__()
-        if cure not in CURES:
-            raise ValueError(f"cure={cure!r} is unknown; there are {', '.join(CURES)}")
-        self.cnn, self.vit = cnn, vit
-        self.cnn_head, self.vit_head = (
-            nn.Linear(encoder.dim, dim) if hidden is None else mlp(encoder.dim, hidden, dim) for encoder in (cnn, vit)
-        )
-        if cure == "stop_gradient":
-            self.cnn_predictor, self.vit_predictor = (mlp(dim, max(8, dim // 4), dim) for _ in range(2))
-        self.cure, self.covariance, self.temperature = cure, covariance, temperature
-        self.minimum_batch = minimum_batch
-        self.watch = Watch()
-
-    def embed(self, batch: dict) -> tuple[Tensor, Tensor]:
-        """Projections (B, E) of both branches, float32 and not normalised."""
-        views, first, second = batch.get("image"), batch, batch
-        if isinstance(views, list | tuple):
-            first, second = ({**batch, "image": view} for view in (views[0], views[min(1, len(views) - 1)]))
-        return self.cnn_head(self.cnn(first).float()), self.vit_head(self.vit(second).float())
-
-    def loss(self, batch: dict, progress: float) -> Tensor:
-        """The loss of the chosen cure. ValueError for a batch of fewer than minimum_batch examples."""
-        check_batch(len(batch["id"]), self.minimum_batch, "CASS", "batch norm and variance are taken over the batch")
-        a, b = self.embed(batch)
-        self.watch.keep("cnn", a)
-        self.watch.keep("vit", b)
-        self.watch.add(agreement=agreement_loss(a, b))
-        loss, at_chance = self.objective(a, b, batch)
-        self.watch.add(loss_chance=at_chance)
-        return loss
-
-    def objective(self, a: Tensor, b: Tensor, batch: dict) -> tuple[Tensor, Tensor | float]:
-        """Loss of projections (B, E), and its value at chance: independent even directions, or equal cosines."""
-        if self.cure == "stop_gradient":
-            losses = (
-                agreement_loss(self.cnn_predictor(a), b.detach()),
-                agreement_loss(self.vit_predictor(b), a.detach()),
-            )
-            return sum(losses) / 2, 2.0
-        if self.cure == "variance":
-            a, b = unit_variance(a), unit_variance(b)
-            variance = (variance_loss(a) + variance_loss(b)) / 2
-            covariance = covariance_loss(a) + covariance_loss(b)
-            at_chance = 2 + self.covariance * 2 * (a.shape[1] - 1) / len(a)
-            return agreement_loss(a, b) + variance + self.covariance * covariance, at_chance
-        if self.cure == "contrastive":
-            a, b, same = F.normalize(a, dim=-1), F.normalize(b, dim=-1), duplicates(batch).to(a.device)
-            return contrastive_loss(a, b, 1 / self.temperature, same), chance(same)
-        return agreement_loss(a, b), 2.0
-
-    def encoders(self) -> dict[str, nn.Module]:
-        return {"cnn": self.cnn, "vit": self.vit}
-
-    def monitor(self) -> dict[str, float]:
-        """Loss at chance, agreement, and spread and effective rank of both branches' projections."""
-        return self.watch.read()

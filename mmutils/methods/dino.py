@@ -1,15 +1,7 @@
-"""DINO: from one view of a picture a student guesses what its teacher says about another; the teacher is its average.
+"""DINO: a student predicts from one view of a picture what its teacher, the student's moving average, says of another.
 
-Caron et al. 2021, https://arxiv.org/abs/2104.14294; the schedules and the order of a step follow the authors' code,
-https://github.com/facebookresearch/dino. To know:
-
-- The first `global_views` views go through teacher and student, the small local ones only through the student.
-  Views of one size make one pass through the encoder.
-- Centering alone leads to the uniform answer and sharpening alone to a constant one; together they prevent both.
-  The monitor shows each: teacher_entropy at log P is the first, prototypes_used at 1 is the second.
-- The teacher follows the student's parameters only. Its batch norms stay in training mode and gather their own.
-- Gradients are clipped per parameter here: leave the loop's global clipping off (`clip=None`).
-- 0.996 as teacher momentum is for long runs: with S steps in all, 1 - 10 / S or lower lets the teacher move.
+Caron et al. 2021, https://arxiv.org/abs/2104.14294; schedules and the order of a step follow the authors' code,
+https://github.com/facebookresearch/dino. Gradients are clipped per parameter here: train with `TrainConfig(clip=None)`.
 """
 
 import math
@@ -19,8 +11,121 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmutils.evaluation.collapse import Watch, check_batch
 from mmutils.methods import Method
+
+
+class DINO(Method):
+    """Self-distillation without labels.
+
+    The first `global_views` views go through teacher and student, the small local ones only through the student. The
+    teacher follows the student's parameters; its batch norms stay in training mode and gather their own statistics.
+    Centering alone leads to uniform answers (teacher_entropy at log P in the history), sharpening alone to a constant
+    one (prototypes_used at 1); together they prevent both.
+
+    Args:
+        encoder: from a batch to features (B, D); becomes the student, and the teacher is a copy of it.
+        prototypes: P; 65,536 in the paper, 1,000 to 8,000 for small data.
+        hidden, bottleneck: widths inside the heads.
+        teacher_temperature: (start, end), linear over the share `temperature_warmup` of the training.
+        momentum: where the teacher's schedule starts. 0.996 is for long runs; 1 - 10 / steps or lower for short ones.
+        freeze: share of the training in which the prototypes stand still (in the paper the first epoch: 1 / epochs).
+        clip: largest gradient norm of each parameter, None for no clipping.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        prototypes: int = 2048,
+        hidden: int = 1024,
+        bottleneck: int = 256,
+        global_views: int = 2,
+        student_temperature: float = 0.1,
+        teacher_temperature: tuple[float, float] = (0.04, 0.07),
+        temperature_warmup: float = 0.3,
+        momentum: float = 0.996,
+        center_momentum: float = 0.9,
+        freeze: float = 0.1,
+        clip: float | None = 3.0,
+    ):
+        super().__init__()
+        head = Head(encoder.dim, prototypes, hidden, bottleneck)
+        self.student = nn.ModuleDict({"encoder": encoder, "head": head})
+        self.teacher = deepcopy(self.student).requires_grad_(False)
+        self.register_buffer("center", torch.zeros(prototypes))
+        self.global_views, self.freeze, self.clip = global_views, freeze, clip
+        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
+        self.temperature_warmup, self.momentum, self.center_momentum = temperature_warmup, momentum, center_momentum
+
+    def train(self, mode: bool = True) -> "DINO":
+        """As for any module, but the teacher drops nothing out: dropout and stochastic depth are the student's."""
+        super().train(mode)
+        for module in self.teacher.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd) or hasattr(module, "drop_prob"):
+                module.eval()
+        return self
+
+    def loss(self, batch: dict, progress: float) -> Tensor:
+        """`dino_loss` in nats of a batch whose `image` is a list of views, the global ones first; moves the center.
+
+        ValueError for fewer than two views or `global_views`, or fewer than `minimum_batch` examples.
+        """
+        views, needed = batch["image"], max(2, self.global_views)
+        count = len(views) if isinstance(views, list | tuple) else 1
+        if count < needed:
+            raise ValueError(f"DINO needs at least {needed} views of each example, not {count}: augment with MultiCrop")
+        self.check_batch(len(views[0]), "the center is a mean over the batch")
+        with torch.no_grad():
+            features = encode_views(self.teacher["encoder"], batch, views[: self.global_views])  # (G, B, D)
+            teacher = self.teacher["head"](features)  # (G, B, P)
+        student = self.student["head"](encode_views(self.student["encoder"], batch, views))  # (V, B, P)
+        temperature = temperature_schedule(progress, *self.teacher_temperature, self.temperature_warmup)
+        loss = dino_loss(student, teacher, self.center, self.student_temperature, temperature)
+        answers = F.softmax((teacher - self.center) / temperature, dim=-1)  # (G, B, P)
+        self.watch.keep("teacher", features[0])
+        self.watch.add(
+            loss_chance=math.log(teacher.shape[-1]),
+            teacher_entropy=torch.special.entr(answers).sum(dim=-1).mean(),
+            prototypes_used=torch.special.entr(answers.mean(dim=(0, 1))).sum().exp(),
+        )
+        self.center.copy_(update_center(self.center, teacher, self.center_momentum))  # after the loss
+        return loss
+
+    @torch.no_grad()
+    def before_step(self, progress: float) -> None:
+        """Clip each parameter's gradient by itself; remove the prototypes' gradient while they are frozen."""
+        for parameter in self.student.parameters():
+            if self.clip is not None and parameter.grad is not None:
+                nn.utils.clip_grad_norm_(parameter, self.clip)
+        if progress < self.freeze:
+            self.student["head"].prototypes.weight.grad = None  # a zero would still let momentum and decay move it
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Move the teacher's parameters towards the student's."""
+        momentum = momentum_schedule(progress, self.momentum)
+        for teacher, student in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+            teacher.lerp_(student, 1 - momentum)
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """`teacher` is the one to keep and evaluate, as in the paper; `student` is the one that is trained."""
+        return {"teacher": self.teacher["encoder"], "student": self.student["encoder"]}
+
+
+class Head(nn.Module):
+    """Features (..., D) to logits (..., P): three layers, L2 norm, cosines with P prototypes (weights of norm 1)."""
+
+    def __init__(self, dim: int, prototypes: int, hidden: int, bottleneck: int):
+        super().__init__()
+        first, second, third = nn.Linear(dim, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, bottleneck)
+        self.layers = nn.Sequential(first, nn.GELU(), second, nn.GELU(), third)
+        self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
+        for layer in (first, second, third):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        bottleneck = F.normalize(self.layers(features.float()), dim=-1)
+        return F.linear(bottleneck, F.normalize(self.prototypes.weight, dim=-1))
 
 
 def dino_loss(
@@ -28,9 +133,10 @@ def dino_loss(
 ) -> Tensor:
     """Cross-entropy in nats between teacher and student, mean over examples and all pairs of two different views.
 
-    student: logits (V, B, P); teacher: logits (G, B, P) of the first G of these views; center: (P,).
-    No gradient reaches the teacher. log P for a student at chance; at the optimum the entropy of the teacher.
-    ValueError when there is no pair of two different views.
+    log P for a student at chance; at the optimum the entropy of the teacher. No gradient reaches the teacher.
+
+    student: logits (V, B, P); teacher: logits (G, B, P) of the first G of these views; center: (P,). ValueError where
+    there is no pair of two different views.
     """
     targets = F.softmax((teacher.detach() - center) / teacher_temperature, dim=-1)  # (G, B, P)
     guesses = F.log_softmax(student / student_temperature, dim=-1)  # (V, B, P)
@@ -59,138 +165,13 @@ def momentum_schedule(progress: float, start: float) -> float:
 
 def encode_views(encoder: nn.Module, batch: dict, views: list[Tensor]) -> Tensor:
     """Float32 features (V, B, D) of V views (B, 3, H, W) of any sizes, one pass per size; text is repeated per view."""
+    rest = {name: value for name, value in batch.items() if name != "image"}
     features = [None] * len(views)
     for size in sorted({view.shape[-2:] for view in views}, reverse=True):
-        positions = [position for position, view in enumerate(views) if view.shape[-2:] == size]
-        encoded = encoder(repeat_batch(batch, len(positions)) | {"image": torch.cat([views[p] for p in positions])})
-        for position, part in zip(positions, encoded.float().chunk(len(positions)), strict=True):  # (B, D)
-            features[position] = part
+        places = [place for place, view in enumerate(views) if view.shape[-2:] == size]
+        inputs = {"image": torch.cat([views[place] for place in places])}
+        for name, value in rest.items():
+            inputs[name] = torch.cat([value] * len(places)) if isinstance(value, Tensor) else value * len(places)
+        for place, part in zip(places, encoder(inputs).float().chunk(len(places)), strict=True):  # (B, D)
+            features[place] = part
     return torch.stack(features)
-
-
-def repeat_batch(batch: dict, times: int) -> dict:
-    """The batch without its picture, `times` times one after the other."""
-    rest = {name: value for name, value in batch.items() if name != "image"}
-    return {name: torch.cat([v] * times) if isinstance(v, Tensor) else v * times for name, v in rest.items()}
-
-
-class Head(nn.Module):
-    """Features (..., D) to logits (..., P): three layers, L2 norm, cosines with P prototypes (weights of norm 1)."""
-
-    def __init__(self, dim: int, prototypes: int, hidden: int, bottleneck: int):
-        super().__init__()
-        widths = [(dim, hidden), (hidden, hidden), (hidden, bottleneck)]
-        first, second, third = (nn.Linear(*width) for width in widths)
-        self.layers = nn.Sequential(first, nn.GELU(), second, nn.GELU(), third)
-        self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
-        for layer in (first, second, third):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        bottleneck = F.normalize(self.layers(features.float()), dim=-1)
-        return F.linear(bottleneck, F.normalize(self.prototypes.weight, dim=-1))
-
-
-class DINO(Method):
-    """Self-distillation without labels.
-
-    encoder: becomes the student; the teacher is a copy of it. prototypes: P; 65,536 in the paper, 1,000 to 8,000 for
-    small data. teacher_temperature: (start, end), linear over the share `temperature_warmup` of the training.
-    momentum: where the teacher's schedule starts. freeze: share of the training for which the prototypes stand still
-    (the paper's first epoch: 1 / epochs). clip: largest gradient norm of each parameter, None for no clipping.
-    """
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        prototypes: int = 2048,
-        hidden: int = 1024,
-        bottleneck: int = 256,
-        global_views: int = 2,
-        student_temperature: float = 0.1,
-        teacher_temperature: tuple[float, float] = (0.04, 0.07),
-        temperature_warmup: float = 0.3,
-        momentum: float = 0.996,
-        center_momentum: float = 0.9,
-        freeze: float = 0.1,
-        clip: float | None = 3.0,
-        minimum_batch: int = 8,
-    ):
-        super().__init__()
-        head = Head(encoder.dim, prototypes, hidden, bottleneck)
-        self.student = nn.ModuleDict({"encoder": encoder, "head": head})
-        self.teacher = deepcopy(self.student).requires_grad_(False)
-        self.register_buffer("center", torch.zeros(prototypes))
-        self.global_views, self.minimum_batch = global_views, minimum_batch
-        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
-        self.temperature_warmup, self.momentum, self.center_momentum = temperature_warmup, momentum, center_momentum
-        self.freeze, self.clip = freeze, clip
-        self.watch = Watch()
-
-    def train(self, mode: bool = True) -> "DINO":
-        """As for any module, but the teacher drops nothing out: dropout and stochastic depth are the student's."""
-        super().train(mode)
-        for module in self.teacher.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd) or hasattr(module, "drop_prob"):
-                module.eval()
-        return self
-
-    def loss(self, batch: dict, progress: float) -> Tensor:
-        """`dino_loss` in nats of a batch whose `image` is a list of views, the global ones first; moves the center.
-
-        ValueError when there are fewer than two views or `global_views`, or fewer than minimum_batch examples.
-        """
-        views = self.check(batch)
-        with torch.no_grad():
-            features = encode_views(self.teacher["encoder"], batch, views[: self.global_views])  # (G, B, D)
-            teacher = self.teacher["head"](features)  # (G, B, P)
-        student = self.student["head"](encode_views(self.student["encoder"], batch, views))  # (V, B, P)
-        temperature = temperature_schedule(progress, *self.teacher_temperature, self.temperature_warmup)
-        loss = dino_loss(student, teacher, self.center, self.student_temperature, temperature)
-        self.observe(features[0], teacher, temperature)
-        self.center.copy_(update_center(self.center, teacher, self.center_momentum))  # after the loss
-        return loss
-
-    def check(self, batch: dict) -> list[Tensor]:
-        """The views of the batch, or a ValueError that says what they lack."""
-        views, needed = batch["image"], max(2, self.global_views)
-        if not isinstance(views, list | tuple) or len(views) < needed:
-            given = f"{len(views)} views" if isinstance(views, list | tuple) else "one picture"
-            raise ValueError(f"DINO needs at least {needed} views of each example, not {given}: augment with MultiCrop")
-        check_batch(len(views[0]), self.minimum_batch, "DINO", "the center is a mean over the batch")
-        return list(views)
-
-    @torch.no_grad()
-    def observe(self, features: Tensor, teacher: Tensor, temperature: float) -> None:
-        """Note the teacher's features (B, D), and entropies in nats of its answers from logits (G, B, P)."""
-        answers = F.softmax((teacher - self.center) / temperature, dim=-1)
-        self.watch.keep("teacher", features)
-        self.watch.add(
-            loss_chance=math.log(teacher.shape[-1]),
-            teacher_entropy=torch.special.entr(answers).sum(dim=-1).mean(),
-            prototypes_used=torch.special.entr(answers.mean(dim=(0, 1))).sum().exp(),
-        )
-
-    @torch.no_grad()
-    def before_step(self, progress: float) -> None:
-        """Clip each parameter's gradient by itself; take away the prototypes' gradient while they are frozen."""
-        for parameter in self.student.parameters():
-            if self.clip is not None and parameter.grad is not None:
-                nn.utils.clip_grad_norm_(parameter, self.clip)
-        if progress < self.freeze:
-            self.student["head"].prototypes.weight.grad = None  # a zero would still let momentum and decay move it
-
-    @torch.no_grad()
-    def after_step(self, progress: float) -> None:
-        """Move the teacher's parameters towards the student's."""
-        momentum = momentum_schedule(progress, self.momentum)
-        for teacher, student in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-            teacher.lerp_(student, 1 - momentum)
-
-    def encoders(self) -> dict[str, nn.Module]:
-        """`teacher` is the one to keep and evaluate, as in the paper; `student` is the one that is trained."""
-        return {"teacher": self.teacher["encoder"], "student": self.student["encoder"]}
-
-    def monitor(self) -> dict[str, float]:
-        return self.watch.read()

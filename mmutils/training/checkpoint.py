@@ -1,34 +1,36 @@
-"""The state of a training run: history, best weights, and a checkpoint on disk from which it goes on exactly.
+"""Checkpoints: the whole state of a training on disk, from which it continues exactly.
 
-A checkpoint is one file with nothing but tensors, numbers and text (torch.load with weights_only=True), written whole
-or not at all, so that a process killed at any moment leaves one whole checkpoint behind. Its zip entries carry
-checksums, which are compared when it is read. Of a finished run it keeps the weights that were chosen and no optimizer,
-a quarter of the bytes.
+A checkpoint is one file of tensors, numbers and text (read with weights_only=True), written whole or not at all, with
+checksums that are compared when it is read. That of a finished training keeps only the chosen weights.
 """
 
 import hashlib
 import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from mmutils.batches import Batches
 from mmutils.runs.files import sweep, whole_file
+from mmutils.runs.identity import digest, of_code, of_network
 from mmutils.training.distributed import is_main
 
 NAME = "checkpoint.pt"
+CODE = ("batches", "batches.augment", "batches.pixels", "batches.texts")  # what every training runs through
+CODE += ("training.distributed", "training.loop", "training.precision")
 
 
 def place(folder: str | Path | None, system: str, seed: int) -> Path | None:
     """The folder of a system's checkpoint with this seed, below `folder`; None without one.
 
-    Characters that are not safe in a file's name become dashes, and a digest keeps apart what then looks the same.
+    Characters that are not safe in a file name become dashes, and a digest tells apart names that then look the same.
     """
     if folder is None:
         return None
@@ -38,7 +40,7 @@ def place(folder: str | Path | None, system: str, seed: int) -> Path | None:
 
 @contextmanager
 def locked(folder: str | Path | None) -> Iterator[None]:
-    """Meanwhile no other process trains with this folder; one that comes later waits, and then finds the result."""
+    """In this context no other process trains with the folder; a second one waits, and then finds the result."""
     if folder is None or not is_main():
         yield
         return
@@ -57,7 +59,23 @@ def locked(folder: str | Path | None) -> Iterator[None]:
         lock.release()
 
 
-def read(file: Path) -> dict:
+def training_identity(
+    method: nn.Module, batches: Batches, config: dict, select: str | None, evaluated_on: Mapping[str, Batches]
+) -> dict:
+    """What must be equal for a checkpoint to be continued."""
+    parts = {**config, "select": select, "method": type(method).__name__, "torch": str(torch.__version__)}
+    parts |= of_network(method) | batches.identity()
+    parts["code"] = [parts["code"], of_code(f"mmutils.{name}" for name in CODE)]
+    return parts | {f"{name} split": digest(repr(rows.identity()).encode()) for name, rows in evaluated_on.items()}
+
+
+def trained_weights(folder: Path) -> dict[str, Tensor]:
+    """The state dict of the method whose checkpoint is in the folder, of its best epoch."""
+    state = _read(folder / NAME)
+    return state["best"] or state["method"]
+
+
+def _read(file: Path) -> dict:
     """The content of a checkpoint. ValueError where it is damaged, or of a torch that this one cannot read."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -70,28 +88,21 @@ def read(file: Path) -> dict:
     except Exception as error:  # zipfile and torch raise many kinds for damaged files
         problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     raise ValueError(
-        f"the checkpoint {file} is damaged ({problem[:200]}): delete it, and the training begins anew; what other "
-        "trainings have saved is not touched"
+        f"the checkpoint {file} is damaged ({problem[:200]}): delete the folder {file.parent}, and this training "
+        "begins anew; what other trainings have saved is not touched"
     )
 
 
-def trained_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The state dict of the method whose checkpoint is in the folder, of its best epoch."""
-    state = read(folder / NAME)
-    return state["best"] or state["method"]
-
-
 class TrainingState:
-    """History (a dict per epoch), best weights (a state dict on the CPU, or None), their checkpoint in `folder`.
+    """History (a dict per epoch) and best weights of a training, and their checkpoint in `folder`, read if it is there.
 
-    select: the score of a row by which an epoch is best. identity: what must be equal for a checkpoint to be
-    continued; ValueError if it is not.
+    select: the score by which an epoch is best. identity: what must be equal for a checkpoint to be continued;
+    ValueError if it is not.
     """
 
-    def __init__(self, method: nn.Module, optimizer, select: str | None, folder: str | Path | None, identity: dict):
+    def __init__(self, method: nn.Module, optimizer, select: str | None, folder: str | Path | None, identity):
         self.method, self.optimizer, self.select, self.identity = method, optimizer, select, identity
-        self.history, self.best = [], None  # best: state dict on the CPU
-        self.finished = False  # all that is left of the checkpoint are the chosen weights
+        self.history, self.best, self.finished = [], None, False  # best: a state dict on the CPU
         self.file = Path(folder) / NAME if folder is not None else None
         if self.file and is_main():
             sweep(self.file.parent)
@@ -99,12 +110,11 @@ class TrainingState:
             self._load()
 
     def end_epoch(self, row: dict) -> None:
-        """Add an epoch's row, keep the weights if they are the best so far, save."""
+        """Add an epoch's row to the history, keep the weights if they are the best so far, save."""
         if self.select is not None:
             self._choose(row)
         self.history.append(row)
-        if self.file and is_main():
-            self._save(self.optimizer.state_dict())
+        self._save()
 
     def _choose(self, row: dict) -> None:
         if self.select not in row:
@@ -123,22 +133,26 @@ class TrainingState:
         if self.best is not None:
             self.method.load_state_dict(self.best)
             self.best = None
-        if self.file and is_main() and not self.finished:
-            self._save(None)
+        if not self.finished:
+            self.finished = True
+            self._save()
 
-    def _save(self, optimizer: dict | None) -> None:
-        state = {"identity": self.identity, "history": self.history, "best": self.best}
-        state |= {"method": self.method.state_dict(), "optimizer": optimizer}
-        with whole_file(self.file) as draft:
-            torch.save(state, draft)
+    def _save(self) -> None:
+        if self.file and is_main():
+            state = {"identity": self.identity, "history": self.history, "best": self.best}
+            state["method"] = self.method.state_dict()
+            state["optimizer"] = None if self.finished else self.optimizer.state_dict()
+            with whole_file(self.file) as draft:
+                torch.save(state, draft)
 
     def _load(self) -> None:
-        state = read(self.file)
-        if changed := {name: value for name, value in self.identity.items() if state["identity"].get(name) != value}:
-            before = {name: state["identity"].get(name) for name in changed}
+        state = _read(self.file)
+        before = {name: state["identity"].get(name) for name in self.identity}
+        if changed := [name for name, value in self.identity.items() if before[name] != value]:
+            differences = "; ".join(f"{name}: {before[name]}, now {self.identity[name]}" for name in changed)
             raise ValueError(
-                f"{self.file} is of another run, which differs in {', '.join(changed)}: it has {before}, now "
-                f"{changed}. Delete it, or give another folder."
+                f"{self.file.parent} holds the checkpoint of another run, which differs in {', '.join(changed)} "
+                f"({differences}). To train anew, delete this folder; to keep it, give the run another folder."
             )
         self.history, self.best = state["history"], state["best"]
         self.method.load_state_dict(state["method"])

@@ -2,12 +2,12 @@
 
     accelerate launch --num_processes 2 -m mmutils.reproduce.launch CLIP/CLIP.ipynb -p epochs 3
 
-Every process makes every batch. The encoders, which are nearly all of the work, see only their process's part of the
-rows; their features are gathered, with gradient, and everything behind them (heads, negatives, centers, losses) is
-computed by all alike on the whole batch. So a method needs no code of its own, and the losses and weights are those of
-one process up to rounding, also where a batch cannot be split evenly. What is drawn inside an encoder, such as dropout,
-is drawn for each part by itself. In a single process every function here gives back what it was given.
+Every process makes every batch. Its encoders see only a part of the rows; their features are gathered, with gradient,
+and heads and losses are computed by all on the whole batch, so a method needs no code for it. In a single process every
+function here returns what it was given.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -33,96 +33,20 @@ def is_main() -> bool:
 
 
 def leave() -> None:
-    """Take leave of the other processes, when all is done."""
+    """Destroy the process group."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
-def total(values: Tensor) -> Tensor:
-    """Sum of the values over the processes, without gradient."""
-    if processes() == 1:
-        return values
-    summed = values.detach().clone()
-    dist.all_reduce(summed)
-    return summed
-
-
-def gather(rows: Tensor, counts: list[int]) -> Tensor:
-    """The rows (N_r, ...) of all processes, those of the first one first; a gradient finds its way back to each.
-
-    counts: how many rows each process has.
-    """
-    return _Gather.apply(rows, counts) if processes() > 1 else rows
-
-
-class _Gather(torch.autograd.Function):
-    """Backward sums what all processes want of a row; with `average_gradients` that is the gradient of their mean."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, counts: list[int]) -> Tensor:
-        ctx.counts = counts
-        padded = rows.new_zeros(max(counts), *rows.shape[1:])  # all_gather wants the same shape everywhere
-        padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return total(gradient.contiguous()).split(ctx.counts)[rank()], None
-
-
-def split(encode):
-    """`encode` (a batch, or a tensor of rows, to features) on this process's part of the rows, and then gathered."""
-
-    def encode_part(batch):
-        rows, count = _count(batch), processes()
-        if rows < count:
-            raise ValueError(
-                f"a batch of {rows} rows cannot be split over {count} processes: take a larger batch_size, "
-                "drop_last=True or fewer processes"
-            )
-        counts = [rows // count + (number < rows % count) for number in range(count)]
-        start = sum(counts[: rank()])
-        return gather(encode(_part(batch, slice(start, start + counts[rank()]))), counts)
-
-    return encode_part if processes() > 1 else encode
-
-
-def _count(batch) -> int:
-    """Rows of a tensor, or of the first tensor or list in a batch."""
-    if isinstance(batch, dict):
-        return _count(next(iter(batch.values())))
-    return _count(batch[0]) if isinstance(batch, list | tuple) and isinstance(batch[0], Tensor) else len(batch)
-
-
-def _part(value, rows: slice):
-    """Those rows of a batch, a list of views, a tensor or a list."""
-    if isinstance(value, dict):
-        return {name: _part(entry, rows) for name, entry in value.items()}
-    if isinstance(value, list | tuple) and isinstance(value[0], Tensor):
-        return [_part(view, rows) for view in value]
-    return value[rows]
-
-
 def same_start(method: nn.Module) -> None:
     """Give all processes the first one's weights."""
-    for tensor in [*method.parameters(), *method.buffers()] if processes() > 1 else ():
-        dist.broadcast(tensor.data, 0)
-
-
-def average_gradients(method: nn.Module) -> None:
-    """Replace every gradient by its mean over the processes, in one message."""
-    gradients = [parameter.grad for parameter in method.parameters() if parameter.grad is not None]
-    if processes() == 1 or not gradients:
-        return
-    mean = total(torch.cat([gradient.flatten() for gradient in gradients])) / processes()
-    for gradient, part in zip(gradients, mean.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    if processes() > 1:
+        for tensor in [*method.parameters(), *method.buffers()]:
+            dist.broadcast(tensor.data, 0)
 
 
 def share_statistics(encoders: list[nn.Module], device: torch.device) -> None:
-    """Let what the encoders estimate of a batch be of all its parts, as in one process: batch norms, standardisation.
+    """Let batch norms and standardisation see the statistics of the whole batch, as in one process.
 
     torch's SyncBatchNorm does so on GPUs only; timm's conversion keeps the activation that its own batch norms hold.
     ValueError for an encoder with batch norms that learn on a CPU.
@@ -139,3 +63,64 @@ def share_statistics(encoders: list[nn.Module], device: torch.device) -> None:
             )
         if norms:
             convert_sync_batchnorm(encoder)
+
+
+def split(encode: Callable[[dict], Tensor]) -> Callable[[dict], Tensor]:
+    """`encode`, from a batch to features (B, D), on this process's part of the rows; the parts are then gathered."""
+
+    def encode_part(batch: dict) -> Tensor:
+        rows, count = len(batch["id"]), processes()
+        if rows < count:
+            raise ValueError(
+                f"a batch of {rows} rows cannot be split over {count} processes: take a larger batch_size, "
+                "drop_last=True or fewer processes"
+            )
+        counts = [rows // count + (number < rows % count) for number in range(count)]
+        start = sum(counts[: rank()])
+        part = {name: _rows(values, slice(start, start + counts[rank()])) for name, values in batch.items()}
+        return _Gather.apply(encode(part), counts)
+
+    return encode_part if processes() > 1 else encode
+
+
+def _rows(values: Tensor | list, rows: slice) -> Tensor | list:
+    """Those rows of a tensor, of a list, or of each view in a list of views."""
+    if isinstance(values, list | tuple) and isinstance(values[0], Tensor):
+        return [view[rows] for view in values]
+    return values[rows]
+
+
+class _Gather(torch.autograd.Function):
+    """The rows (N_r, ...) of all processes in their order; `counts` says how many each has.
+
+    Backward sums the gradients of all processes; with `average_gradients` that is the gradient of their mean.
+    """
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])  # all_gather wants the same shape everywhere
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return total(gradient.contiguous()).split(ctx.counts)[rank()], None
+
+
+def average_gradients(method: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes, in one message."""
+    gradients = [parameter.grad for parameter in method.parameters() if parameter.grad is not None]
+    if processes() > 1 and gradients:
+        mean = total(torch.cat([gradient.flatten() for gradient in gradients])) / processes()
+        for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def total(values: Tensor) -> Tensor:
+    """Sum of the values over the processes, without gradient."""
+    summed = values.detach().clone()
+    dist.all_reduce(summed)
+    return summed

@@ -1,8 +1,7 @@
 """Which precision encoders run in: bfloat16 where the machine computes it, else float32.
 
-Where bfloat16 is only emulated (CPUs with AVX2 alone; Colab's T4) it is up to 40 times slower than float32: one step of
-ResNet-18 at 32 pixels took 18.3 s instead of 0.46 s on such a CPU. float16 is not offered, since it overflows in
-contrastive losses.
+bfloat16 that is only emulated (CPUs without its instructions, Colab's T4) is much slower than float32. float16 is not
+offered, since it overflows in contrastive losses.
 """
 
 import warnings
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 PRECISIONS = ("auto", "bf16", "no")
 
@@ -26,23 +25,22 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def resolved(precision: str, device: torch.device) -> str:
-    """ "bf16" or "no": what `precision` ("auto", "bf16" or "no") means on this device.
-
-    UserWarning for "bf16" where it is emulated.
-    """
+    """ "bf16" or "no": what `precision` ("auto", "bf16" or "no") means on this device; UserWarning for emulation."""
     native = computes_bfloat16(device)
+    if precision == "auto":
+        return "bf16" if native else "no"
     if precision == "bf16" and not native:
         warnings.warn(
             f'precision="bf16" is emulated on this {device.type.upper()} and can be 40 times slower than float32: '
             'precision="auto" takes bfloat16 only where it is computed',
             stacklevel=3,
         )
-    return ("bf16" if native else "no") if precision == "auto" else precision
+    return precision
 
 
 @contextmanager
 def exact_small_maps(module: nn.Module) -> Iterator[None]:
-    """Meanwhile convolutions with a stride compute maps of one pixel in float32.
+    """In this context convolutions with a stride compute maps of one pixel in float32.
 
     On a CPU, oneDNN gives arbitrary gradients for a bfloat16 convolution of 3x3 and stride 2 on a 1x1 map (torch 2.14).
     """
@@ -53,11 +51,11 @@ def exact_small_maps(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in strided:
-            del part.forward  # the class's own shows again
+            del part.forward  # the method of its class shows again
 
 
 def _exact(forward: Callable) -> Callable:
-    def exact(image: torch.Tensor) -> torch.Tensor:
+    def exact(image: Tensor) -> Tensor:
         if min(image.shape[-2:]) > 1 or image.device.type != "cpu":
             return forward(image)
         with torch.autocast("cpu", enabled=False):

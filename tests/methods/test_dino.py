@@ -263,7 +263,7 @@ def test_input_that_does_not_fit_is_an_error_that_says_so():
     method = make_method()
     with pytest.raises(ValueError, match="DINO was given a batch of 7 examples"):
         method.loss(make_batch(7), 0.0)
-    with pytest.raises(ValueError, match="not 1 views"):
+    with pytest.raises(ValueError, match="at least 2 views of each example, not 1"):
         method.loss(make_batch(views=(8,)), 0.0)
-    with pytest.raises(ValueError, match="not one picture"):
+    with pytest.raises(ValueError, match="at least 2 views of each example, not 1"):
         method.loss(make_batch() | {"image": torch.rand(8, 3, 8, 8)}, 0.0)
