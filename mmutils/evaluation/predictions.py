@@ -1,4 +1,4 @@
-"""Predictions: what a trained classifier says of every example of a split."""
+"""Predictions: the probabilities that a trained classifier gives every example of a split."""
 
 import numpy as np
 import pandas as pd
@@ -6,28 +6,27 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from mmutils.batches import Batches
 
-def predict(classifier: nn.Module, batches) -> pd.DataFrame:
-    """Return one row per example in row order: id, group, label, and float32 probabilities p_0 .. p_{K-1}.
+
+def predict(classifier: nn.Module, batches: Batches) -> pd.DataFrame:
+    """One row per example in row order: id, group, label, and float32 probabilities p_0 .. p_{K-1}.
 
     The classifier runs in evaluation mode, without gradients, and is left as it was; a second call gives the same bits.
     ValueError: batches that shuffle, augment, drop the last rows, or do not bring every example once, in order.
     """
     for option in ("shuffle", "augment", "drop_last"):
-        if getattr(batches, option, None):
+        if getattr(batches, option):
             raise ValueError(f"predict needs every example once and unchanged: build the batches without {option}")
     modes = {module: module.training for module in classifier.modules()}
-    device, before = next(classifier.parameters()).device, batches.device
     ids, logits = [], []
     try:
         classifier.eval()
-        batches.device = device
-        with torch.inference_mode():
+        with batches.on(classifier), torch.inference_mode():
             for batch in tqdm(batches.epoch(0), total=len(batches), desc="predict", delay=2, leave=False):
-                ids += list(batch["id"])
+                ids += batch["id"]
                 logits.append(classifier(batch).float())  # (B, K)
     finally:
-        batches.device = before
         for module, mode in modes.items():
             module.training = mode
     if ids != batches.examples["id"].tolist():
@@ -36,10 +35,9 @@ def predict(classifier: nn.Module, batches) -> pd.DataFrame:
 
 
 def predictions_table(examples: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
-    """Put probabilities (N, K) beside id, group and label of the examples: predictions as `scores` takes them."""
+    """Predictions as `scores` takes them: probabilities (N, K) beside id, group and label of the examples."""
     if len(examples) != len(probabilities):
         raise ValueError(f"{len(probabilities)} rows of probabilities for {len(examples)} examples")
-    probabilities = np.asarray(probabilities)
     if probabilities.dtype.kind == "f":  # integers are left as they are, for `scores` to refuse
         probabilities = probabilities.astype(np.float32)
     columns = {f"p_{k}": column for k, column in enumerate(probabilities.T)}

@@ -1,12 +1,10 @@
-"""Predictions, scores, and what frozen features are worth: kNN, linear probe, retrieval.
+"""Probes: what frozen features are worth, by k nearest neighbours and by logistic regression.
 
-The one place where numbers are made, so that two notebooks cannot measure in two ways. Scores come from all predictions
-of a split at once, not from means over batches, and AUROC from probabilities, never from decisions. kNN is weighted as
-in DINO (Caron et al. 2021, https://arxiv.org/abs/2104.14294; Wu et al. 2018, https://arxiv.org/abs/1805.01978).
+kNN is weighted as in DINO (Caron et al. 2021, https://arxiv.org/abs/2104.14294; Wu et al. 2018,
+https://arxiv.org/abs/1805.01978).
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,161 +21,39 @@ from mmutils.evaluation.predictions import predictions_table
 from mmutils.models.features import compute
 from mmutils.statistics.scores import scores
 
-
-class Probe(NamedTuple):
-    """What a probe found: probabilities (N, K) float32, scores (empty without labels), and by which protocol."""
-
-    probabilities: np.ndarray
-    scores: dict[str, float]
-    protocol: dict
-
-
-def knn(train_features, train_labels, features, labels=None, *, classes=None, k=20, temperature=0.07) -> Probe:
-    """Classify features (N, D) by their k nearest training features (M, D), weighted by exp(cosine / temperature).
-
-    Arrays or tensors; labels (M,), (N,) or None. k larger than M means all M; equal ones: earlier rows first.
-    classes: the number K, by default that of the labels given. ValueError: no rows, nan, dimensions that differ.
-    """
-    train, queries = _normalise(train_features), _normalise(features)
-    train_labels, labels, classes = _labels(train, train_labels, queries, labels, classes)
-    if k < 1 or temperature <= 0:
-        raise ValueError(f"kNN needs k >= 1 and temperature > 0, given k={k}, temperature={temperature}")
-    k = min(k, len(train))
-    one_hot = np.eye(classes)[train_labels]  # (M, K)
-    probabilities = np.empty((len(queries), classes), dtype=np.float32)
-    for start in tqdm(range(0, len(queries), 512), desc="kNN", delay=2, leave=False):  # memory: 512 rows of M
-        similarity = queries[start : start + 512] @ train.T  # (C, M)
-        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]  # (C, k)
-        similarity = np.take_along_axis(similarity, nearest, axis=1)
-        weights = np.exp((similarity - similarity[:, :1]) / temperature)  # the nearest has weight 1: no overflow
-        votes = np.einsum("ck,ckj->cj", weights, one_hot[nearest])
-        probabilities[start : start + 512] = votes / votes.sum(axis=1, keepdims=True)
-    protocol = {"probe": "knn", "k": k, "temperature": temperature}
-    return Probe(probabilities, _probe_scores(labels, probabilities), protocol)
-
-
-def linear_probe(
-    train_features,
-    train_labels,
-    val_features,
-    val_labels,
-    features,
-    labels=None,
-    *,
-    classes=None,
-    grid=(1e-4, 1e-3, 1e-2, 1e-1, 1.0),
-    select="f1_macro",
-) -> Probe:
-    """Logistic regression on features (N, D) standardised with the training rows' mean and deviation.
-
-    The penalty's C is the value of `grid` with the best `select` score on val (the smallest of equal ones); nothing is
-    refitted on val. protocol["C"] is that value, protocol["val"] its score. Deterministic. ValueError: as for `knn`,
-    and training labels of a single class.
-    """
-    train, val, queries = (_matrix(f) for f in (train_features, val_features, features))
-    train_labels, val_labels, classes = _labels(train, train_labels, val, val_labels, classes)
-    _, labels, classes = _labels(train, train_labels, queries, labels, classes)
-    if len(np.unique(train_labels)) < 2:
-        raise ValueError("a linear probe needs training labels of at least two classes")
-    scaler = StandardScaler().fit(train)
-    train, val, queries = (scaler.transform(f) for f in (train, val, queries))
-
-    def probabilities(model, rows):  # classes without a training row get probability 0
-        full = np.zeros((len(rows), classes))
-        full[:, model.classes_] = model.predict_proba(rows)
-        return full.astype(np.float32)
-
-    best = None
-    for strength in tqdm(sorted(grid), desc="linear probe", delay=2, leave=False):
-        with threadpool_limits(1):  # matrices are small: two threads took ten times as long as one
-            model = LogisticRegression(C=strength, max_iter=1000).fit(train, train_labels)
-        score = _probe_scores(val_labels, probabilities(model, val))[select]
-        if best is None or score > best[0]:
-            best = score, strength, model
-    found = probabilities(best[2], queries)
-    protocol = {"probe": "linear", "C": best[1], "val": best[0], "select": select}
-    return Probe(found, _probe_scores(labels, found), protocol)
-
-
-def _matrix(features) -> np.ndarray:
-    """Features as a float64 array (N, D); ValueError for another shape, no rows, nan or infinity."""
-    features = features.detach().cpu() if isinstance(features, torch.Tensor) else features
-    array = np.asarray(features, dtype=np.float64)
-    if array.ndim != 2 or not array.size:
-        raise ValueError(f"features must be a matrix (N, D) with at least one row, given shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError("the features hold nan or infinity: the encoder diverged")
-    return array
-
-
-def _normalise(features) -> np.ndarray:
-    array = _matrix(features)
-    return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
-
-
-def _labels(train, train_labels, queries, labels, classes):
-    """Checked labels as int arrays, and the number of classes."""
-    train_labels = np.asarray(train_labels).astype(np.int64)
-    labels = None if labels is None else np.asarray(labels).astype(np.int64)
-    known = train_labels if labels is None else np.concatenate([train_labels, labels])
-    classes = classes or max(2, int(known.max(initial=0)) + 1)
-    if train.shape[1] != queries.shape[1]:
-        raise ValueError(f"features of {train.shape[1]} dimensions for training, of {queries.shape[1]} to classify")
-    if len(train) != len(train_labels) or (labels is not None and len(queries) != len(labels)):
-        raise ValueError("there must be one label per row of features")
-    if known.min() < 0 or known.max() >= classes:
-        raise ValueError(
-            f"labels must lie in 0..{classes - 1}, given {known.min()}..{known.max()}; leave unknown ones (-1) out"
-        )
-    return train_labels, labels, classes
-
-
-def _probe_scores(labels, probabilities: np.ndarray) -> dict[str, float]:
-    if labels is None:
-        return {}
-    rows = pd.DataFrame({"id": "", "group": "", "label": labels})
-    return scores(predictions_table(rows, probabilities))
-
-
 SPLITS = ("train", "val", "test")
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
-
-
-def knn_on_val(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -> dict[str, float]:
-    """AUROC on val by k nearest neighbours: `knn_<name>` of each encoder, `knn` their mean; for fit's evaluate.
-
-    It reads the neighbours' votes, not only which class wins, and so wavers less on a small val than macro F1.
-    """
-    found = {}
-    for name, encoder in encoders.items():
-        train, val = (compute(encoder, batches[split], False)["features"] for split in ("train", "val"))
-        probe = knn(train, batches["train"].labels, val, batches["val"].labels)
-        found[f"knn_{name}"] = probe.scores["auroc"]
-    return found | {"knn": sum(found.values()) / len(found)}
 
 
 def probe_encoders(
     encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches], classes: int, seed: int
 ) -> tuple[pd.DataFrame, list[dict]]:
-    """What each encoder's features are worth: the probes' predictions, and a row per encoder, probe and split.
+    """What each encoder's features are worth on val and test.
 
-    encoders: by readable names. batches: labelled ones of train, val and test. Predictions have the columns of
-    `runs.save`, their systems are "<encoder>: neighbours" and "<encoder>: linear probe". Rows have encoder, seed, probe
-    ("knn" or "linear"), split, accuracy, f1_macro, auroc, and of the split's features spread and effective_rank.
+    Args:
+        encoders: by readable names.
+        batches: labelled ones of train, val and test.
+
+    Returns:
+        Predictions of the systems "<encoder>: neighbours" and "<encoder>: linear probe", as `runs` saves them; and a
+        dict per encoder, split and probe with encoder, seed, probe ("knn" or "linear"), split, accuracy, f1_macro,
+        auroc, and the features' spread and effective_rank.
     """
     frames, rows = [], []
     labels = {split: batches[split].labels for split in SPLITS}
     for name, encoder in encoders.items():
-        found = {split: compute(encoder, batches[split], False)["features"] for split in SPLITS}
-        both = torch.cat([found["val"], found["test"]])
-        linear = linear_probe(found["train"], labels["train"], found["val"], labels["val"], both, classes=classes)
-        near = knn(found["train"], labels["train"], both, classes=classes)
-        for split, part in (("val", slice(None, len(found["val"]))), ("test", slice(len(found["val"]), None))):
-            watched = {"spread": spread(found[split]), "effective_rank": effective_rank(found[split])}
-            for kind, probe in (("knn", near), ("linear", linear)):
-                frame = predictions_table(batches[split].examples, probe.probabilities[part])
-                rows.append({"encoder": name, "seed": seed, "probe": kind, "split": split, **_main(frame), **watched})
-                frames.append(frame.assign(system=f"{name}: {PROBES[kind]}", seed=seed, split=split))
+        features = {split: compute(encoder, batches[split], False)["features"] for split in SPLITS}
+        train, val, both = features["train"], features["val"], torch.cat([features["val"], features["test"]])
+        linear = linear_probe(train, labels["train"], val, labels["val"], both, classes)
+        probabilities = {"knn": knn(train, labels["train"], both, classes), "linear": linear}
+        for split, part in (("val", slice(len(val))), ("test", slice(len(val), None))):
+            watched = {"spread": spread(features[split]), "effective_rank": effective_rank(features[split])}
+            for probe, table in probabilities.items():
+                predictions = predictions_table(batches[split].examples, table[part])
+                measured = scores(predictions)
+                measured = {score: measured[score] for score in ("accuracy", "f1_macro", "auroc")}
+                rows.append({"encoder": name, "seed": seed, "probe": probe, "split": split, **measured, **watched})
+                frames.append(predictions.assign(system=f"{name}: {PROBES[probe]}", seed=seed, split=split))
     return pd.concat(frames, ignore_index=True), rows
 
 
@@ -189,6 +65,112 @@ def probe_summary(rows: list[dict], split: str = "test") -> pd.DataFrame:
     return shown.assign(effective_rank=ranks).round(1)
 
 
-def _main(frame: pd.DataFrame) -> dict[str, float]:
-    found = scores(frame)
-    return {name: found[name] for name in ("accuracy", "f1_macro", "auroc")}
+def knn_on_val(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -> dict[str, float]:
+    """AUROC on val by k nearest neighbours: `knn_<name>` of each encoder, `knn` their mean; for fit's evaluate.
+
+    AUROC reads the neighbours' votes, not only which class wins, so it varies less on a small val than macro F1.
+    """
+    labels = {split: batches[split].labels for split in ("train", "val")}
+    classes = max(2, int(torch.cat(list(labels.values())).max()) + 1)
+    result = {}
+    for name, encoder in encoders.items():
+        train, val = (compute(encoder, batches[split], False)["features"] for split in labels)
+        result[f"knn_{name}"] = _probe_scores(knn(train, labels["train"], val, classes), labels["val"])["auroc"]
+    return result | {"knn": sum(result.values()) / len(result)}
+
+
+def knn(train_features, train_labels, features, classes: int, k: int = 20, temperature: float = 0.07) -> np.ndarray:
+    """Probabilities (N, K) float32 by the k nearest training features, weighted by exp(cosine / temperature).
+
+    Args:
+        train_features: (M, D), arrays or tensors; of equally near ones the earlier rows are taken.
+        train_labels: (M,).
+        features: (N, D).
+        classes: K.
+        k: above M it means all M.
+
+    Raises:
+        ValueError: no rows, nan, dimensions or labels that do not fit.
+    """
+    train, queries = normalised(train_features), normalised(features)
+    one_hot = np.eye(classes)[_checked_labels(train_labels, train, classes)]  # (M, K)
+    probabilities = np.empty((len(queries), classes), dtype=np.float32)
+    for start in tqdm(range(0, len(queries), 512), desc="kNN", delay=2, leave=False):  # memory: 512 rows of M
+        similarity = queries[start : start + 512] @ train.T  # (C, M)
+        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]  # (C, k)
+        similarity = np.take_along_axis(similarity, nearest, axis=1)
+        weights = np.exp((similarity - similarity[:, :1]) / temperature)  # the nearest has weight 1: no overflow
+        votes = np.einsum("ck,ckj->cj", weights, one_hot[nearest])
+        probabilities[start : start + 512] = votes / votes.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def linear_probe(
+    train_features,
+    train_labels,
+    val_features,
+    val_labels,
+    features,
+    classes: int,
+    grid: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+) -> np.ndarray:
+    """Probabilities (N, K) float32 of features (N, D) by logistic regression on standardised training features.
+
+    The penalty's C is the value of `grid` with the best macro F1 on val, the smallest of equal ones; nothing is
+    refitted on val. ValueError: as for `knn`, and training labels of a single class.
+    """
+    train, val, queries = (_checked_features(array) for array in (train_features, val_features, features))
+    train_labels = _checked_labels(train_labels, train, classes)
+    if len(np.unique(train_labels)) < 2:
+        raise ValueError("a linear probe needs training labels of at least two classes")
+    scaler = StandardScaler().fit(train)
+    train, val, queries = (scaler.transform(array) for array in (train, val, queries))
+
+    def probabilities(model, rows):  # classes without a training row get probability 0
+        columns = np.zeros((len(rows), classes))
+        columns[:, model.classes_] = model.predict_proba(rows)
+        return columns.astype(np.float32)
+
+    best, best_score = None, -1.0
+    for strength in tqdm(sorted(grid), desc="linear probe", delay=2, leave=False):
+        with threadpool_limits(1):  # for these small matrices one thread is the fastest
+            model = LogisticRegression(C=strength, max_iter=1000).fit(train, train_labels)
+        score = _probe_scores(probabilities(model, val), val_labels)["f1_macro"]
+        if score > best_score:
+            best, best_score = model, score
+    return probabilities(best, queries)
+
+
+def _probe_scores(probabilities: np.ndarray, labels) -> dict[str, float]:
+    """Scores of probabilities (N, K) by the labels (N,)."""
+    rows = pd.DataFrame({"id": "", "group": "", "label": np.asarray(labels)})
+    return scores(predictions_table(rows, probabilities))
+
+
+def normalised(features) -> np.ndarray:
+    """Features (N, D), an array or a tensor, with rows of length 1 in float64; ValueError where they are not finite."""
+    array = _checked_features(features)
+    return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
+
+
+def _checked_features(features) -> np.ndarray:
+    """Features as a float64 array (N, D); ValueError for another shape, no rows, nan or infinity."""
+    features = features.detach().cpu() if isinstance(features, torch.Tensor) else features
+    array = np.asarray(features, dtype=np.float64)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"features must be a matrix (N, D) with at least one row, given shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("the features hold nan or infinity: the encoder diverged")
+    return array
+
+
+def _checked_labels(labels, features: np.ndarray, classes: int) -> np.ndarray:
+    """Labels of the features (N, D) as int64 (N,)."""
+    labels = np.asarray(labels).astype(np.int64)
+    if len(labels) != len(features):
+        raise ValueError(f"{len(labels)} labels for {len(features)} rows of features")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"labels must lie in 0..{classes - 1}, given {labels.min()}..{labels.max()}; leave unknown ones (-1) out"
+        )
+    return labels

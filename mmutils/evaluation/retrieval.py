@@ -3,22 +3,30 @@
 import numpy as np
 import pandas as pd
 
-from mmutils.evaluation.probes import _normalise
+from mmutils.evaluation.probes import normalised
 
 
 def retrieval(image_embeddings, text_embeddings, groups=None) -> dict[str, float]:
-    """Recall at 1, 5, 10 and median rank, by cosine, from images (N, E) to texts (N, E) and back; rows are pairs.
+    """Recall at 1, 5 and 10 and the median rank, by cosine.
 
-    groups (N,): rows of one group are interchangeable, so that of several equal texts any one counts. Ties count as
-    lost: were all embeddings equal, every rank would be the last, not the first. Keys `image_to_text_r1`, ...,
-    `image_to_text_median_rank`, the same for `text_to_image`; `candidates` (N). ValueError: other shapes, nan.
+    Ties count as lost: were all embeddings equal, every rank would be the last.
+
+    Args:
+        image_embeddings, text_embeddings: (N, E); rows are pairs.
+        groups: (N,); rows of one group are interchangeable, so that of several equal texts any one counts.
+
+    Returns:
+        `image_to_text_r1`, ..., `image_to_text_median_rank`, the same for `text_to_image`; `candidates` is N.
+
+    Raises:
+        ValueError: other shapes, nan.
     """
-    images, texts = _normalise(image_embeddings), _normalise(text_embeddings)
-    if images.shape != texts.shape:
-        raise ValueError(f"row i of both must be a pair, given images {images.shape} and texts {texts.shape}")
+    images, texts = normalised(image_embeddings), normalised(text_embeddings)
     groups = np.arange(len(images)) if groups is None else pd.factorize(np.asarray(groups))[0]
-    if len(groups) != len(images):
-        raise ValueError(f"{len(groups)} groups for {len(images)} pairs")
+    if images.shape != texts.shape or len(groups) != len(images):
+        raise ValueError(
+            f"row i of images {images.shape}, of texts {texts.shape} and of the {len(groups)} groups must be one pair"
+        )
     result = {"candidates": len(images)}
     for name, queries, answers in (("image_to_text", images, texts), ("text_to_image", texts, images)):
         ranks = _ranks(queries, answers, groups)

@@ -1,6 +1,7 @@
 """Scores against scikit-learn and closed forms, kNN against a naive loop, retrieval against counting by hand."""
 
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,8 +28,11 @@ class Rows:
     def __init__(self, inputs, labels, size=4, order=None, **options):
         self.examples, self.inputs, self.size = examples(labels), inputs, size
         self.order = list(range(len(labels))) if order is None else order
-        self.device = torch.device("cpu")
+        self.shuffle = self.augment = self.drop_last = None
         self.__dict__.update(options)
+
+    def on(self, module):
+        return nullcontext()
 
     def __len__(self):
         return math.ceil(len(self.order) / self.size)
@@ -91,7 +95,7 @@ def test_scores_equal_scikit_learn(classes):
 
 
 def test_scores_of_a_single_class_have_no_auroc():
-    found = scores(predictions_table(examples([1, 1]), [[0.4, 0.6], [0.7, 0.3]]))
+    found = scores(predictions_table(examples([1, 1]), np.array([[0.4, 0.6], [0.7, 0.3]])))
     assert math.isnan(found["auroc"])
     assert found["accuracy"] == 0.5
 
@@ -126,18 +130,18 @@ def naive_knn(train, train_labels, queries, classes, k, temperature):
 def test_knn_equals_the_naive_loop(k):
     rng = np.random.default_rng(k)
     train, queries, train_labels = rng.normal(size=(30, 6)), rng.normal(size=(600, 6)), rng.integers(0, 4, 30)
-    found = knn(train, train_labels, torch.from_numpy(queries), rng.integers(0, 4, 600), k=k)
-    np.testing.assert_allclose(found.probabilities, naive_knn(train, train_labels, queries, 4, k, 0.07), atol=1e-6)
-    assert found.protocol["k"] == min(k, 30)
-    assert 0 < found.scores["accuracy"] < 1
+    found = knn(train, train_labels, torch.from_numpy(queries), 4, k=k)
+    np.testing.assert_allclose(found, naive_knn(train, train_labels, queries, 4, k, 0.07), atol=1e-6)
 
 
-def test_knn_takes_classes_from_all_labels_and_refuses_nan():
-    found = knn(np.eye(2), [0, 1], np.eye(2), [0, 2])
-    assert found.probabilities.shape == (2, 3)
-    assert found.scores["accuracy"] == 0.5
+def test_knn_refuses_features_and_labels_that_do_not_fit():
+    assert knn(np.eye(2), [0, 1], np.eye(2), classes=3).shape == (2, 3)
     with pytest.raises(ValueError, match="nan"):
-        knn(np.full((2, 2), np.nan), [0, 1], np.eye(2))
+        knn(np.full((2, 2), np.nan), [0, 1], np.eye(2), 2)
+    with pytest.raises(ValueError, match="1 labels for 2 rows"):
+        knn(np.eye(2), [0], np.eye(2), 2)
+    with pytest.raises(ValueError, match=r"labels must lie in 0..1, given -1..1"):
+        knn(np.eye(2), [-1, 1], np.eye(2), 2)
 
 
 def test_linear_probe_separates_what_is_linear_and_chooses_on_val():
@@ -145,16 +149,17 @@ def test_linear_probe_separates_what_is_linear_and_chooses_on_val():
     features, labels = rng.normal(size=(300, 10)) * 100 + 7, rng.integers(0, 3, 300)
     features[np.arange(300), labels] += 500
     parts = [slice(0, 100), slice(100, 200), slice(200, 300)]
-    data = [array for part in parts for array in (features[part], labels[part])]
-    found = linear_probe(*data)
-    assert found.scores["accuracy"] > 0.95
+    train, val = ((features[part], labels[part]) for part in parts[:2])
+    found = linear_probe(*train, *val, features[parts[2]], 3)
+    assert (found.argmax(axis=1) == labels[parts[2]]).mean() > 0.95
     rescaled = [features[part] * np.logspace(-2, 2, 10) + 3 for part in parts]  # the unit of a feature does not matter
-    again = linear_probe(rescaled[0], data[1], rescaled[1], data[3], rescaled[2])
-    np.testing.assert_allclose(again.probabilities, found.probabilities, atol=1e-3)
-    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-6)
-    by_hand = {c: linear_probe(*data[:4], data[2], data[3], grid=(c,)).scores["f1_macro"] for c in (1e-4, 1e-2, 1.0)}
-    assert linear_probe(*data, grid=tuple(by_hand)).protocol["C"] == max(by_hand, key=by_hand.get)
-    assert linear_probe(*data[:5], classes=5).probabilities.shape == (100, 5)
+    again = linear_probe(rescaled[0], train[1], rescaled[1], val[1], rescaled[2], 3)
+    np.testing.assert_allclose(again, found, atol=1e-3)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    on_val = {c: linear_probe(*train, *val, val[0], 3, grid=(c,)) for c in (1e-4, 1e-2, 1.0)}
+    best = max(on_val, key=lambda c: scores(predictions_table(examples(val[1]), on_val[c]))["f1_macro"])
+    np.testing.assert_array_equal(linear_probe(*train, *val, val[0], 3, grid=tuple(on_val)), on_val[best])
+    assert linear_probe(*train, *val, features[parts[2]], 5).shape == (100, 5)
 
 
 def test_retrieval_closed_forms():
@@ -175,3 +180,8 @@ def test_retrieval_counts_any_of_several_equal_texts():
     texts = images[[1, 0, 2, 3]]  # 0 and 1 exchanged, but they are the same text
     assert retrieval(images, texts)["image_to_text_r1"] == 0.5
     assert retrieval(images, texts, groups=["a", "a", "b", "c"])["image_to_text_r1"] == 1
+
+
+def test_retrieval_refuses_rows_that_are_no_pairs():
+    with pytest.raises(ValueError, match=r"images \(4, 4\), of texts \(4, 4\) and of the 3 groups"):
+        retrieval(np.eye(4), np.eye(4), groups=["a", "a", "b"])

@@ -9,6 +9,7 @@ from torch import nn
 from mmutils.batches import Batches
 from mmutils.data import emoji_topics, subset
 from mmutils.evaluation import probes
+from mmutils.evaluation.predictions import predictions_table
 from mmutils.evaluation.probes import knn
 from mmutils.methods.cass import CASS
 from mmutils.models import saving, starts
@@ -17,6 +18,7 @@ from mmutils.models.features import features
 from mmutils.models.fusion import Compare, Concatenation, Gated
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
+from mmutils.statistics.scores import scores
 from mmutils.training import finetuning as finetune
 from mmutils.training import pretraining as pretrain
 from mmutils.training.loop import TrainConfig
@@ -83,7 +85,8 @@ def test_untrained_has_the_weights_and_the_statistics_of_the_pictures(labelled) 
 def test_nearest_is_knn_on_val(labelled) -> None:
     encoder = image().eval()
     train, val = (features(encoder, labelled[split])["features"] for split in ("train", "val"))
-    expected = knn(train, labelled["train"].labels, val, labelled["val"].labels).scores["auroc"]
+    votes = knn(train, labelled["train"].labels, val, 7)
+    expected = scores(predictions_table(labelled["val"].examples, votes))["auroc"]
     assert probes.knn_on_val({"a": encoder}, labelled) == {
         "knn_a": pytest.approx(expected),
         "knn": pytest.approx(expected),
