@@ -20,7 +20,7 @@ from mmutils.models.text import TextEncoder
 from mmutils.statistics.scores import scores
 from mmutils.training import finetuning as finetune
 from mmutils.training.loop import TrainConfig
-from mmutils.training.supervised import train_seeds
+from mmutils.training.supervised import Trainings, fused_classifier
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +39,14 @@ def run(out, tables, join, frozen, encoders):
     inside = cached if frozen else parts
     batches = finetune.finetuning_batches(tables, extras, 1.0, 0, 16, **({} if frozen else given))
     config = TrainConfig(2, learning_rate=1e-2)
-    _, predictions = train_seeds(
-        "the system", lambda: Classifier(starts.fused_encoder(inside, join), 2), batches, config, [0, 1], "auroc",
-        out / "checkpoints",
-    )  # fmt: skip
+    trainings = Trainings([0, 1], out / "checkpoints", "auroc")
+    trainings.train("the system", lambda: fused_classifier(inside, join, 2), batches, config)
     inputs = "+".join(kind for kind, key in (("image", "image_size"), ("text", "tokenizer")) if key in given)
     entry = {"system": "the system", "inputs": inputs, "language": "en", "model": "small", "trained": "head"}
     described = data.describe("emoji_memes", None, tables, "en")
     record = {"run": out.name, "classes": emoji_memes.CLASSES, "systems": [entry | {"weights": "random"}]}
     record["data"] = described
-    return predictions, record
+    return trainings.predictions, record
 
 
 def small(tables, size=32):
@@ -124,7 +122,7 @@ def test_unlabelled_examples_are_refused_before_the_training(tables):
         rows = tables | {split: tables[split].assign(label=-1)}
         batches = {name: Batches(table, 16) for name, table in rows.items()}
         with pytest.raises(ValueError, match=f"48 of 48 examples of {split} have no label"):
-            train_seeds("the system", None, batches, TrainConfig(1), [0])
+            Trainings([0]).train("the system", None, batches, TrainConfig(1))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Fine-tuning: every start with every share of the labels and every seed; then its best classifier, and a submission."""
+"""Fine-tuning: every start with every share of the labels and every seed; the best classifier; a submission file."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +12,13 @@ from torch import Tensor
 from mmutils.batches import Batches
 from mmutils.evaluation.export import export_classifier
 from mmutils.evaluation.modalities import joint_logits
-from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import CachedEncoder, Encoder
 from mmutils.models.fusion import fusion_class
-from mmutils.models.starts import batch_inputs, frozen_features, fused_encoder, initial_encoder, network_names
+from mmutils.models.starts import batch_inputs, frozen_features, initial_encoder, network_names
 from mmutils.statistics.scores import scores
 from mmutils.training import checkpoint
 from mmutils.training.loop import TrainConfig
-from mmutils.training.supervised import Trainings
+from mmutils.training.supervised import Trainings, fused_classifier
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def _start(
         "trained": "head" if cached else "everything",
     }
     if not cached:
-        return Start(encoders, encoders, dict.fromkeys(tables, {}), inputs, description)
+        return Start(encoders, encoders, {split: {} for split in tables}, inputs, description)
     features = {split: {name: cached[name][split] for name in names} for split in tables}
     return Start(encoders, [CachedEncoder(name, loaded[name].dim) for name in names], features, {}, description)
 
@@ -130,7 +129,7 @@ def finetune(
         val_by_share: whether the epoch is chosen on the same share of val's labels, else on all of val.
     """
     for name, start in starts.items():
-        build = partial(_classifier, start.trained, fusion, classes)
+        build = partial(fused_classifier, start.trained, fusion, classes)
         augment = view(start.inputs["image_size"]) if view and "image_size" in start.inputs else None
         for share in shares:
             longer = replace(config, epochs=round(config.epochs * min(4, 1 / share)))
@@ -150,10 +149,6 @@ def finetune(
                     share=share,
                     **label_counts(batches),
                 )
-
-
-def _classifier(encoders: Sequence[Encoder], fusion: str, classes: int) -> Classifier:
-    return Classifier(fused_encoder(encoders, fusion), classes)
 
 
 def share_of_labels(examples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:

@@ -1,14 +1,13 @@
-"""What the pretraining notebooks share: examples without labels, and what features are worth.
+"""Pretraining without labels: each form of a method once per seed, judged by labels that it has not seen.
 
-The loss of a self-supervised method does not say what its features are good for (a collapsed CASS has a perfect one).
-So they are judged by labels that pretraining never saw, by k nearest neighbours and a linear probe, beside the same
-network before training. That is no straw man: its batch norms, where it has them, have seen the pictures.
+The loss of a self-supervised method does not say what its features are good for: a collapsed CASS has a perfect one. So
+k nearest neighbours and a linear probe judge them, beside the same network before training, whose batch norms have seen
+the pictures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -24,24 +23,27 @@ from mmutils.training.checkpoint import place
 from mmutils.training.loop import TrainConfig, fit
 
 KEPT = {"last": "last epoch", "knn": "best epoch by kNN on val with all labels"}
-COLLAPSED = 2.0  # effective rank of features below which a branch says the same of everything
+BEFORE = ("random", "before")  # what a network before training is called: without, or with pretrained weights
+COLLAPSED = 2.0  # effective rank of features below which a network says the same of every example
 
 
 def unlabelled(
     name: str, root: str | None = None, languages: Sequence[str] = ("en",), limit: int = 0, **options
 ) -> pd.DataFrame:
-    """Pictures and texts of the train split, once per language, with all labels -1, or what the data set has for it.
+    """The examples to pretrain on, once per language, with all labels -1.
 
-    languages: empty for a data set that has only one. limit: number of examples, 0 for all. options: what else
-    its `examples` takes. A picture in two languages is two examples with the same `image` and `group`.
+    Args:
+        name: the data set.
+        languages: of the texts; empty for a data set that has only one. A picture in two languages is two examples with
+            the same `image` and `group`.
+        limit: number of examples, 0 for all.
+        options: what else the data set is asked for.
     """
     parts = []
-    for language in languages or [None]:
-        spoken = {"language": language} if language else {}
-        rows = data.unlabelled(name, root, **spoken, **options)
+    for language in languages or [""]:
+        rows = data.unlabelled(name, root, **({"language": language} if language else {}), **options)
         parts.append(rows.assign(id=rows["id"] + (f".{language}" if language else ""), label=-1))
-    columns = list(data.COLUMNS)
-    return data.subset(pd.concat(parts, ignore_index=True)[columns], limit)
+    return data.subset(pd.concat(parts, ignore_index=True)[list(data.COLUMNS)], limit)
 
 
 def pretraining_view(size: int, crop: float, recolour: bool, text_safe: bool) -> Augment:
@@ -50,115 +52,153 @@ def pretraining_view(size: int, crop: float, recolour: bool, text_safe: bool) ->
     return Augment.text_safe(size, **changes) if text_safe else Augment(size, scale=(crop, 1.0), **changes)
 
 
-class Pretrained(NamedTuple):
-    """What `repeat` found: history, predictions, rows of probes, failures as `runs.save` takes them, last method."""
+@dataclass
+class Pretraining:
+    """Several forms of a method, each pretrained once per seed, and all that came of them.
 
-    history: list[dict]
-    predictions: pd.DataFrame
-    probes: list[dict]
-    failed: list[dict]
-    encoders: list[str]  # names of what was, or would have been, probed
-    method: Method
+    Args:
+        method: its name in the record.
+        classes: number of classes of the labelled examples.
+        config: of each training.
+        seeds: one pretraining each.
+        checkpoints: folder from which a stopped training goes on; None for none.
+        keep: "last" epoch, or "knn", the best one by neighbours on val: that choice reads all labels of train and val.
 
-
-def merge(forms: Sequence[Pretrained]) -> Pretrained:
-    """Several of them as one, with the last one's method."""
-    fields = ("history", "probes", "failed", "encoders")
-    lists = {field: [row for form in forms for row in getattr(form, field)] for field in fields}
-    predictions = pd.concat([form.predictions for form in forms if len(form.predictions)], ignore_index=True)
-    return Pretrained(**lists, predictions=predictions, method=forms[-1].method)
-
-
-def pretrain_seeds(
-    system: str,
-    build: Callable[[], Method],
-    branches: Mapping[str, str],
-    batches: Batches,
-    labelled: Mapping[str, Batches],
-    classes: int,
-    config: TrainConfig,
-    seeds: Sequence[int],
-    baseline: bool = True,
-    checkpoint: str | Path | None = None,
-    keep: str = "last",
-) -> Pretrained:
-    """Train `build()` once per seed, keep one epoch, and probe each branch's features.
-
-    keep: "last", or "knn", the epoch that is best by kNN on val. That choice reads all labels of train and val, so what
-    is pretrained is then no longer without labels; `described` says so.
-
-    branches: readable name -> name in `method.encoders()`. What is probed is called "<system>, <branch>", and with
-    `baseline` also "random, <branch>", the same network before training, or "before, <branch>" where that has
-    pretrained weights; `probes` says what the systems are called. A branch whose effective rank ends below 2 has
-    collapsed, and after a loss that is not finite all branches have failed: they are among `failed`, collapsed ones
-    also among `probes`.
+    Raises:
+        ValueError: another `keep`.
     """
-    data.require_labels({split: rows.examples for split, rows in labelled.items()})
-    if keep not in KEPT:
-        raise ValueError(f"keep={keep!r}: give one of {', '.join(KEPT)}")
-    history, frames, rows, failed = [], [], [], []
-    for seed in seeds:
-        torch.manual_seed(seed)
-        method = build()
-        encoders = {name: method.encoders()[key] for name, key in branches.items()}
-        before = {f"{origin(e)}, {name}": untrained(e, labelled["train"]) for name, e in encoders.items() if baseline}
-        after = {f"{system}, {name}": encoder for name, encoder in encoders.items()}
+
+    method: str
+    classes: int
+    config: TrainConfig
+    seeds: Sequence[int]
+    checkpoints: str | Path | None = None
+    keep: str = "last"
+    history: list[dict] = field(default_factory=list)  # a row per form, seed and epoch
+    probes: list[dict] = field(default_factory=list)  # a row per encoder, seed, probe and split
+    failed: list[dict] = field(default_factory=list)  # what collapsed or diverged, for the record
+    encoders: dict[str, dict] = field(default_factory=dict)  # all that is probed, with its description for the record
+    _predictions: list[pd.DataFrame] = field(default_factory=list)
+
+    def __post_init__(self):
+        if self.keep not in KEPT:
+            raise ValueError(f"keep={self.keep!r}: give one of {', '.join(KEPT)}")
+
+    def train(
+        self,
+        form: str,
+        build: Callable[[], Method],
+        branches: Mapping[str, str],
+        batches: Batches,
+        labelled: Mapping[str, Batches],
+        **description,
+    ) -> Method:
+        """Train `build()` with each seed and probe its encoders; return the last seed's method.
+
+        What is probed is called "<form>, <branch>", or "<form>" where that ends with the branch; and, once for all
+        forms, "random, <branch>", the same network before training, or "before, <branch>" where that has pretrained
+        weights. An encoder whose effective rank ends below 2 has collapsed; after a loss that is not finite all
+        encoders of the form have failed.
+
+        Args:
+            form: its name in history and record.
+            branches: readable name -> name in `method.encoders()`.
+            batches: of unlabelled examples, which are learned from.
+            labelled: batches of train, val and test, by which the features are judged.
+            description: what the record says of this form.
+
+        Raises:
+            ValueError: labels that are missing, before anything is trained.
+        """
+        data.require_labels({split: rows.examples for split, rows in labelled.items()})
+        probed = set(self.encoders)
+        for seed in self.seeds:
+            torch.manual_seed(seed)
+            method = build()
+            encoders = {name: method.encoders()[key] for name, key in branches.items()}
+            starts = {f"{origin(encoder)}, {name}": encoder for name, encoder in encoders.items()}
+            starts = {name: untrained(starts[name], labelled["train"]) for name in starts if name not in probed}
+            trained = {_name(form, branch): encoder for branch, encoder in encoders.items()}
+            for name, encoder in (starts | trained).items():
+                own = description if name in trained else {}
+                self.encoders[name] = {"weights": "; ".join(_sources(encoder)), **own}
+            try:
+                self._fit(form, method, encoders, batches, labelled, seed)
+            except FloatingPointError as error:
+                self.failed += [_failure(name, probe, seed, error) for name in trained for probe in PROBES]
+                trained = {}
+            self._probe(starts | trained, labelled, seed)
+        return method
+
+    def _fit(self, form: str, method: Method, encoders: dict, batches: Batches, labelled: Mapping, seed: int) -> None:
         batches.seed = seed
-        try:
-            found = fit(
-                method,
-                batches,
-                replace(config, seed=seed),
-                evaluate=lambda method, encoders=encoders: knn_on_val(encoders, labelled),
-                select="knn" if keep == "knn" else None,
-                checkpoint=place(checkpoint, system, seed),
-                evaluated_on=labelled,
-            )
-            history += [{"system": system, "seed": seed, **row} for row in found]
-            judged = before | after
-        except FloatingPointError as error:
-            failed += [_failure(name, probe, seed, error) for name in after for probe in PROBES]
-            judged = before
-        if not judged:
-            continue
-        frame, scored = probe_encoders(judged, labelled, classes, seed)
-        frames.append(frame)
-        rows += scored
-        for row in scored:
+        history = fit(
+            method,
+            batches,
+            replace(self.config, seed=seed),
+            evaluate=lambda method: knn_on_val(encoders, labelled),
+            select="knn" if self.keep == "knn" else None,
+            checkpoint=place(self.checkpoints, form, seed),
+            evaluated_on=labelled,
+        )
+        self.history += [{"system": form, "seed": seed, **row} for row in history]
+
+    def _probe(self, encoders: Mapping[str, nn.Module], labelled: Mapping[str, Batches], seed: int) -> None:
+        if not encoders:
+            return
+        predictions, rows = probe_encoders(encoders, labelled, self.classes, seed)
+        self._predictions.append(predictions)
+        self.probes += rows
+        for row in rows:
             if row["split"] == "test" and not row["effective_rank"] >= COLLAPSED:
                 reason = f"collapsed: effective rank {row['effective_rank']:.2f} of the features"
-                failed.append(_failure(row["encoder"], row["probe"], seed, reason))
-    predictions = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()  # nothing where all diverged
-    return Pretrained(history, predictions, rows, failed, [*before, *after], method)
+                self.failed.append(_failure(row["encoder"], row["probe"], seed, reason))
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Those of all probes and seeds on val and test, as `runs.save_record` takes them; no rows if all diverged."""
+        return pd.concat(self._predictions, ignore_index=True) if self._predictions else pd.DataFrame()
+
+    def chosen(self) -> str | None:
+        """The system of a trained encoder whose mean AUROC over the seeds is best on val; None if all diverged."""
+        val = pd.DataFrame(
+            [row for row in self.probes if row["split"] == "val" and _form(row["encoder"]) not in BEFORE]
+        )
+        if val.empty:
+            return None
+        encoder, probe = val.groupby(["encoder", "probe"], sort=False)["auroc"].mean().idxmax()
+        return f"{encoder}: {PROBES[probe]}"
+
+    def describe(self, **shared) -> list[dict]:
+        """What the record says of each system, an encoder with a probe; shared: what is to be said of all."""
+        chosen, systems = self.chosen(), []
+        for encoder, description in self.encoders.items():
+            form = _form(encoder)
+            own = {"method": form, "kept": None} if form in BEFORE else {"method": self.method, "kept": KEPT[self.keep]}
+            for probe, name in PROBES.items():
+                system = {"system": f"{encoder}: {name}", "model": encoder, "encoder": encoder, "probe": probe}
+                system |= {"chosen": f"{encoder}: {name}" == chosen, "trained": f"{name} on frozen features"}
+                systems.append(system | own | description | shared)
+        return systems
 
 
 def origin(encoder: nn.Module) -> str:
     """ "random" for a network that starts from nothing, "before" where any part of it has pretrained weights."""
-    sources = {module.source for module in encoder.modules() if hasattr(module, "source")}
-    return "random" if sources <= {"random"} else "before"
+    return "random" if set(_sources(encoder)) <= {"random"} else "before"
+
+
+def _sources(encoder: nn.Module) -> list[str]:
+    """Where the weights of the networks inside are from."""
+    return [module.source for module in encoder.modules() if hasattr(module, "source")]
+
+
+def _name(form: str, branch: str) -> str:
+    return form if form.endswith(f", {branch}") else f"{form}, {branch}"
+
+
+def _form(encoder: str) -> str:
+    return encoder.split(", ")[0]
 
 
 def _failure(encoder: str, probe: str, seed: int, reason: object) -> dict:
     return {"system": f"{encoder}: {PROBES[probe]}", "seed": seed, "reason": str(reason)}
-
-
-def describe_probes(
-    found: Pretrained, method: str, sources: Mapping[str, str], keep: str = "last", **entries
-) -> list[dict]:
-    """What the record says of the systems of `repeat`: a dict for each; of those trained the best on val is `chosen`.
-
-    sources: where each branch's first weights are from. keep: as for `repeat`. entries: what else is to be said of all.
-    """
-    val = pd.DataFrame(found.probes).query("split == 'val'")
-    val = val[~val["encoder"].str.startswith(("random, ", "before, "))]
-    best = val.groupby(["encoder", "probe"], sort=False)["auroc"].mean().idxmax() if len(val) else None
-    rows = []
-    for name in found.encoders:
-        first = name.split(", ")[0]
-        known = {"model": name, "method": first if first in ("random", "before") else method, "encoder": name}
-        known["weights"] = sources[name.rsplit(", ", 1)[-1]]
-        known["kept"] = None if first in ("random", "before") else KEPT[keep]
-        for probe, shown in PROBES.items():
-            chosen = {"probe": probe, "chosen": (name, probe) == best, "trained": f"{shown} on frozen features"}
-            rows.append({"system": f"{name}: {shown}", **known, **chosen, **entries})
-    return rows

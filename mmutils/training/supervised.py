@@ -1,12 +1,13 @@
-"""Repeat one supervised training over several seeds, and choose between systems on val.
+"""Supervised trainings: each system once per seed; the epoch is chosen on val, test is read once after that.
 
-One number from one run says little: initialisation and order alone move scores by several points (Bouthillier et al.
-2021, https://arxiv.org/abs/2103.03098). So every system is trained once per seed, and every prediction is kept.
+Initialisation and order alone move scores by several points (Bouthillier et al. 2021,
+https://arxiv.org/abs/2103.03098), so no system is trained with one seed only, and every prediction is kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,62 +17,150 @@ from mmutils.data import require_labels
 from mmutils.evaluation.predictions import predict
 from mmutils.methods.supervised import Supervised
 from mmutils.models.classifier import Classifier
+from mmutils.models.encoder import Encoder
+from mmutils.models.starts import fused_encoder
 from mmutils.statistics.scores import scores
 from mmutils.training.checkpoint import place
 from mmutils.training.loop import TrainConfig, fit
 
 
-def train_seeds(
+@dataclass
+class Trainings:
+    """Several systems on the same examples, each trained once per seed, and all that came of them.
+
+    Args:
+        seeds: one training of each system.
+        checkpoints: folder from which a stopped training goes on; None for none.
+        select: the score by which an epoch is kept, and by which `best` chooses a system, both on val.
+    """
+
+    seeds: Sequence[int]
+    checkpoints: str | Path | None = None
+    select: str = "f1_macro"
+    history: list[dict] = field(default_factory=list)  # a row per system, seed and epoch
+    kept: dict[str, list] = field(default_factory=dict)  # by system: what `keep` gave, in the order of the seeds
+    descriptions: dict[str, dict] = field(default_factory=dict)  # by system, for the record
+    _predictions: list[pd.DataFrame] = field(default_factory=list)
+
+    def train(
+        self,
+        system: str,
+        build: Callable[[], Classifier],
+        batches: Mapping[str, Batches],
+        config: TrainConfig,
+        *,
+        seeds: Sequence[int] | None = None,
+        keep: Callable[[Classifier], Any] | None = None,
+        **description,
+    ) -> None:
+        """Train `build()` on batches["train"] with each seed.
+
+        Args:
+            system: its name in predictions, history and record.
+            batches: of train, val and test; `selection`, where it is among them, is the part of val that chooses.
+            seeds: those of this call, by default all.
+            keep: what to keep of each trained classifier in `kept`.
+            description: what the record says of this system.
+
+        Raises:
+            ValueError: examples without a label, before anything is trained.
+        """
+        require_labels({split: rows.examples for split, rows in batches.items()})
+        for seed in self.seeds if seeds is None else seeds:
+            classifier, history = train_once(system, build, batches, config, seed, self.select, self.checkpoints)
+            self.history += history
+            for split in ("val", "test"):
+                rows = predict(classifier, batches[split])
+                self._predictions.append(rows.assign(system=system, seed=seed, split=split))
+            if keep:
+                self.kept.setdefault(system, []).append(keep(classifier))
+        self.descriptions[system] = description
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Those of all systems and seeds on val and test, as `runs.save_record` takes them."""
+        return pd.concat(self._predictions, ignore_index=True)
+
+    def best(self, systems: Sequence[str] | None = None) -> str:
+        """The system, of these or of all, whose mean score over the seeds is best on val."""
+        rows = self.predictions
+        return best_on_val(rows if systems is None else rows[rows["system"].isin(systems)], self.select)
+
+    def on_test(self, system: str) -> pd.DataFrame:
+        """The predictions of one system on test, all seeds."""
+        rows = self.predictions
+        return rows[(rows["system"] == system) & (rows["split"] == "test")]
+
+    def describe(self, chosen: str, **shared) -> list[dict]:
+        """What the record says of each system: its description, and what is shared by all."""
+        systems = {name: {"method": "supervised", **shared, **own} for name, own in self.descriptions.items()}
+        return [{"system": name, "model": name, "chosen": name == chosen} | rest for name, rest in systems.items()]
+
+
+def train_once(
     system: str,
     build: Callable[[], Classifier],
     batches: Mapping[str, Batches],
     config: TrainConfig,
-    seeds: Sequence[int],
+    seed: int,
     select: str = "f1_macro",
-    checkpoint: Path | None = None,
-    after: Callable[[str, int, Classifier], None] | None = None,
-) -> tuple[list[dict], pd.DataFrame]:
-    """Train `build()` once per seed on batches["train"]; return history rows and predictions on val and test.
-
-    The epoch with the best `select` score on val is kept, or on `selection`, a part of val, where that is among the
-    batches; test is read once per seed, after that choice. Both results carry the columns `system` and `seed`, as
-    `runs.save` wants them. With `checkpoint`, a folder, a stopped repetition goes on where it was. `after` is called
-    with system, seed and the trained classifier.
-    ValueError for examples without a label, before anything is trained.
-    """
-    require_labels({split: rows.examples for split, rows in batches.items()})
+    checkpoints: str | Path | None = None,
+) -> tuple[Classifier, list[dict]]:
+    """Train `build()` with one seed; return the classifier of the best epoch on val, and a row for each epoch."""
+    torch.manual_seed(seed)
+    method = Supervised(build())
+    batches["train"].seed = seed
     selection = batches.get("selection", batches["val"])
-    history, predictions = [], []
-    for seed in seeds:
-        torch.manual_seed(seed)
-        method = Supervised(build())
-        batches["train"].seed = seed
-        rows = fit(
-            method,
-            batches["train"],
-            replace(config, seed=seed),
-            evaluate=lambda method: scores(predict(method.classifier, selection)),
-            select=select,
-            checkpoint=place(checkpoint, system, seed),
-            evaluated_on={"val": selection},
-        )
-        history += [{"system": system, "seed": seed, **row} for row in rows]
-        for split in ("val", "test"):
-            frame = predict(method.classifier, batches[split])
-            predictions.append(frame.assign(system=system, seed=seed, split=split))
-        if after:
-            after(system, seed, method.classifier)
-    return history, pd.concat(predictions, ignore_index=True)
+    history = fit(
+        method,
+        batches["train"],
+        replace(config, seed=seed),
+        evaluate=lambda method: scores(predict(method.classifier, selection)),
+        select=select,
+        checkpoint=place(checkpoints, system, seed),
+        evaluated_on={"val": selection},
+    )
+    return method.classifier, [{"system": system, "seed": seed, **row} for row in history]
+
+
+def split_batches(
+    tables: Mapping[str, pd.DataFrame], batch_size: int, extras: Mapping[str, dict] | None = None, **inputs
+) -> dict[str, Batches]:
+    """Batches of each split, shuffled for train; extras: by split, what Batches takes as `extra`."""
+    extras = extras or dict.fromkeys(tables)
+    return {
+        split: Batches(table, batch_size, shuffle=split == "train", extra=extras[split], **inputs)
+        for split, table in tables.items()
+    }
+
+
+def fused_classifier(encoders: Sequence[Encoder], fusion: str, classes: int) -> Classifier:
+    """A new classifier on copies of one encoder, or of an image and a text encoder and the fusion of that name."""
+    return Classifier(fused_encoder(encoders, fusion), classes)
+
+
+def predict_each(batches: Mapping[str, Batches], classifier: Classifier) -> dict[str, pd.DataFrame]:
+    """The classifier's predictions on several sets of examples, by their name."""
+    return {name: predict(classifier, rows) for name, rows in batches.items()}
+
+
+def join_seeds(predictions: Sequence[Mapping[str, pd.DataFrame]], seeds: Sequence[int]) -> dict[str, pd.DataFrame]:
+    """What `predict_each` gave for several seeds: one table for each set of examples, with a column `seed`."""
+    parts = {
+        name: [rows[name].assign(seed=seed) for seed, rows in zip(seeds, predictions, strict=True)]
+        for name in predictions[0]
+    }
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 
 def best_on_val(predictions: pd.DataFrame, score: str = "f1_macro") -> str:
-    """Return the system whose mean `score` over the seeds is best on val. Test is not looked at."""
+    """The system whose mean `score` over the seeds is best on val. Test is not looked at."""
     val = predictions[predictions["split"] == "val"]
     if val.empty:
         raise ValueError("best_on_val: the predictions have no rows of split 'val' to choose on")
     means = {
-        system: sum(scores(rows)[score] for _, rows in table.groupby("seed")) / table["seed"].nunique()
-        for system, table in val.groupby("system", sort=False)
+        system: sum(scores(seed_rows)[score] for _, seed_rows in rows.groupby("seed")) / rows["seed"].nunique()
+        for system, rows in val.groupby("system", sort=False)
     }
     return max(means, key=means.get)
 
@@ -85,16 +174,3 @@ def mean_scores(predictions: pd.DataFrame) -> pd.DataFrame:
     ]
     groups = (100 * pd.DataFrame(rows).set_index(["system", "split"])[names]).groupby(level=[0, 1], sort=False)
     return groups.mean().map("{:.1f}".format) + " ± " + groups.std().fillna(0).map("{:.1f}".format)
-
-
-def describe_systems(predictions: pd.DataFrame, chosen: str, **entries) -> list[dict]:
-    """What the record says of each system in the predictions: the entries, the same for all or a dict by system.
-
-    `model`, the readable name, is the system's own where it is not given; `method` is "supervised".
-    """
-    named = {"method": "supervised", **entries}
-    return [
-        {"system": name, "model": name, "chosen": name == chosen}
-        | {key: value[name] if isinstance(value, dict) else value for key, value in named.items()}
-        for name in predictions["system"].unique()
-    ]

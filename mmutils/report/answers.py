@@ -1,0 +1,142 @@
+"""What a notebook ends with: a sentence that is made from its numbers, and the figure that answers its question.
+
+Each function prints the sentence and returns the figure. Scores are those of test, with 95 % intervals over groups of
+examples and seeds; a sentence is about what was chosen on val.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmutils import statistics
+from mmutils.report import plots
+
+SCORES = {"f1_macro": "macro F1", "auroc": "AUROC", "accuracy": "accuracy"}
+RESAMPLES = 2_000
+
+
+def compare_systems(predictions: pd.DataFrame, chosen: str, score: str = "f1_macro") -> Figure:
+    """The score of every system; the sentence says that of the chosen one, and chance.
+
+    Args:
+        predictions: of all systems and seeds, as `Trainings.predictions`.
+        chosen: the system chosen on val; its dot is filled.
+    """
+    test = dict(iter(predictions[predictions["split"] == "test"].groupby("system", sort=False)))
+    intervals = {system: _interval(rows, score) for system, rows in test.items()}
+    chance = 100 * statistics.chance(test[chosen])[score]
+    estimate, low, high = _percents(intervals[chosen])
+    blind = "guessing" if score == "auroc" else "naming always the largest class"
+    print(
+        f"{chosen}, chosen on val: {SCORES[score]} {estimate:.1f} % on test (95 % interval {low:.1f} to {high:.1f} %); "
+        f"{blind}: {chance:.1f} %."
+    )
+    rows = [_row(system, interval) | {"filled": system == chosen} for system, interval in intervals.items()]
+    return plots.forest(rows, f"{SCORES[score]} on test, % (95 % interval; filled: chosen on val)", chance)
+
+
+def compare_pairs(pairs: Sequence[tuple[str, Mapping[str, pd.DataFrame]]], score: str = "f1_macro") -> Figure:
+    """Two sides on the same examples, a line for each pair; the sentence is about the first pair.
+
+    Args:
+        pairs: a name, and the predictions of two sides by their names, such as English and Hindi.
+    """
+    name, sides = pairs[0]
+    difference = statistics.paired_difference(*sides.values(), score, resamples=RESAMPLES)
+    low, high = 100 * difference.low, 100 * difference.high
+    print(
+        f"{name}, {' minus '.join(sides)}: {100 * difference.estimate:+.1f} points of {SCORES[score]} on test "
+        f"(95 % interval {low:+.1f} to {high:+.1f}): {'no clear' if 0 in difference else 'a clear'} difference."
+    )
+    rows = [
+        {"label": name} | {side: _percents(_interval(rows, score)) for side, rows in sides.items()}
+        for name, sides in pairs
+    ]
+    return plots.paired_dots(rows, {side: side for side in sides}, f"{SCORES[score]} on test, % (95 % interval)")
+
+
+def before_and_after(predictions: pd.DataFrame, chosen: str | None) -> Figure | None:
+    """AUROC of each pretrained network beside the same network before, by the chosen system's probe.
+
+    Args:
+        predictions: of all probes and seeds, as `Pretraining.predictions`.
+        chosen: the system chosen on val, as `Pretraining.chosen` gives it; None where all trainings failed.
+    """
+    if chosen is None:
+        print("All trainings have failed: there is nothing to compare.")
+        return None
+    test = dict(iter(predictions[predictions["split"] == "test"].groupby("system", sort=False)))
+    pairs = []
+    for system in sorted(test, key=lambda system: system != chosen):  # the chosen one first
+        encoder, _, probe = system.rpartition(": ")
+        branch = encoder.rpartition(", ")[2]
+        starts = [f"{before}, {branch}: {probe}" for before in ("random", "before")]
+        start = next((test[name] for name in starts if name in test), None)
+        if start is not None and system not in starts and chosen.endswith(f": {probe}"):
+            pairs.append((system, {"pretrained": test[system], "before": start}))
+    return compare_pairs(pairs, "auroc")
+
+
+def mistakes(predictions: pd.DataFrame, examples: pd.DataFrame, classes: Sequence[str], most: int = 12) -> Figure:
+    """The examples that the mean of the seeds gets wrong, surest first, with the class that it names.
+
+    Args:
+        predictions: of one system on test, all seeds.
+        examples: those of test.
+    """
+    columns = [f"p_{k}" for k in range(len(classes))]
+    mean = predictions.groupby("id")[columns].mean().loc[examples["id"]].to_numpy()  # (N, K)
+    named = examples.assign(named=mean.argmax(axis=1), sure=mean.max(axis=1))
+    wrong = named[named["named"] != named["label"]].sort_values("sure", ascending=False, kind="stable")
+    print(f"The mean of the seeds gets {len(wrong)} of {len(examples)} examples of test wrong; the surest {most}:")
+    shown = wrong.head(most)
+    titles = [f"{classes[row.named]} {100 * row.sure:.0f} %: {row.text}" for row in shown.itertuples()]
+    return plots.picture_grid(shown, titles=titles, columns=6)
+
+
+def bars(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure:
+    """A bar with its interval for each system; systems: predictions on test by name."""
+    plots.style()
+    figure = Figure(figsize=(6.4, 0.5 + 0.4 * len(systems)))
+    axis = figure.subplots()
+    for name, predictions in systems.items():
+        estimate, low, high = _percents(_interval(predictions, score))
+        axis.barh(name, estimate, 0.6, xerr=[[estimate - low], [high - estimate]], color=plots.PALETTE[0], alpha=0.7)
+    axis.invert_yaxis()
+    axis.set(xlabel=f"{SCORES[score]} on test, % (95 % interval)")
+    axis.grid(axis="x")
+    return figure
+
+
+def class_counts(counts: pd.DataFrame, leaks: pd.DataFrame) -> Figure:
+    """Examples of each class and split; the sentence says how large the largest class is, and what is in two splits.
+
+    Args:
+        counts, leaks: tables that `audit_tables` gives.
+    """
+    sizes = counts.sum(axis=1)
+    leaks = [f"{row['values']} ({row['what']})" for row in leaks[leaks["values"] > 0].to_dict("records")]
+    print(
+        f"{sizes.sum():,} examples; the largest of {len(sizes)} classes, {sizes.idxmax()}, has "
+        f"{100 * sizes.max() / sizes.sum():.0f} % of them. In two splits: {', '.join(leaks) or 'nothing'}."
+    )
+    plots.style()
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(counts)))
+    axis = figure.subplots()
+    counts.plot.barh(stacked=True, ax=axis, color=list(plots.PALETTE), width=0.7)
+    axis.invert_yaxis()
+    axis.set(xlabel="examples", ylabel="")
+    return figure
+
+
+def _interval(predictions: pd.DataFrame, score: str) -> statistics.Interval:
+    return statistics.bootstrap_interval(predictions, score, resamples=RESAMPLES)
+
+
+def _percents(interval: statistics.Interval) -> tuple[float, float, float]:
+    return 100 * interval.estimate, 100 * interval.low, 100 * interval.high
+
+
+def _row(label: str, interval: statistics.Interval) -> dict:
+    return {"label": label, **dict(zip(("estimate", "low", "high"), _percents(interval), strict=True))}
