@@ -13,7 +13,6 @@ from mmutils.batches import Batches
 from mmutils.data import emoji_memes
 from mmutils.evaluation import export
 from mmutils.models import saving, starts
-from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import CachedEncoder
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
