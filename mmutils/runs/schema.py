@@ -41,6 +41,7 @@ class _System(Entries):
     encoder: Text | None = None  # of a pretraining run
     probe: Literal["knn", "linear", None] = None
     kept: Text | None = None
+    variant: dict[Text, Text | Number] | None = None  # what tells it from the other forms of its run
     start: Text | None = None  # of a fine-tuning run
     share: Annotated[float, Field(gt=0, le=1)] | None = None
     baseline: Text | None = None
