@@ -1,9 +1,8 @@
-"""A run's classifier as a folder that can be used and given away: weights, what to build, how sure it is, a model card.
+"""A trained classifier as a folder that can be used and given away: weights, what to build, a model card.
 
-Of the run's chosen system the seed that is best on val is exported, from its checkpoint. Frozen encoders whose weights
-come from a package or the hub are not copied (multilingual-e5 alone is 470 MB) but named, with a digest by which other
-weights under that name are noticed. Everything else, such as an encoder that a run pretrained, is stored whole.
-Probabilities are divided by a temperature fitted on val (mmutils.statistics.calibration).
+Frozen encoders whose weights come from a package or the hub are not copied but named, with a digest by which other
+weights under that name are noticed. Everything else is stored. Probabilities are divided by a temperature fitted on val
+(mmutils.statistics.calibration).
 """
 
 import json
@@ -47,32 +46,29 @@ def export_classifier(
         ValueError: the weights are of another network.
     """
     encoder = starts.fused_encoder(encoders, join)
-    classifier = _classifier(encoder, len(record["classes"]), plain=encoder.frozen)
-    _fill(classifier, {key.removeprefix("classifier."): weights[key] for key in weights if key != "class_weights"})
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier start
-    with whole_folder(folder) as draft:
-        _write(draft, record, predictions, classifier, encoder.frozen, texts)
-    return folder
-
-
-def _write(folder: Path, record: dict, rows: pd.DataFrame, classifier: Classifier, plain: bool, texts) -> None:
-    """All files of the export. rows: predictions of its system and seed; plain: whether its head is a plain one."""
-    system, seed = rows["system"].iloc[0], int(rows["seed"].iloc[0])
-    described = {
-        "encoder": saving.describe_encoder(classifier.encoder, folder, NAME, by_name=True),
-        "plain_head": plain,
+    system, seed = predictions["system"].iloc[0], int(predictions["seed"].iloc[0])
+    description = {
+        "plain_head": encoder.frozen,  # trained on cached features, which do not show that they were fused
         "classes": list(record["classes"]),
-        "temperature": float(statistics.temperature(rows[rows["split"] == "val"])[seed]),
+        "temperature": float(statistics.temperature(predictions[predictions["split"] == "val"])[seed]),
         "scripts": sorted(scripts(texts)),
         **{"run": record["run"], "system": system, "seed": seed, "data": record["data"]},
     }
-    (folder / f"{NAME}.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    tensors.save_tensors(_stored(classifier), folder / f"{NAME}.safetensors", saving.companion_files(folder, NAME))
-    (folder / "README.md").write_text(_card(record, described, rows), encoding="utf-8")
+    classifier = _classifier(encoder, description)
+    _load_weights(classifier, {key.removeprefix("classifier."): value for key, value in weights.items()})
+    by_name = tuple(start for start, part in _frozen(classifier).items() if saving.available_by_name(part))
+    stored = {key: value for key, value in classifier.state_dict().items() if not key.startswith(by_name)}
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier start
+    with whole_folder(folder) as draft:
+        description = {"encoder": saving.describe_encoder(encoder, draft, NAME, by_name=True)} | description
+        (draft / f"{NAME}.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        tensors.save_tensors(stored, draft / f"{NAME}.safetensors", saving.companion_files(draft, NAME))
+        (draft / "README.md").write_text(_card(record, description, predictions), encoding="utf-8")
+    return folder
 
 
 def load_classifier(folder: str | Path) -> tuple[Classifier, dict]:
-    """The classifier, in evaluation mode, and what is known of it: classes, temperature, scripts, run, system, seed.
+    """The classifier, in evaluation mode, and its description: classes, temperature, scripts, run, system, seed, data.
 
     FileNotFoundError for a folder without one, ValueError where an encoder's weights are no longer what they were.
     """
@@ -80,12 +76,11 @@ def load_classifier(folder: str | Path) -> tuple[Classifier, dict]:
     for file in (folder / f"{NAME}.json", folder / f"{NAME}.safetensors"):
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: give the folder `model` that a run of Finetuning.ipynb has left")
-    state = tensors.load_tensors(folder / f"{NAME}.safetensors")
-    described = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
-    encoder = saving.build_encoder(described["encoder"], folder)
-    classifier = _classifier(encoder, len(described["classes"]), described["plain_head"])
-    _fill(classifier, state)
-    return classifier.eval(), described
+    weights = tensors.load_tensors(folder / f"{NAME}.safetensors")
+    description = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
+    classifier = _classifier(saving.build_encoder(description["encoder"], folder), description)
+    _load_weights(classifier, weights)
+    return classifier.eval(), description
 
 
 def scripts(texts: Iterable[str], share: float = 0.01) -> set[str]:
@@ -97,61 +92,57 @@ def scripts(texts: Iterable[str], share: float = 0.01) -> set[str]:
     return {script for script, count in counts.items() if count >= share * counts.total()}
 
 
-def _classifier(encoder: Encoder, classes: int, plain: bool) -> Classifier:
-    """A classifier; plain: with the head that cached features get, which do not show that they were fused."""
-    classifier = Classifier(CachedEncoder("features", encoder.dim) if plain else encoder, classes)
+def _classifier(encoder: Encoder, description: dict) -> Classifier:
+    """A new classifier on the encoder; with a plain head, the head is the one that cached features get."""
+    trained_on = CachedEncoder("features", encoder.dim) if description["plain_head"] else encoder
+    classifier = Classifier(trained_on, len(description["classes"]))
     classifier.encoder = encoder
     return classifier
 
 
-def _fill(classifier: Classifier, state: dict) -> None:
-    """load_state_dict, in which only what encoders brought with them may be missing."""
-    missing, unexpected = classifier.load_state_dict(state, strict=False)
-    own = [key for key in missing if not any(key.startswith(prefix) for prefix in _encoders(classifier))]
-    if own or unexpected:
-        raise ValueError(f"the weights are of another classifier: without {own[:3]}, with {unexpected[:3]} besides")
+def _load_weights(classifier: Classifier, weights: dict) -> None:
+    """load_state_dict, in which the weights of frozen encoders may be missing."""
+    missing, unexpected = classifier.load_state_dict(weights, strict=False)
+    missing = [key for key in missing if not key.startswith(tuple(_frozen(classifier)))]
+    if missing or unexpected:
+        raise ValueError(f"the weights are of another classifier: without {missing[:3]}, with {unexpected[:3]} besides")
 
 
-def _stored(classifier: Classifier) -> dict:
-    """The weights that are written: all but those of encoders that can be had by their name."""
-    named = [prefix for prefix, encoder in _encoders(classifier).items() if saving.available_by_name(encoder)]
-    return {key: value for key, value in classifier.state_dict().items() if not key.startswith(tuple(named))}
-
-
-def _encoders(classifier: Classifier) -> dict[str, Encoder]:
+def _frozen(classifier: Classifier) -> dict[str, Encoder]:
     """The frozen encoders inside, by the beginning of their weights' names."""
-    inside = {f"{name}.": module for name, module in classifier.named_modules() if isinstance(module, Encoder)}
-    return {name: module for name, module in inside.items() if module.frozen}
+    encoders = {f"{name}.": module for name, module in classifier.named_modules() if isinstance(module, Encoder)}
+    return {start: encoder for start, encoder in encoders.items() if encoder.frozen}
 
 
-def _card(record: dict, described: dict, rows: pd.DataFrame) -> str:
+def _card(record: dict, description: dict, predictions: pd.DataFrame) -> str:
     """The model card, in Markdown."""
-    system = next(entry for entry in record["systems"] if entry["system"] == described["system"])
-    data, factor = record["data"], described["temperature"]
-    test, classes = rows[rows["split"] == "test"], described["classes"]
-    errors = [statistics.calibration_error(part) for part in (test, statistics.apply_temperature(test, factor))]
-    measured = {split: [_score(rows[rows["split"] == split], name) for name in SCORES] for split in ("val", "test")}
-    table = [f"| {split} | {' | '.join(values)} |" for split, values in measured.items()]
-    alphabets = ", ".join(described["scripts"]).title() or "no"
+    system = next(entry for entry in record["systems"] if entry["system"] == description["system"])
+    data, factor, classes = record["data"], description["temperature"], description["classes"]
+    test = predictions[predictions["split"] == "test"]
+    before, after = map(statistics.calibration_error, (test, statistics.apply_temperature(test, factor)))
+    table = ""
+    for split in ("val", "test"):
+        rows = predictions[predictions["split"] == split]
+        table += f"| {split} | {' | '.join(_score(rows, name) for name in SCORES)} |\n"
+    alphabets = ", ".join(description["scripts"]).title() or "no"
     use = " ".join(f"--{kind} ..." for kind in system["inputs"].split("+"))
     return f"""# {system["model"]}: {" or ".join(classes)}
 
 - **Task**: {system["inputs"].replace("+", " and ")} of a post -> one of {len(classes)} classes: {", ".join(classes)}.
 - **Data**: `{data["name"]}`{" (built in, a stand-in for real posts)" if data["built_in"] else ""}, train split of
   {data["splits"]["train"]} examples; language: {system["language"] or "as in the data"}; {alphabets} letters.
-- **Origin**: run `{described["run"]}`, system `{described["system"]}`, seed {described["seed"]}, its best one on val.
+- **Origin**: run `{description["run"]}`, system `{description["system"]}`, seed {description["seed"]}, its best on val.
   Trained: {system["trained"]}. Weights it started from: {system["weights"]}.
 
 | split | {" | ".join(SCORES)} |
 |---|{"---|" * len(SCORES)}
-{chr(10).join(table)}
-
+{table}
 Of this one model, with 95 % bootstrap intervals over examples; val chose it, so trust test.
 
-- **Calibration**: temperature {factor:.2f}, fitted on val; expected calibration error on test {errors[0]:.3f}
-  before and {errors[1]:.3f} after it.
-- **Limits**: it has seen nothing but this data set. Other topics, times, languages or scripts lower its scores in ways
-  that these numbers do not show. Its answer is a guess with a probability, no ground for acting on a post unread.
+- **Calibration**: temperature {factor:.2f}, fitted on val; expected calibration error on test {before:.3f} before and
+  {after:.3f} after it.
+- **Limits**: it was trained on this data set only. Other topics, times, languages or scripts lower its scores in ways
+  that these numbers do not show. Its answer is a probability, not a reason to act on a post that nobody has read.
 - **Licences**: those of the data set (CrisisMMD: CC BY-NC-SA 4.0; Hateful Memes: research only) and of the weights it
   started from hold for this model as well. Encoders that are named, not stored, keep their own.
 

@@ -1,5 +1,7 @@
 """Does a classifier use both modalities? Its logits of every text with every picture, and with noise on one side."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -27,7 +29,8 @@ def joint_logits(classifier: Classifier, batches: Batches, most: int = 120) -> n
     Each side is encoded once per example, the fusion sees all pairs. The diagonal holds the logits of `predict`. The
     classifier is left in evaluation mode. ValueError for an encoder that is no FusedEncoder.
     """
-    images, texts = _encoded_sides(classifier, batches, evenly_spaced(len(batches.examples), most))
+    rows = evenly_spaced(len(batches.examples), most)
+    images, texts = (_rows(side, rows) for side in _encoded_sides(classifier, batches))
     logits = []
     for row in range(len(texts.features)):
         text = _repeated(texts, row, len(images.features))
@@ -50,7 +53,7 @@ def noisy_logits(
     Level s adds Gaussian noise of s standard deviations, those of each dimension over the examples, to the side's
     features and tokens before they are fused. Otherwise as `joint_logits`.
     """
-    clean = _encoded_sides(classifier, batches, list(range(len(batches.examples))))
+    clean = _encoded_sides(classifier, batches)
     logits = {}
     for number, side in enumerate(("picture", "text")):
         generator = torch.Generator().manual_seed(seed)
@@ -75,8 +78,8 @@ def noise_scores(
     return rows
 
 
-def _encoded_sides(classifier: Classifier, batches: Batches, rows: list[int]) -> tuple[Encoded, Encoded]:
-    """What picture and text encoder give for those rows, on the classifier's device, in evaluation mode."""
+def _encoded_sides(classifier: Classifier, batches: Batches) -> list[Encoded]:
+    """What picture and text encoder give for all examples, on the classifier's device, in evaluation mode."""
     encoder = classifier.encoder
     if not hasattr(encoder, "fusion"):
         raise ValueError(f"a {type(encoder).__name__} has no separate sides: its fusion cannot be fed anything else")
@@ -84,17 +87,20 @@ def _encoded_sides(classifier: Classifier, batches: Batches, rows: list[int]) ->
     with batches.on(classifier):
         device = batches.device
         parts = [[to_cpu(side.encode(b), True) for side in (encoder.image, encoder.text)] for b in batches.epoch()]
-    images, texts = (_rows(side, torch.tensor(rows), device) for side in zip(*parts, strict=True))
-    return images, texts
+    return [_joined(side, device) for side in zip(*parts, strict=True)]
 
 
-def _rows(parts: list[Encoded], rows: Tensor, device: torch.device) -> Encoded:
-    """Those rows of consecutive batches, on the device."""
-    features = torch.cat([part.features for part in parts])[rows].to(device)
+def _joined(parts: Sequence[Encoded], device: torch.device) -> Encoded:
+    """Consecutive batches as one, on the device."""
+    features = torch.cat([part.features for part in parts]).to(device)
     if parts[0].tokens is None:
         return Encoded(features)
     joined = joined_tokens([part.tokens for part in parts], [part.mask for part in parts])
-    return Encoded(features, joined["tokens"][rows].float().to(device), joined["mask"][rows].to(device))
+    return Encoded(features, joined["tokens"].float().to(device), joined["mask"].to(device))
+
+
+def _rows(side: Encoded, rows: list[int] | slice) -> Encoded:
+    return Encoded(*(part if part is None else part[rows] for part in side))
 
 
 def _repeated(texts: Encoded, row: int, times: int) -> Encoded:
@@ -121,7 +127,6 @@ def _fused_logits(classifier: Classifier, image: Encoded, text: Encoded) -> np.n
     """Logits (N, K) of picture and text, some rows at a time."""
     logits = []
     for start in range(0, len(text.features), ROWS):
-        rows = slice(start, start + ROWS)
-        parts = (Encoded(*(part if part is None else part[rows] for part in side)) for side in (image, text))
+        parts = [_rows(side, slice(start, start + ROWS)) for side in (image, text)]
         logits.append(classifier.head(classifier.encoder.fusion(*parts).float()).cpu())
     return torch.cat(logits).numpy()

@@ -50,16 +50,16 @@ def probe_encoders(
             watched = {"spread": spread(features[split]), "effective_rank": effective_rank(features[split])}
             for probe, table in probabilities.items():
                 predictions = predictions_table(batches[split].examples, table[part])
-                measured = scores(predictions)
-                measured = {score: measured[score] for score in ("accuracy", "f1_macro", "auroc")}
-                rows.append({"encoder": name, "seed": seed, "probe": probe, "split": split, **measured, **watched})
+                values = scores(predictions)
+                values = {score: values[score] for score in ("accuracy", "f1_macro", "auroc")} | watched
+                rows.append({"encoder": name, "seed": seed, "probe": probe, "split": split, **values})
                 frames.append(predictions.assign(system=f"{name}: {PROBES[probe]}", seed=seed, split=split))
     return pd.concat(frames, ignore_index=True), rows
 
 
-def probe_summary(rows: list[dict], split: str = "test") -> pd.DataFrame:
-    """Macro F1 of the probes in percent, and the effective rank, as means over the seeds: a row for each encoder."""
-    rows = pd.DataFrame(rows).query("split == @split")
+def probe_summary(rows: list[dict]) -> pd.DataFrame:
+    """Macro F1 on test in percent, and the effective rank, as means over the seeds: a row for each encoder."""
+    rows = pd.DataFrame(rows).query("split == 'test'")
     shown = rows.pivot_table(index="encoder", columns="probe", values="f1_macro", sort=False) * 100
     ranks = rows.groupby("encoder", sort=False)["effective_rank"].mean()
     return shown.assign(effective_rank=ranks).round(1)
@@ -83,17 +83,12 @@ def knn(train_features, train_labels, features, classes: int, k: int = 20, tempe
     """Probabilities (N, K) float32 by the k nearest training features, weighted by exp(cosine / temperature).
 
     Args:
-        train_features: (M, D), arrays or tensors; of equally near ones the earlier rows are taken.
-        train_labels: (M,).
-        features: (N, D).
-        classes: K.
+        train_features, train_labels: (M, D) and (M,), arrays or tensors; of equally near ones the first are taken.
+        features: (N, D). ValueError for nan or infinity.
         k: above M it means all M.
-
-    Raises:
-        ValueError: no rows, nan, dimensions or labels that do not fit.
     """
     train, queries = normalised(train_features), normalised(features)
-    one_hot = np.eye(classes)[_checked_labels(train_labels, train, classes)]  # (M, K)
+    one_hot = np.eye(classes)[np.asarray(train_labels)]  # (M, K)
     probabilities = np.empty((len(queries), classes), dtype=np.float32)
     for start in tqdm(range(0, len(queries), 512), desc="kNN", delay=2, leave=False):  # memory: 512 rows of M
         similarity = queries[start : start + 512] @ train.T  # (C, M)
@@ -117,14 +112,10 @@ def linear_probe(
     """Probabilities (N, K) float32 of features (N, D) by logistic regression on standardised training features.
 
     The penalty's C is the value of `grid` with the best macro F1 on val, the smallest of equal ones; nothing is
-    refitted on val. ValueError: as for `knn`, and training labels of a single class.
+    refitted on val. ValueError: nan, or training labels of a single class.
     """
-    train, val, queries = (_checked_features(array) for array in (train_features, val_features, features))
-    train_labels = _checked_labels(train_labels, train, classes)
-    if len(np.unique(train_labels)) < 2:
-        raise ValueError("a linear probe needs training labels of at least two classes")
-    scaler = StandardScaler().fit(train)
-    train, val, queries = (scaler.transform(array) for array in (train, val, queries))
+    scaler = StandardScaler().fit(_finite(train_features))
+    train, val, queries = (scaler.transform(_finite(rows)) for rows in (train_features, val_features, features))
 
     def probabilities(model, rows):  # classes without a training row get probability 0
         columns = np.zeros((len(rows), classes))
@@ -134,7 +125,7 @@ def linear_probe(
     best, best_score = None, -1.0
     for strength in tqdm(sorted(grid), desc="linear probe", delay=2, leave=False):
         with threadpool_limits(1):  # for these small matrices one thread is the fastest
-            model = LogisticRegression(C=strength, max_iter=1000).fit(train, train_labels)
+            model = LogisticRegression(C=strength, max_iter=1000).fit(train, np.asarray(train_labels))
         score = _probe_scores(probabilities(model, val), val_labels)["f1_macro"]
         if score > best_score:
             best, best_score = model, score
@@ -148,29 +139,13 @@ def _probe_scores(probabilities: np.ndarray, labels) -> dict[str, float]:
 
 
 def normalised(features) -> np.ndarray:
-    """Features (N, D), an array or a tensor, with rows of length 1 in float64; ValueError where they are not finite."""
-    array = _checked_features(features)
+    """Features (N, D), an array or a tensor, with rows of length 1 in float64; ValueError for nan or infinity."""
+    array = _finite(features)
     return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
 
 
-def _checked_features(features) -> np.ndarray:
-    """Features as a float64 array (N, D); ValueError for another shape, no rows, nan or infinity."""
-    features = features.detach().cpu() if isinstance(features, torch.Tensor) else features
-    array = np.asarray(features, dtype=np.float64)
-    if array.ndim != 2 or not array.size:
-        raise ValueError(f"features must be a matrix (N, D) with at least one row, given shape {array.shape}")
+def _finite(features) -> np.ndarray:
+    array = np.asarray(features, dtype=np.float64)  # (N, D)
     if not np.isfinite(array).all():
         raise ValueError("the features hold nan or infinity: the encoder diverged")
     return array
-
-
-def _checked_labels(labels, features: np.ndarray, classes: int) -> np.ndarray:
-    """Labels of the features (N, D) as int64 (N,)."""
-    labels = np.asarray(labels).astype(np.int64)
-    if len(labels) != len(features):
-        raise ValueError(f"{len(labels)} labels for {len(features)} rows of features")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"labels must lie in 0..{classes - 1}, given {labels.min()}..{labels.max()}; leave unknown ones (-1) out"
-        )
-    return labels

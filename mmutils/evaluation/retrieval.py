@@ -7,19 +7,15 @@ from mmutils.evaluation.probes import normalised
 
 
 def retrieval(image_embeddings, text_embeddings, groups=None) -> dict[str, float]:
-    """Recall at 1, 5 and 10 and the median rank, by cosine.
+    """Recall at 1, 5 and 10 and median rank, by cosine, from images (N, E) to texts (N, E) and back; rows are pairs.
 
     Ties count as lost: were all embeddings equal, every rank would be the last.
 
     Args:
-        image_embeddings, text_embeddings: (N, E); rows are pairs.
         groups: (N,); rows of one group are interchangeable, so that of several equal texts any one counts.
 
     Returns:
         `image_to_text_r1`, ..., `image_to_text_median_rank`, the same for `text_to_image`; `candidates` is N.
-
-    Raises:
-        ValueError: other shapes, nan.
     """
     images, texts = normalised(image_embeddings), normalised(text_embeddings)
     groups = np.arange(len(images)) if groups is None else pd.factorize(np.asarray(groups))[0]

@@ -134,14 +134,10 @@ def test_knn_equals_the_naive_loop(k):
     np.testing.assert_allclose(found, naive_knn(train, train_labels, queries, 4, k, 0.07), atol=1e-6)
 
 
-def test_knn_refuses_features_and_labels_that_do_not_fit():
+def test_knn_has_a_column_for_every_class_and_refuses_nan():
     assert knn(np.eye(2), [0, 1], np.eye(2), classes=3).shape == (2, 3)
     with pytest.raises(ValueError, match="nan"):
         knn(np.full((2, 2), np.nan), [0, 1], np.eye(2), 2)
-    with pytest.raises(ValueError, match="1 labels for 2 rows"):
-        knn(np.eye(2), [0], np.eye(2), 2)
-    with pytest.raises(ValueError, match=r"labels must lie in 0..1, given -1..1"):
-        knn(np.eye(2), [-1, 1], np.eye(2), 2)
 
 
 def test_linear_probe_separates_what_is_linear_and_chooses_on_val():
