@@ -14,7 +14,7 @@ from mmutils.evaluation.probes import knn
 from mmutils.methods.cass import CASS
 from mmutils.models import saving, starts
 from mmutils.models.encoder import Encoded, Encoder, FusedEncoder
-from mmutils.models.features import features
+from mmutils.models.features import embeddings, features, untrained
 from mmutils.models.fusion import Compare, Concatenation, Gated
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
@@ -37,6 +37,10 @@ def labelled() -> dict[str, Batches]:
 
 def image(size: int = 32) -> ImageEncoder:
     return ImageEncoder("test_resnet", size=size)
+
+
+def study(seeds: list[int], epochs: int = 1, **options) -> pretrain.Pretraining:
+    return pretrain.Pretraining("M", 7, TrainConfig(epochs), seeds, **options)
 
 
 class Constant(Encoder):
@@ -70,7 +74,7 @@ def test_no_label_and_nothing_of_val_or_test_is_in_the_pretraining() -> None:
 def test_untrained_has_the_weights_and_the_statistics_of_the_pictures(labelled) -> None:
     encoder = image()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    start = features.untrained(encoder, labelled["train"])
+    start = untrained(encoder, labelled["train"])
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items()), "the original changed"
     assert all(torch.equal(value, before[name]) for name, value in start.named_parameters())
     norm = next(module for module in start.modules() if isinstance(module, nn.BatchNorm2d))
@@ -100,8 +104,9 @@ def test_repeat_judges_before_and_after_and_names_what_collapsed(labelled) -> No
         return CASS(image(), Constant(), dim=8, cure="none")
 
     branches = {"net": "cnn", "constant": "vit"}
-    found = pretrain.pretrain_seeds("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3, 4])
-    assert found.encoders == ["random, net", "random, constant", "CASS, net", "CASS, constant"]
+    found = study([3, 4])
+    found.train("CASS", build, branches, pictures, labelled)
+    assert list(found.encoders) == ["random, net", "random, constant", "CASS, net", "CASS, constant"]
     probes = ("neighbours", "linear probe")
     assert set(found.predictions["system"]) == {f"{name}: {probe}" for name in found.encoders for probe in probes}
     assert {(entry["system"], entry["seed"]) for entry in found.failed} == {
@@ -111,11 +116,11 @@ def test_repeat_judges_before_and_after_and_names_what_collapsed(labelled) -> No
     assert len(found.predictions) == 4 * 2 * 2 * (21 + 21)
     assert [row["seed"] for row in found.history] == [3, 4]
     assert np.allclose(found.predictions.filter(like="p_").sum(axis=1), 1, atol=1e-5)
-    again = pretrain.pretrain_seeds("CASS", build, branches, pictures, labelled, 7, TrainConfig(1), [3], baseline=False)
-    assert again.encoders == ["CASS, net", "CASS, constant"]
-    query = "system == 'CASS, net: neighbours'"
-    first = found.predictions.query(f"seed == 3 and {query}").reset_index(drop=True)
-    pd.testing.assert_frame_equal(first, again.predictions.query(query).reset_index(drop=True))
+    found.train("CASS again", build, branches, pictures, labelled)  # the networks before training are probed once
+    assert list(found.encoders)[4:] == ["CASS again, net", "CASS again, constant"]
+    first, second = (found.predictions.query(f"system == '{name}, net: neighbours'") for name in ("CASS", "CASS again"))
+    columns = ["id", "seed", "split", "p_0", "p_6"]
+    assert first[columns].to_numpy().tolist() == second[columns].to_numpy().tolist()
 
 
 def test_labels_choose_no_epoch_unless_asked_and_the_record_says_so(labelled, monkeypatch) -> None:
@@ -126,25 +131,22 @@ def test_labels_choose_no_epoch_unless_asked_and_the_record_says_so(labelled, mo
         falling.append({name: value.clone() for name, value in encoders["net"].state_dict().items()})
         return {"knn": 1 / (1 + len(falling))}
 
-    monkeypatch.setattr(pretrain, "nearest", judge)
+    monkeypatch.setattr(pretrain, "knn_on_val", judge)
     build = lambda: CASS(image(), Constant(), dim=8, cure="none")  # noqa: E731
     for keep, epoch, said in (("last", 1, "last epoch"), ("knn", 0, "best epoch by kNN on val with all labels")):
         falling.clear()
-        form = pretrain.pretrain_seeds(
-            "CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(2), [0], keep=keep
-        )
-        weights = form.method.encoders()["cnn"].state_dict()
+        form = study([0], epochs=2, keep=keep)
+        weights = form.train("CASS", build, {"net": "cnn"}, pictures, labelled).encoders()["cnn"].state_dict()
         assert all(torch.equal(weights[name], value) for name, value in falling[epoch].items())
-        rows = pretrain.describe_probes(form, "CASS", {"net": "random"}, keep)
-        assert {row["kept"] for row in rows} == {None, said}
+        assert {row["kept"] for row in form.describe()} == {None, said}
     with pytest.raises(ValueError, match="keep='best': give one of last, knn"):
-        pretrain.pretrain_seeds("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0], keep="best")
+        study([0], keep="best")
 
 
 def test_what_cannot_be_judged_is_refused_before_the_first_step(labelled) -> None:
     labelled["test"].examples = labelled["test"].examples.assign(label=-1)
     with pytest.raises(ValueError, match="21 of 21 examples of test have no label"):
-        pretrain.pretrain_seeds("CASS", pytest.fail, {}, labelled["train"], labelled, 7, TrainConfig(1), [0])
+        study([0]).train("CASS", pytest.fail, {}, labelled["train"], labelled)
 
 
 def test_few_labels_mean_few_of_val_too() -> None:
@@ -181,7 +183,7 @@ def test_batches_are_made_where_the_model_is() -> None:
     batches = Batches(pd.DataFrame({"id": list("abcd"), "label": 0}), 2, extra={"x": torch.zeros(4, 4)})
     handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0]["x"].device.type))
     module.forward = lambda batch: torch.ones(len(batch["id"]), 2)
-    assert features.embeddings(module, batches).shape == (4, 2)
+    assert embeddings(module, batches).shape == (4, 2)
     handle.remove()
     assert seen == ["meta", "meta"] and batches.device.type == "cpu"
 
@@ -194,8 +196,10 @@ def test_the_described_system_that_is_chosen_is_the_best_on_val_of_those_trained
         for probe in ("knn", "linear")
         for split, value in zip(("val", "test"), pair, strict=True)
     ]
-    found = pretrain.Pretrained([], pd.DataFrame(), rows, [], [*values, "M, diverged"], None)
-    systems = pretrain.describe_probes(found, "M", {"a": "random", "b": "hub", "diverged": "random"}, inputs="image")
+    found = study([0])
+    found.probes = rows
+    found.encoders = {name: {"weights": "hub" if name == "M, b" else "random"} for name in [*values, "M, diverged"]}
+    systems = found.describe(inputs="image")
     assert [s["system"] for s in systems if s["chosen"]] == ["M, b: linear probe"]
     assert len(systems) == 8 and {s["method"] for s in systems} == {"random", "M"}
     assert {s["weights"] for s in systems if s["encoder"] == "M, b"} == {"hub"}
@@ -210,7 +214,8 @@ def test_a_training_that_diverges_fails_alone(labelled) -> None:
 
     pictures = Batches(pretrain.unlabelled("emoji_topics", limit=16), 8, image_size=32, shuffle=True)
     build = lambda: Diverging(image(), image(), dim=8)  # noqa: E731
-    found = pretrain.pretrain_seeds("CASS", build, {"net": "cnn"}, pictures, labelled, 7, TrainConfig(1), [0])
+    found = study([0])
+    found.train("CASS", build, {"net": "cnn"}, pictures, labelled)
     assert {f["system"] for f in found.failed} == {"CASS, net: neighbours", "CASS, net: linear probe"}
     assert "nan" in found.failed[0]["reason"]
     assert set(found.predictions["system"]) == {"random, net: neighbours", "random, net: linear probe"}
