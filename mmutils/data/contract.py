@@ -1,7 +1,7 @@
-"""The contract of a table of examples, and the check of it. Every table goes through it, whoever made it."""
+"""The contract of a table of examples, and its check, which every table passes."""
 
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,18 +9,18 @@ import pandas as pd
 from mmutils.data.tools.reading import storable
 
 COLUMNS = ("id", "group", "image", "text", "label")
+SPLITS = ("train", "val", "test")
 TAKEN = ("id", "prediction", "problem")  # columns of `mmutils.predict` beside those of the classes
 
 
 def check(examples: pd.DataFrame, classes: Sequence[str], where: str = "") -> pd.DataFrame:
-    """Compare a table of examples with the contract.
+    """Check that a table of examples keeps the contract.
 
-    id: string, unique. group: string, not empty; it ties rows that must not be split or resampled apart. image: path of
-    a picture, or None. text: string. label: 0..K-1 as in `classes`, or -1 for unknown. Index: 0..N-1. Whether the
-    pictures can be read is not looked at (see `mmutils.data.audit`).
+    - id: string, unique. group: string, not empty; it ties rows that must not be split or resampled apart.
+    - image: path of a picture, or None. Whether it can be read is not checked here (see `tools.audit`).
+    - text: string. label: 0..K-1 as in `classes`, or -1 for unknown. Index: 0..N-1.
 
     Args:
-        examples: the table.
         classes: at least two different names, none of them in TAKEN.
         where: data set and split, or the file, for the error.
 
@@ -32,15 +32,17 @@ def check(examples: pd.DataFrame, classes: Sequence[str], where: str = "") -> pd
     """
     try:
         _check_classes(classes)
-        return _checked(examples, len(classes))
+        _check_columns(examples)
+        _check_rows(examples, len(classes))
     except ValueError as error:
         raise ValueError(f"{where}: {error}" if where else str(error)) from None
+    return examples if examples["label"].dtype == np.int64 else examples.astype({"label": np.int64})
 
 
 def require_labels(tables: dict[str, pd.DataFrame]) -> None:
-    """ValueError for a split with unknown labels or of a single class: it cannot be trained on, nor be scored."""
+    """ValueError for a split with unknown labels or of a single class: it can neither be trained on nor scored."""
     for split, table in tables.items():
-        unknown, classes = int((table["label"] == -1).sum()), table["label"].nunique()
+        unknown, classes = (table["label"] == -1).sum(), table["label"].nunique()
         if unknown:
             raise ValueError(
                 f"{unknown:,} of {len(table):,} examples of {split} have no label (-1): "
@@ -58,54 +60,47 @@ def _check_classes(classes) -> None:
         raise ValueError(f"CLASSES must be a tuple of names, not {classes!r}")
     if len(set(classes)) < max(len(classes), 2):
         raise ValueError(f"CLASSES must have two different names or more, each once, not {classes!r}")
-    wrong = [name for name in classes if name in TAKEN or not name.strip() or not storable(name)]
-    if wrong:
-        raise ValueError(f"a class cannot be called {wrong[0]!r}: not empty, text in UTF-8, and not {', '.join(TAKEN)}")
+    for name in classes:
+        if name in TAKEN or not name.strip() or not storable(name):
+            raise ValueError(f"a class cannot be called {name!r}: not empty, text in UTF-8, and not {', '.join(TAKEN)}")
 
 
-def _checked(examples: pd.DataFrame, classes: int) -> pd.DataFrame:
+def _check_columns(examples: pd.DataFrame) -> None:
     if not isinstance(examples, pd.DataFrame):
         raise ValueError(f"the examples are a {type(examples).__name__}, not a pandas DataFrame")
     missing = [column for column in COLUMNS if column not in examples]
     if missing:
         raise ValueError(f"the table of examples lacks {', '.join(missing)}; it has {', '.join(map(str, examples))}")
-    twice = examples.columns[examples.columns.duplicated()]
-    if len(twice):
-        raise ValueError(f"the table of examples has more than one column {twice[0]}")
+    repeated = examples.columns[examples.columns.duplicated()]
+    if len(repeated):
+        raise ValueError(f"the table of examples has more than one column {repeated[0]}")
     if not examples.index.equals(pd.RangeIndex(len(examples))):
         raise ValueError("the index of the examples is not 0..N-1: end with .reset_index(drop=True)")
     if not len(examples):
         raise ValueError("the table of examples is empty")
-    strings = {column: _where(examples[column], lambda value: isinstance(value, str)) for column in COLUMNS}
+
+
+def _check_rows(examples: pd.DataFrame, classes: int) -> None:
     for column in ("id", "group", "text"):
-        _refuse(examples, ~strings[column], f"{column} is not a string")
-    _refuse(examples, ~strings["image"] & ~_where(examples["image"], _absent), "image is neither a string nor None")
+        wrong = [not isinstance(value, str) for value in examples[column]]
+        _refuse(examples, wrong, f"{column} is not a string")
+    wrong = [not isinstance(value, str) and not _is_missing(value) for value in examples["image"]]
+    _refuse(examples, wrong, "image is neither a string nor None")
     for column in ("id", "group", "text", "image"):
-        wrong = _where(examples[column], lambda value: isinstance(value, str) and not storable(value))
+        wrong = [isinstance(value, str) and not storable(value) for value in examples[column]]
         _refuse(examples, wrong, f"{column} holds half a surrogate pair, which cannot be written as UTF-8")
     _refuse(examples, (examples["id"] == "") | (examples["group"] == ""), "id or group is empty")
     _refuse(examples, examples["id"].duplicated(keep=False), "id occurs more than once")
-    known = _where(examples["label"], lambda value: _is_whole(value) and -1 <= value < classes)
-    _refuse(examples, ~known, f"label is not in -1..{classes - 1}")
-    if examples["label"].dtype == np.int64:
-        return examples
-    return examples.assign(label=np.array([int(label) for label in examples["label"]], dtype=np.int64))
+    numeric = numbers.Real | np.bool_
+    wrong = [not (isinstance(value, numeric) and value in range(-1, classes)) for value in examples["label"]]
+    _refuse(examples, wrong, f"label is not in -1..{classes - 1}")
 
 
-def _where(values: pd.Series, test: Callable[[object], bool]) -> pd.Series:
-    return pd.Series([test(value) for value in values], values.index, dtype=bool)
+def _is_missing(value: object) -> bool:
+    return pd.api.types.is_scalar(value) and pd.isna(value)
 
 
-def _is_whole(value: object) -> bool:
-    """Whether it is a whole number, be it an integer, 1.0 or True."""
-    return isinstance(value, numbers.Real | np.bool_) and bool(np.isfinite(value)) and value == int(value)
-
-
-def _absent(value: object) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
-
-
-def _refuse(examples: pd.DataFrame, wrong: pd.Series, problem: str) -> None:
+def _refuse(examples: pd.DataFrame, wrong: Sequence[bool], problem: str) -> None:
     """ValueError with the first three rows at fault, if there are any."""
     rows = examples[wrong]
     if len(rows):

@@ -1,21 +1,33 @@
 """CrisisMMD v2.0, informative task: does a tweet with its picture help in a disaster, or not?
 
-Files, options and further columns are those of `crisismmd`. Its splits are not those of the humanitarian task: tweets
-of one's test are in the other's train, so a model of one task must not be tested on the other.
+Its splits are not those of the humanitarian task: tweets of one's test are in the other's train, so a model of one task
+must not be tested on the other.
 """
 
-from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
 from mmutils.data import crisismmd
+from mmutils.data.crisismmd import WHERE  # noqa: F401, for the `check` command
 
 CLASSES = ("informative", "not_informative")
 OFFICIAL = {"train": 9601, "val": 1573, "test": 1534}  # rows of "agreed"
-WHERE = crisismmd.WHERE
 
 
-# Table of examples, from (root, split, language="en", ...): `crisismmd.table` says what else.
-examples = partial(crisismmd.task_examples, "informative", CLASSES)
+def examples(
+    root,
+    split: str,
+    language: str = "en",
+    which: str = "agreed",
+    target: str = "text",
+    missing: str = "error",
+    repair: bool = False,
+    translations: str | None = None,
+) -> pd.DataFrame:
+    """Table of examples: arguments, columns and errors as in `crisismmd.examples`."""
+    options = (language, which, target, missing, repair, translations)
+    return crisismmd.read_task("informative", CLASSES, root, split, *options)
 
 
 def official(split: str, which: str = "agreed", **_) -> int | None:

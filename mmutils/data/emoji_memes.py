@@ -2,7 +2,7 @@
 
 Stands in for memes whose meaning lies in picture and text *together*, as Hateful Memes makes them with benign
 confounders (Kiela et al., 2020, https://arxiv.org/abs/2005.04790): label 1 when picture and caption come from different
-groups of `mmutils.data.emoji`, label 0 when from the same one. Nothing harmful is in it.
+groups of `builtin.emoji`, label 0 when from the same one. Nothing harmful is in it.
 
 What one must know:
 - Within a split each picture, and each caption, occurs equally often with both labels, so a model that looks at one of
@@ -13,6 +13,7 @@ What one must know:
 """
 
 import hashlib
+from itertools import count
 
 import pandas as pd
 
@@ -28,11 +29,10 @@ def examples(root=None, split: str = "train", language: str = "en") -> pd.DataFr
     """Table of examples: 4 pairs of each label for every picture in train, 2 in val and test, in a fixed mixed order.
 
     id is "<picture's code points>+<caption's>", the same in both languages. Further columns: image_emoji, text_emoji,
-    image_class, text_class. ValueError for any other language or split, and if root is not None.
+    image_class, text_class. language: "en" or "hi".
     """
     rows = labelled(root, split, language).set_index("codepoints", drop=False)
-    pairs = _pairs(rows["category"].to_dict(), ROUNDS[split], split)
-    pairs = sorted(pairs, key=lambda pair: _digest(split, *pair))
+    pairs = sorted(_pairs(rows["category"], split), key=lambda pair: _digest(split, *pair))
     picture, caption = (rows.loc[list(side)].reset_index(drop=True) for side in zip(*pairs, strict=True))
     return pd.DataFrame(
         {
@@ -54,45 +54,41 @@ def unlabelled(root=None, language: str = "en") -> pd.DataFrame:
     return emoji_topics.unlabelled(root, language)
 
 
-def _pairs(category: dict[str, str], rounds: int, key: str) -> set[tuple[str, str]]:
+def _pairs(categories: pd.Series, split: str) -> set[tuple[str, str]]:
     """Pairs (picture, caption) of code points: per round, one permutation within each category and one across them.
 
-    A round that would repeat a pair is drawn again.
+    A permutation that would repeat a pair is drawn again. categories: that of each emoji, by code points.
     """
-    members = pd.Series(category).groupby(category).groups  # category -> code points
-    pairs = set()
-    for number in range(rounds):
-        for name, inside in members.items():
-            pairs |= _new(pairs, lambda draw, inside=inside: _within(inside, draw), f"{key} {number} {name}")
-        pairs |= _new(pairs, lambda draw: _across(members, draw), f"{key} {number}")
+    members, pairs = categories.groupby(categories).groups, set()  # members: category -> code points
+    for number in range(ROUNDS[split]):
+        draws = [(_within, members[name], f"{split} {number} {name}") for name in members]
+        for permute, emoji, key in [*draws, (_across, members, f"{split} {number}")]:
+            attempts = (permute(emoji, f"{key} {attempt}") for attempt in count())
+            pairs |= next(drawn for drawn in attempts if not drawn & pairs)
     return pairs
 
 
-def _new(pairs: set, make, key: str) -> set[tuple[str, str]]:
-    """The first draw of `make` that has no pair in common with those there are."""
-    draws = (set(make(f"{key} {attempt}")) for attempt in range(10_000))
-    return next(draw for draw in draws if not draw & pairs)
-
-
-def _within(members, key: str):
+def _within(emoji, key: str) -> set[tuple[str, str]]:
     """Shuffled in a circle, each picture takes its neighbour's name: never its own."""
-    order = _shuffled(members, key)
-    return zip(order, order[1:] + order[:1], strict=True)
+    return _neighbours(_shuffled(emoji, key), 1)
 
 
-def _across(members: dict[str, list[str]], key: str):
+def _across(members, key: str) -> set[tuple[str, str]]:
     """Sorted by category in a circle, each picture takes the name that lies `offset` further on.
 
     With an offset from the largest category's size to N minus it, that name is always in another category.
     """
     order = [emoji for name in _shuffled(members, key) for emoji in _shuffled(members[name], key)]
     largest = max(map(len, members.values()))
-    offset = largest + _digest(key) % (len(order) - 2 * largest + 1)
-    return zip(order, order[offset:] + order[:offset], strict=True)
+    return _neighbours(order, largest + _digest(key) % (len(order) - 2 * largest + 1))
+
+
+def _neighbours(order: list[str], offset: int) -> set[tuple[str, str]]:
+    return set(zip(order, order[offset:] + order[:offset], strict=True))
 
 
 def _shuffled(items, key: str) -> list[str]:
-    """Order by hash: random to the eye, and the same for ever (a generator's stream may change with its library)."""
+    """Order by hash: random to the eye, and the same with every library version (unlike a random generator's)."""
     return sorted(items, key=lambda item: _digest(key, item))
 
 

@@ -1,14 +1,14 @@
 """Emoji topics: a picture and its name, in English or Hindi -> which of Unicode's 7 groups the emoji belongs to.
 
-Stands in for crisis tweets (picture + text in two languages -> topic) where those cannot be had: small, real, open,
-built in. The texts are names of two or three words, so it does not show how well a model reads a tweet. Pictures, names
-and split: `mmutils.data.emoji`.
+Stands in for crisis tweets (picture + text in two languages -> topic): small, real, open, built in. The texts are names
+of two or three words, so it does not show how well a model reads a tweet. Pictures, names and split: `builtin.emoji`.
 """
 
 import pandas as pd
 
 from mmutils.data import COLUMNS
-from mmutils.data.builtin.emoji import GROUPS, check_choice, files, labelled, pool
+from mmutils.data.builtin.emoji import GROUPS, files, labelled, pool
+from mmutils.data.tools.reading import check_choice
 
 __all__ = ["CLASSES", "examples", "files", "unlabelled"]
 CLASSES = GROUPS
@@ -17,8 +17,12 @@ CLASSES = GROUPS
 def examples(root=None, split: str = "train", language: str = "en", text: str = "name") -> pd.DataFrame:
     """Table of examples; id is the emoji's code points, group its family, the same in both languages.
 
-    language: "en" or "hi". text: "name", or "keywords" (CLDR's, which contain the name's words, joined by commas).
-    Further columns: emoji, subgroup. ValueError for any other language, text or split, and if root is not None.
+    Args:
+        language: "en" or "hi".
+        text: "name", or "keywords" (CLDR's, which contain the name's words, joined by commas).
+
+    Returns:
+        Further columns: emoji, subgroup.
     """
     check_choice("text", text, ("name", "keywords"))
     rows = labelled(root, split, language)

@@ -1,6 +1,6 @@
 """Hateful Memes: a picture with its text -> hateful or not.
 
-Kiela et al. 2020, https://arxiv.org/abs/2005.04790. To be had under Facebook's research licence from the challenge's
+Kiela et al. 2020, https://arxiv.org/abs/2005.04790. Available under Facebook's research licence from the challenge's
 page, https://www.drivendata.org/competitions/64/hateful-memes/, or from a mirror; it may not be passed on.
 
 What one must know:
@@ -9,11 +9,10 @@ What one must know:
 - dev_seen and dev_unseen share 400 memes; neither is ever trained on or tested on here.
 - test files may come without labels: -1. Mirrors have ids as zero-padded strings and lack many pictures.
 - Memes with the same words or picture are made to confound each other, so `group` is the text, ignoring case and
-  spaces: what has the same words is resampled together.
+  spaces: memes with the same words are resampled together.
 """
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +20,7 @@ import pandas as pd
 from mmutils.data import SPLITS, check, inside
 from mmutils.data.tools import reading
 from mmutils.data.tools.archive import folder
+from mmutils.data.tools.reading import check_choice
 
 CLASSES = ("not hateful", "hateful")
 OFFICIAL = {  # examples of each class, by file
@@ -31,47 +31,37 @@ OFFICIAL = {  # examples of each class, by file
     "test_unseen": (1250, 750),
 }
 WHERE = "https://www.drivendata.org/competitions/64/hateful-memes/"
-OLD = {"dev_seen": "dev", "test_seen": "test"}  # names in the first phase
 
 
 def examples(
     root, split: str, val: str = "dev_unseen", test: str = "test_seen", missing: str = "error", language: str = "en"
 ) -> pd.DataFrame:
-    """Table of examples in the order of the file; further column: source. root: the folder, or an archive of it.
+    """Table of examples in the order of the file; further column: source.
 
-    val: "dev_unseen" or "dev_seen"; test: "test_seen" or "test_unseen". missing: what becomes of a meme without its
-    picture: "error", "drop", or "none", which keeps it with image None. language: "en", there is no other. ValueError,
-    FileNotFoundError.
+    Args:
+        root: the folder, or an archive of it.
+        val: "dev_unseen" or "dev_seen".
+        test: "test_seen" or "test_unseen".
+        missing: treatment of a meme without its picture: "error", "drop", or "none", which keeps it with image None.
+        language: "en", there is no other.
+
+    Raises:
+        ValueError, FileNotFoundError: with file and line.
     """
-    for name, value, choices in (
-        ("split", split, SPLITS),
-        ("val", val, ("dev_unseen", "dev_seen")),
-        ("test", test, ("test_seen", "test_unseen")),
-        ("missing", missing, ("error", "drop", "none")),
-        ("language", language, ("en",)),
-    ):
-        if value not in choices:
-            raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
-    root = folder(root)
-    source = {"train": "train", "val": val, "test": test}[split]
-    path = _file(root, source)
-    rows = [_row(line, root, f"{path}, line {number}") for number, line in reading.lines(path)]
+    check_choice("split", split, SPLITS)
+    check_choice("val", val, ("dev_unseen", "dev_seen"))
+    check_choice("test", test, ("test_seen", "test_unseen"))
+    check_choice("missing", missing, ("error", "drop", "none"))
+    check_choice("language", language, ("en",))
+    home, source = folder(root), {"train": "train", "val": val, "test": test}[split]
+    path = _find(home, source)
+    rows = [_row(line, home, f"{path}, line {number}") for number, line in reading.lines(path)]
     if not rows:
         raise ValueError(f"{path} has no rows: fetch it again from {WHERE}")
     table = pd.DataFrame(rows).assign(source=source)
     table.insert(1, "group", table["text"].map(lambda text: " ".join(text.casefold().split()) or "no text"))
-    there = table["image"].map(os.path.isfile)
-    if missing == "error" and not there.all():
-        shown = ", ".join(table.loc[~there, "image"].head(3))
-        raise FileNotFoundError(
-            f"{(~there).sum()} of {len(table)} pictures of {source} are missing, such as {shown}. Put the folder img "
-            f'into {root} (from {WHERE}), or pass missing="drop" to leave them out, "none" to read the texts alone'
-        )
-    if missing == "drop" and not there.any():
-        raise ValueError(f'none of the {len(table)} pictures of {path} are there: missing="drop" would leave nothing')
-    kept = there if missing == "drop" else slice(None)
-    table["image"] = table["image"].where(there, None)
-    return check(table.loc[kept].reset_index(drop=True), CLASSES, str(path))
+    table = reading.settle_missing(table, missing, path, f"Put the folder img into {home} (from {WHERE})")
+    return check(table, CLASSES, str(path))
 
 
 def official(split: str, val: str = "dev_unseen", test: str = "test_seen", **_) -> tuple[int, int]:
@@ -84,19 +74,20 @@ def files(root) -> list[Path]:
     return sorted(Path(folder(root)).glob("*.jsonl"))
 
 
-def _file(root, source: str) -> Path:
-    names = [f"{name}.jsonl" for name in (source, OLD.get(source)) if name]
+def _find(home, source: str) -> Path:
+    """The file of memes, by its name or that of the first phase."""
+    names = list(dict.fromkeys(f"{name}.jsonl" for name in (source, source.removesuffix("_seen"))))
     for name in names:
-        if root and Path(root, name).is_file():
-            return Path(root, name)
-    others = ", ".join(path.name for path in files(root)) if root else ""
+        if home and Path(home, name).is_file():
+            return Path(home, name)
+    others = ", ".join(path.name for path in files(home)) if home else ""
     raise FileNotFoundError(
-        f"no {' or '.join(names)} in {root!r}; found: {others or 'no .jsonl file'}. Give the folder with the .jsonl "
-        f'files and img/ as root, or ask for others with val="dev_seen", test="test_unseen"; from {WHERE}'
+        f"no {' or '.join(names)} in {home!r}; found: {others or 'no .jsonl file'}. Give the folder with the "
+        f'.jsonl files and img/ as root, or ask for others with val="dev_seen", test="test_unseen"; from {WHERE}'
     )
 
 
-def _row(line: str, root, where: str) -> dict:
+def _row(line: str, home, where: str) -> dict:
     """id, image, text and label of a line; ValueError, with `where`, for a line that is none."""
     try:
         row = json.loads(line)
@@ -116,7 +107,7 @@ def _row(line: str, root, where: str) -> dict:
         raise ValueError(f"{where}: label must be 0 or 1, or missing where it is unknown; given {label!r}")
     return {
         "id": str(row["id"]).zfill(5),
-        "image": inside(root, row["img"], where),
+        "image": inside(home, row["img"], where),
         "text": row["text"],
         "label": -1 if label is None else int(label),
     }

@@ -79,7 +79,9 @@ def test_broken_encodings_are_repaired_and_counted(root) -> None:
 
 def test_missing_pictures_are_said_left_out_or_done_without(root) -> None:
     next(root.rglob("905952332923338753_0.jpg")).unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 3 pictures are missing, such as .*905952332923338753_0.jpg"):
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of 3 pictures of .*train.tsv are missing, .*52332923338753_0.jpg"
+    ):
         crisismmd.examples(root, "train")
     assert len(crisismmd.examples(root, "train", missing="drop")) == 2
     kept = crisismmd.examples(root, "train", missing="none")
@@ -191,7 +193,9 @@ def test_the_informative_task_has_files_and_classes_of_its_own(root) -> None:
     assert crisismmd_informative.examples(root, "test")["label"].tolist() == [1, 0, 1]
     assert len(crisismmd_informative.files(root)) == len(crisismmd.files(root)) == 3
     with pytest.raises(ValueError, match="unknown labels"):
-        crisismmd.task_examples("informative", crisismmd.CLASSES, root, "test")
+        crisismmd.read_task(
+            "informative", crisismmd.CLASSES, root, "test", "en", "agreed", "text", "error", False, None
+        )
 
 
 def test_check_marks_what_is_not_official_and_what_is_missing(root, capsys) -> None:

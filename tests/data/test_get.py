@@ -192,7 +192,7 @@ def test_names_in_an_archive_that_clash_or_are_of_windows(tmp_path) -> None:
     for name, info in windows.items():
         info.filename = name
     (tmp_path / "windows.zip").write_bytes(zipped(dict.fromkeys(windows.values(), b"1")))
-    home = archive.unpack(tmp_path / "windows.zip", tmp_path / "windows")
+    archive.unpack(tmp_path / "windows.zip", home := tmp_path / "windows")
     assert sorted(path.relative_to(home).as_posix() for path in home.rglob("*.png")) == ["img/1.png", "top/2.png"]
 
 

@@ -50,7 +50,7 @@ def test_ids_labels_and_sources(root) -> None:
 
 def test_missing_pictures_and_files_are_said(root) -> None:
     (root / "img" / "00007.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 2 pictures of train are missing, such as .*00007.png"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 pictures of .*train.jsonl are missing, such as .*00007.png"):
         hateful_memes.examples(root, "train")
     assert len(hateful_memes.examples(root, "train", missing="drop")) == 1
     (root / "test_seen.jsonl").unlink()

@@ -1,11 +1,9 @@
-"""Make the built-in emoji tables again: `python -m mmutils.data.builtin.build [--packages DIR] [--out DIR]`.
+"""Make the built-in emoji tables again: `python -m mmutils.data.builtin.build`.
 
-Fetches the packages below (165 MB) with `npm pack`, checks them against their hashes, and writes emoji.parquet,
-emoji_pool.parquet and the Devanagari font. Needs npm and the network once; the same versions of pillow and pyarrow give
-the same bytes. How split, families and pool are made is said at the functions that do it.
+Fetches the packages below (165 MB) with `npm pack` into outputs/packages, checks them against their hashes, and writes
+emoji.parquet, emoji_pool.parquet and the Devanagari font. The same versions of pillow and pyarrow give the same bytes.
 """
 
-import argparse
 import base64
 import hashlib
 import io
@@ -22,10 +20,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
-from mmutils.data import SPLITS
 from mmutils.data.builtin.emoji import FOLDER, GROUPS, LABELLED, LANGUAGES, POOL
+from mmutils.data.contract import SPLITS
 from mmutils.data.tools.audit import near_pairs, picture_hash
 
+DOWNLOADS = Path("outputs/packages")
 FONT = FOLDER.parents[1] / "report/fonts/NotoSansDevanagari.ttf"
 SHARES = (0.55, 0.15, 0.30)  # of each group, for train, val, test
 PACKAGES = {  # npm package -> its version and the start of the sha512 of its tarball
@@ -36,6 +35,7 @@ PACKAGES = {  # npm package -> its version and the start of the sha512 of its ta
     "cldr-annotations-derived-full": ("48.2.0", "log62km+AOzI7n/NEuNNFV0mg9DWnt67"),
     "@expo-google-fonts/noto-sans-devanagari": ("0.4.1", "26boYPNKGP1r4R5MxsMAY/zCQOwiXLOJ"),
 }
+WANTED = re.compile(r"(img/\w+/64/|assets/|annotations\w*/(en|hi)/|emoji\.json|400Regular/.*ttf$)")  # files in them
 STYLES = {  # style -> package, folder, suffix of its picture files
     "noto": ("emoji-datasource-google", "img/google/64/", ".png"),
     "fluent": ("@lobehub/fluent-emoji-3d", "assets/", ".webp"),
@@ -48,79 +48,70 @@ VARIANT = re.compile(  # words that tell apart the members of a family
     r"|\S+ o’clock|\S+-thirty|1st|2nd|3rd|low|medium|high|left(wards)?|right(wards)?|up|down|facing right"
     r"|raised|lowered|closed|open|first|last|waxing|waning|new|full|quarter|gibbous|crescent)\b|[:,.]"
 )
+Packages = dict[str, dict[str, bytes]]  # package -> path in it -> content
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--packages", type=Path, default=Path("outputs/packages"), help="where the tarballs are kept")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="where the tables go")
-    options = parser.parse_args()
-    options.packages.mkdir(parents=True, exist_ok=True)
-    content = {package: read_package(package, options.packages) for package in PACKAGES}
-    everything = collect(content)
-    labelled = add_split(add_family(everything[everything["labelled"]].reset_index(drop=True)))
-    options.out.mkdir(parents=True, exist_ok=True)
-    write(labelled, options.out / LABELLED.name)
-    pool = make_pool(everything, labelled)
-    write(pool, options.out / POOL.name)
-    fonts = content["@expo-google-fonts/noto-sans-devanagari"]
-    FONT.write_bytes(fonts["400Regular/NotoSansDevanagari_400Regular.ttf"])
-    print(pd.crosstab(labelled["category"], labelled["split"], margins=True), pool["style"].value_counts(), sep="\n\n")
-    print(f"\n{labelled['family'].nunique()} families, {(labelled['family'].value_counts() > 1).sum()} of two or more")
+    packages = {package: read_package(package) for package in PACKAGES}
+    drawings = collect(packages)
+    labelled = add_split(add_family(drawings[drawings["labelled"]].reset_index(drop=True)))
+    names, common = [f"name_{language}" for language in LANGUAGES], ["category", "subgroup", "family"]
+    keywords = [f"keywords_{language}" for language in LANGUAGES]
+    write(labelled[["emoji", "codepoints", "split", *common, *names, *keywords, "picture"]], LABELLED)
+    write(make_pool(drawings, labelled)[["emoji", "codepoints", "style", *common, *names, "picture"]], POOL)
+    font = "400Regular/NotoSansDevanagari_400Regular.ttf"
+    FONT.write_bytes(packages["@expo-google-fonts/noto-sans-devanagari"][font])
 
 
-def read_package(package: str, folder: Path) -> dict[str, bytes]:
-    """Files of a package by their path in it; fetched if it is not in the folder. ValueError if the hash is another."""
+def read_package(package: str) -> dict[str, bytes]:
+    """The wanted files of a package by their path in it, fetched if need be. ValueError if its hash is another."""
     version, expected = PACKAGES[package]
-    archive = folder / f"{package.lstrip('@').replace('/', '-')}-{version}.tgz"  # as npm names it
+    archive = DOWNLOADS / f"{package.lstrip('@').replace('/', '-')}-{version}.tgz"  # as npm names it
     if not archive.is_file():
-        command = ["npm", "pack", "--loglevel=error", f"{package}@{version}"]
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        DOWNLOADS.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["npm", "pack", "--loglevel=error", f"{package}@{version}"], cwd=DOWNLOADS, check=True)
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if not digest.startswith(expected):
         raise ValueError(f"{archive} is not the package that is expected (sha512 {digest}): delete it and try again")
-    wanted = re.compile(r"(img/\w+/64/|assets/|annotations\w*/(en|hi)/|emoji\.json|400Regular/.*ttf$)")
     with tarfile.open(archive) as files:
-        members = [(m, m.name.partition("/")[2]) for m in files if m.isfile()]
-        return {name: files.extractfile(member).read() for member, name in members if wanted.match(name)}
+        members = {member.name.partition("/")[2]: member for member in files if member.isfile()}
+        return {path: files.extractfile(member).read() for path, member in members.items() if WANTED.match(path)}
 
 
-def collect(content: dict[str, dict[str, bytes]]) -> pd.DataFrame:
+def collect(packages: Packages) -> pd.DataFrame:
     """One row for each drawing with a name in both languages: every style, every skin tone in TONES.
 
-    `labelled` marks the Noto drawings with CLDR annotations of their own (not derived) in one of the GROUPS.
+    `labelled` marks the Noto drawings in one of the GROUPS whose CLDR annotations are not derived.
     """
-    own = {language: annotations(content, "annotations", language) for language in LANGUAGES}
-    derived = {language: annotations(content, "annotationsDerived", language) for language in LANGUAGES}
+    annotated = {language: annotations(packages, "annotations", language) for language in LANGUAGES}
+    derived = {language: annotations(packages, "annotationsDerived", language) for language in LANGUAGES}
     rows = []
-    for record in json.loads(content["emoji-datasource-google"]["emoji.json"]):
-        toned = record.get("skin_variations", {})
+    for record in json.loads(packages["emoji-datasource-google"]["emoji.json"]):
+        toned, category = record.get("skin_variations", {}), record["category"]
         for version in (record, *(toned[tone] for tone in TONES if tone in toned)):
             emoji = "".join(chr(int(point, 16)) for point in version["unified"].split("-"))
             key = emoji.replace("\ufe0f", "")  # CLDR writes its keys without the emoji style mark
-            entry = {language: own[language].get(key) or derived[language].get(key) for language in LANGUAGES}
-            if record["category"] == "Component" or None in entry.values():
+            entries = {language: annotated[language].get(key) or derived[language].get(key) for language in LANGUAGES}
+            if category == "Component" or None in entries.values():
                 continue
-            named = all(key in own[language] for language in LANGUAGES)
             row = {"emoji": emoji, "codepoints": version["unified"].lower(), "base": record["unified"].lower()}
-            row |= {"category": record["category"], "subgroup": record["subcategory"]}
-            row |= {f"name_{language}": entry[language]["tts"][0] for language in LANGUAGES}
-            row |= {f"keywords_{language}": entry[language]["default"] for language in LANGUAGES}
+            row |= {"category": category, "subgroup": record["subcategory"]}
+            row |= {f"name_{language}": entry["tts"][0] for language, entry in entries.items()}
+            row |= {f"keywords_{language}": entry["default"] for language, entry in entries.items()}
+            in_labelled = version is record and category in GROUPS and all(key in annotated[each] for each in LANGUAGES)
+            plain = version is record and category != "Flags"  # skin tones and flags in one style are enough
             for style, (package, folder, suffix) in STYLES.items():
-                data = content[package].get(folder + version["image"].removesuffix(".png") + suffix)
-                extra = style != "noto" and (version is not record or record["category"] == "Flags")
-                if data and not extra:  # skin tones and flags in one style are enough
-                    labelled = named and style == "noto" and version is record and record["category"] in GROUPS
-                    rows.append(
-                        {**row, "style": style, "labelled": labelled, "picture": compress(data, transparent=labelled)}
-                    )
+                data = packages[package].get(folder + version["image"].removesuffix(".png") + suffix)
+                if data and (style == "noto" or plain):
+                    labelled = style == "noto" and in_labelled
+                    rows.append(row | {"style": style, "labelled": labelled, "picture": compress(data, labelled)})
     return pd.DataFrame(rows).sort_values(["codepoints", "style"], ignore_index=True)
 
 
-def annotations(content, kind: str, language: str) -> dict[str, dict]:
+def annotations(packages: Packages, kind: str, language: str) -> dict[str, dict]:
     """CLDR's names ("tts") and keywords ("default") by emoji."""
     package = "cldr-annotations-full" if kind == "annotations" else "cldr-annotations-derived-full"
-    entries = json.loads(content[package][f"{kind}/{language}/annotations.json"])[kind]["annotations"]
+    entries = json.loads(packages[package][f"{kind}/{language}/annotations.json"])[kind]["annotations"]
     return {emoji.replace("\ufe0f", ""): entry for emoji, entry in entries.items()}
 
 
@@ -146,13 +137,12 @@ def add_family(labelled: pd.DataFrame) -> pd.DataFrame:
 
     The family is named by the code points of its first member.
     """
-    keys = labelled["subgroup"] + "/" + labelled["name_en"].map(stem)
+    keys = (labelled["subgroup"] + "/" + labelled["name_en"].map(stem)).to_numpy()
     hashes = hashes_of(labelled)
-    linked = np.equal.outer(keys.to_numpy(), keys.to_numpy())
+    linked = np.equal.outer(keys, keys)
     linked[tuple(np.array(near_pairs(hashes, hashes)).T)] = True
-    _, number = connected_components(linked)
-    first = labelled.groupby(number)["codepoints"].first()
-    return labelled.assign(family=first.loc[number].to_numpy())
+    _, family = connected_components(linked)
+    return labelled.assign(family=labelled.groupby(family)["codepoints"].transform("first"))
 
 
 def add_split(labelled: pd.DataFrame) -> pd.DataFrame:
@@ -160,11 +150,11 @@ def add_split(labelled: pd.DataFrame) -> pd.DataFrame:
     that is then least full in proportion to its share. A family across groups follows the first."""
     split = {}
     for category in GROUPS:
-        rows = labelled[labelled["category"] == category]
-        want = np.floor(np.array(SHARES) * len(rows) + 0.5)
-        want[0] += len(rows) - want.sum()
-        have = np.array([sum(rows["family"].map(split.get) == name) for name in SPLITS], dtype=float)
-        sizes = rows["family"].value_counts()
+        families = labelled.loc[labelled["category"] == category, "family"]
+        want = np.floor(np.array(SHARES) * len(families) + 0.5)
+        want[0] += len(families) - want.sum()
+        have = np.array([sum(families.map(split.get) == name) for name in SPLITS], dtype=float)
+        sizes = families.value_counts()
         order = sorted(set(sizes.index) - set(split), key=lambda name: hashlib.sha256(name.encode()).digest())
         for family in sorted(order, key=sizes.get, reverse=True):
             fill = (have + sizes[family]) / want
@@ -174,32 +164,31 @@ def add_split(labelled: pd.DataFrame) -> pd.DataFrame:
     return labelled.assign(split=labelled["family"].map(split))
 
 
-def make_pool(everything: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
+def make_pool(drawings: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
     """All other drawings, without those of an emoji in val or test, a relative of one, or nearly the same as one.
 
     A relative: the same base without the skin tone, the same stem (also of the part before a colon, "kiss: man, man"),
     or a sequence that begins with that emoji ("man: red hair").
     """
     held_out = labelled[labelled["split"] != "train"]
-    families = set(held_out["family"])
     by_base = labelled.set_index("codepoints")["family"].to_dict()
     single = labelled[labelled["emoji"].str.replace("\ufe0f", "").str.len() == 1]
     by_first = dict(zip(single["emoji"].str[0], single["family"], strict=True))
     by_stem = dict(zip(labelled["subgroup"] + labelled["name_en"].map(stem), labelled["family"], strict=True))
 
-    def relatives(row):
-        stems = [row.subgroup + stem(row.name_en), row.subgroup + stem(row.name_en.split(":")[0])]
+    def relatives(row) -> list[str]:
         if row.base in by_base:
             return [by_base[row.base]]
-        return [f for f in (*map(by_stem.get, stems), by_first.get(row.emoji[0])) if f]
+        stems = [row.subgroup + stem(row.name_en), row.subgroup + stem(row.name_en.split(":")[0])]
+        return [family for family in (*map(by_stem.get, stems), by_first.get(row.emoji[0])) if family]
 
-    pool = everything[~everything["labelled"]].reset_index(drop=True)
+    pool = drawings[~drawings["labelled"]].reset_index(drop=True)
     related = [relatives(row) for row in pool.itertuples()]
-    pool["family"] = [family[0] if family else base for family, base in zip(related, pool["base"], strict=True)]
-    drawn = hashes_of(everything[everything["base"].isin(held_out["codepoints"])])
-    alike = {i for i, _ in near_pairs(hashes_of(pool), drawn)}
-    keep = [i not in alike and not families.intersection(related[i]) for i in pool.index]
-    return pool[keep].reset_index(drop=True)
+    pool["family"] = [families[0] if families else base for families, base in zip(related, pool["base"], strict=True)]
+    held_out_drawings = drawings[drawings["base"].isin(held_out["codepoints"])]
+    alike = {i for i, _ in near_pairs(hashes_of(pool), hashes_of(held_out_drawings))}
+    families = set(held_out["family"])
+    return pool[[i not in alike and families.isdisjoint(related[i]) for i in pool.index]]
 
 
 def hashes_of(rows: pd.DataFrame) -> np.ndarray:
@@ -208,10 +197,8 @@ def hashes_of(rows: pd.DataFrame) -> np.ndarray:
 
 def write(rows: pd.DataFrame, path: Path) -> None:
     """A parquet file without anything that depends on the day or the machine."""
-    columns = ["emoji", "codepoints", *(["split"] if "split" in rows else ["style"]), "category", "subgroup", "family"]
-    columns += ["name_en", "name_hi"] + (["keywords_en", "keywords_hi"] if "split" in rows else []) + ["picture"]
-    arrays = {column: pa.array(rows[column].tolist()) for column in columns}
-    pq.write_table(pa.table(arrays), path, compression="zstd", compression_level=19)
+    table = pa.table({column: pa.array(rows[column].tolist()) for column in rows})
+    pq.write_table(table, path, compression="zstd", compression_level=19)
     print(f"{path}: {len(rows)} rows, {path.stat().st_size:,} bytes")
 
 

@@ -1,7 +1,7 @@
 """The built-in data: 1,351 emoji with a picture, an English and a Hindi name, in 7 groups.
 
-Pictures: Noto Emoji (Apache-2.0). Names and keywords: Unicode CLDR 48.2 (Unicode-3.0). Groups: Unicode's own, as given
-by emoji-datasource (MIT). Further drawing styles, in the pool only: Fluent (MIT), Twemoji (CC BY 4.0). Notices are in
+Pictures: Noto Emoji (Apache-2.0). Names and keywords: Unicode CLDR 48.2 (Unicode-3.0). Groups: Unicode's, as given by
+emoji-datasource (MIT). Further drawing styles, in the pool only: Fluent (MIT), Twemoji (CC BY 4.0). Notices are in
 `builtin/LICENSES.md`; `python -m mmutils.data.builtin.build` makes the two tables again from the public packages.
 
 What one must know:
@@ -21,7 +21,8 @@ import pandas as pd
 import PIL
 from PIL import Image
 
-from mmutils.data import SPLITS
+from mmutils.data.contract import SPLITS
+from mmutils.data.tools.reading import check_choice
 from mmutils.runs.files import cache_dir, cached_folder
 
 GROUPS = (
@@ -45,6 +46,20 @@ def labelled_table() -> pd.DataFrame:
     return pd.read_parquet(LABELLED)
 
 
+def labelled(root, split: str, language: str) -> pd.DataFrame:
+    """The rows of `labelled_table` in a split, with `image` (path of a PNG) in place of `picture`, index 0..N-1.
+
+    ValueError for an unknown split or language, and for a root, since there is no folder to read.
+    """
+    if root is not None:
+        raise ValueError(f"the emoji data is built in, there is no folder to read: pass root=None, not {str(root)!r}")
+    check_choice("split", split, SPLITS)
+    check_choice("language", language, LANGUAGES)
+    rows = labelled_table()
+    rows["image"] = _pictures(LABELLED, rows["codepoints"], rows["picture"])
+    return rows[rows["split"] == split].drop(columns="picture").reset_index(drop=True)
+
+
 def pool(language: str = "en") -> pd.DataFrame:
     """Table of examples for pretraining without labels: label is -1, text the CLDR name, group the family.
 
@@ -54,32 +69,9 @@ def pool(language: str = "en") -> pd.DataFrame:
     check_choice("language", language, LANGUAGES)
     rows = pd.read_parquet(POOL)
     ids = rows["codepoints"] + "." + rows["style"]
-    return pd.DataFrame(
-        {
-            "id": ids,
-            "group": rows["family"],
-            "image": pictures(POOL, ids, rows["picture"]),
-            "text": rows[f"name_{language}"],
-            "label": -1,
-            "emoji": rows["emoji"],
-            "style": rows["style"],
-            "category": rows["category"],
-        }
-    )
-
-
-def labelled(root, split: str, language: str) -> pd.DataFrame:
-    """The rows of `table()` that lie in a split, with `image` (path of a PNG) in place of `picture`, index 0..N-1.
-
-    ValueError for an unknown split or language, and for a root, since there is no folder to read.
-    """
-    if root is not None:
-        raise ValueError(f"the emoji data is built in, there is no folder to read: pass root=None, not {str(root)!r}")
-    check_choice("split", split, SPLITS)
-    check_choice("language", language, LANGUAGES)
-    rows = labelled_table()
-    rows["image"] = pictures(LABELLED, rows["codepoints"], rows["picture"])
-    return rows[rows["split"] == split].drop(columns="picture").reset_index(drop=True)
+    rows = rows.rename(columns={"family": "group", f"name_{language}": "text"})
+    rows = rows.assign(id=ids, image=_pictures(POOL, ids, rows["picture"]), label=-1)
+    return rows[["id", "group", "image", "text", "label", "emoji", "style", "category"]]
 
 
 def files(root=None) -> list[Path]:
@@ -87,14 +79,8 @@ def files(root=None) -> list[Path]:
     return [LABELLED, POOL]
 
 
-def check_choice(what: str, given: str, choices) -> None:
-    """ValueError that lists the choices, if `given` is none of them."""
-    if given not in choices:
-        raise ValueError(f"unknown {what} {given!r}: choose one of {', '.join(choices)}")
-
-
-def pictures(source: Path, names, contents) -> list[str]:
-    """Unpack the pictures of a table once, as PNG files in the cache; their paths, in the order of `names`."""
+def _pictures(source: Path, names: pd.Series, contents: pd.Series) -> list[str]:
+    """Paths of the pictures of a table, in the order of `names`; unpacked once, as PNG files in the cache."""
 
     def unpack(folder: Path) -> None:
         for name, content in zip(names, contents, strict=True):

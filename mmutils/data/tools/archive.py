@@ -1,7 +1,8 @@
 """Archives: a data set that is still packed (.zip, .tar.gz, .tgz), unpacked once, complete or not at all.
 
-An archive from elsewhere is not trusted: paths that lead out of the folder, links and devices are refused, and so is
-more content than an archive of its size can honestly hold, be it in files, in their number or in headers.
+An archive from elsewhere is not trusted: paths that lead out of the folder, links and devices are refused (not renamed
+or followed, as tarfile's and zipfile's own checks do), and so is more content than an archive of its size can honestly
+hold, be it in files, in their number or in headers.
 """
 
 import errno
@@ -14,7 +15,7 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from tqdm.auto import tqdm
 
@@ -29,13 +30,7 @@ BLOCK = 16_000_000  # bytes read at once: headers and lists of files are read wh
 
 
 class ArchiveError(ValueError):
-    """An archive that says what it should not, in our words."""
-
-
-class _Member(NamedTuple):
-    name: str
-    size: int  # bytes, as the archive says
-    stream: IO[bytes] | None  # None for what is no plain file
+    """An archive that is not to be trusted."""
 
 
 def folder(root):
@@ -56,7 +51,7 @@ def beside(root) -> Path:
     return Path(root).parent if Path(root).is_file() else Path(root)
 
 
-def unpack(path: Path, target: Path) -> Path:
+def unpack(path: Path, target: Path) -> None:
     """Unpack an archive as the folder `target`, unless that is there; a sole folder in it becomes the target itself.
 
     ValueError for a file that is no archive, is damaged, locked or dangerous; OSError where it does not fit the disk.
@@ -64,101 +59,89 @@ def unpack(path: Path, target: Path) -> Path:
     if not target.is_dir():
         with whole_folder(target) as draft:
             _fill(path, draft)
-    return target
 
 
 def _fill(path: Path, draft: Path) -> None:
-    """Unpack into an empty folder."""
+    """Unpack into an empty folder. A sole folder in it is moved up; what macOS adds is deleted."""
     if not path.name.endswith(KINDS):
         raise ValueError(f"{path} is not a folder, and no archive by its name: give {', '.join(KINDS)} or unpack it")
     try:
-        _write(path, draft)
+        _extract(path, draft)
     except ArchiveError:
         raise
-    except OSError as error:
-        if error.errno in (None, *CLASHES):
-            raise _damaged(path, error) from error
-        raise OSError(error.errno, f"{path} cannot be unpacked into {draft.parent}: {error.strerror}") from error
-    except Exception as error:  # libraries raise what they like for a damaged archive
-        raise _damaged(path, error) from error
-    _lift(draft)
+    except Exception as error:  # libraries raise many kinds for a damaged archive
+        if isinstance(error, OSError) and error.errno not in (None, *CLASHES):
+            raise OSError(error.errno, f"{path} cannot be unpacked into {draft.parent}: {error.strerror}") from error
+        raise ValueError(f"{path} is damaged, or was not fetched to its end ({error}): fetch it again") from error
+    shutil.rmtree(draft / "__MACOSX", ignore_errors=True)
+    entries = list(draft.iterdir())
+    if len(entries) == 1 and entries[0].is_dir():
+        inner = entries[0].rename(draft / uuid.uuid4().hex)  # it may hold an entry with its own name
+        for entry in inner.iterdir():
+            entry.rename(draft / entry.name)
+        inner.rmdir()
 
 
-def _write(path: Path, draft: Path) -> None:
-    allowed, total = RATIO * path.stat().st_size + SPARE, 0
-    members = _zipped(path, allowed) if path.name.endswith(".zip") else _tarred(path, allowed)
-    for member in tqdm(members, f"unpacking {path.name}", delay=2, unit=" files"):
+def _extract(path: Path, draft: Path) -> None:
+    total = 0
+    members = _zipped(path) if path.name.endswith(".zip") else _tarred(path)
+    for name, size, stream in tqdm(members, f"unpacking {path.name}", delay=2, unit=" files"):
         try:
-            place = draft / relative(member.name)
+            place = draft / relative(name)
         except ValueError:
             place = draft
-        if place == draft or member.stream is None:
-            raise ArchiveError(
-                f"{path} holds {member.name!r}, a link or a path that leads out of its folder: do not trust it"
-            )
-        total += member.size + MEMBER
-        if total > allowed:
-            raise _too_much(path, allowed)
+        if place == draft or stream is None:
+            raise ArchiveError(f"{path} holds {name!r}, a link or a path that leads out of its folder: do not trust it")
+        total += size + MEMBER
+        _check_total(path, total)
         place.parent.mkdir(parents=True, exist_ok=True)
-        with member.stream, place.open("wb") as file:
-            shutil.copyfileobj(member.stream, file, 1 << 20)
+        with stream, place.open("wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
 
 
-def _zipped(path: Path, allowed: int) -> Iterator[_Member]:
-    with path.open("rb") as packed, zipfile.ZipFile(_Bounded(packed, path, allowed)) as archive:
+def _zipped(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+    """Name, size and content of each file; None for the content of what is no plain file."""
+    with path.open("rb") as packed, zipfile.ZipFile(_Bounded(packed, path)) as archive:
         for member in archive.infolist():
             if member.flag_bits & 1:
                 raise ArchiveError(f"{path} is locked: unpack it with the password that came with it, give the folder")
-            if not member.filename.endswith(("/", "\\")):  # Windows parts folders by backslashes
+            if not member.filename.endswith(("/", "\\")):  # a folder; Windows separates by backslashes
                 plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
-                yield _Member(member.filename, member.file_size, archive.open(member) if plain else None)
+                yield member.filename, member.file_size, archive.open(member) if plain else None
 
 
-def _tarred(path: Path, allowed: int) -> Iterator[_Member]:
+def _tarred(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+    """As `_zipped`."""
     with gzip.open(path) as unzipped:
-        packed = _Bounded(unzipped, path, allowed)
+        packed = _Bounded(unzipped, path)
         with tarfile.open(fileobj=packed, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # else it keeps them all
                 if not member.isdir():
-                    yield _Member(member.name, member.size, archive.extractfile(member) if member.isreg() else None)
+                    yield member.name, member.size, archive.extractfile(member) if member.isreg() else None
         while packed.read(1 << 20):  # to the end, where the checksum is: tarfile stops before it
             pass
 
 
-class _Bounded:
-    """A file of which at most BLOCK bytes are read at once, and `allowed` bytes in all."""
+def _check_total(path: Path, total: int) -> None:
+    allowed = RATIO * path.stat().st_size + SPARE
+    if total > allowed:
+        raise ArchiveError(f"{path} unpacks to more than {allowed / 1e6:,.0f} MB, too much for its size: refused")
 
-    def __init__(self, file: IO[bytes], path: Path, allowed: int):
-        self.file, self.path, self.allowed, self.total = file, path, allowed, 0
+
+class _Bounded:
+    """A file of which at most BLOCK bytes are read at once, and not too many in all."""
+
+    def __init__(self, file: IO[bytes], path: Path):
+        self.file, self.path, self.total = file, path, 0
 
     def read(self, size: int = -1) -> bytes:
         if size > BLOCK:
             raise ArchiveError(f"{self.path} has a header of {size / 1e6:,.0f} MB, too much for an honest one: refused")
         block = self.file.read(size if size >= 0 else BLOCK)
         self.total += len(block)
-        if self.total > self.allowed:
-            raise _too_much(self.path, self.allowed)
+        _check_total(self.path, self.total)
         return block
 
     def __getattr__(self, name: str):
         return getattr(self.file, name)
-
-
-def _lift(folder: Path) -> None:
-    """Where everything lies in one folder, move it up; what macOS adds is deleted."""
-    shutil.rmtree(folder / "__MACOSX", ignore_errors=True)
-    entries = list(folder.iterdir())
-    if len(entries) == 1 and entries[0].is_dir():
-        inner = entries[0].rename(folder / uuid.uuid4().hex)  # it may hold something of its own name
-        for entry in inner.iterdir():
-            entry.rename(folder / entry.name)
-        inner.rmdir()
-
-
-def _too_much(path: Path, allowed: int) -> ArchiveError:
-    return ArchiveError(f"{path} unpacks to more than {allowed / 1e6:,.0f} MB, too much for its size: refused")
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is damaged, or was not fetched to its end ({error}): fetch it again")

@@ -24,17 +24,21 @@ NEAR = 8  # bits of 256 in which two pictures may differ and still count as one
 
 
 def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataFrame]:
-    """Tables of examples by split -> DataFrames:
+    """Audit the tables of examples of all splits.
 
-    counts: class x split, with a row "unknown" if there are labels of -1.
-    text_lengths: split x words_median, words_longest, characters_median, characters_longest, empty (number of texts).
-    duplicates: what ("id", "text", "picture"), split, values that occur more than once, rows that have them, example.
-    leaks: what (also "group"), first and second split, values in both, example.
-    unreadable: split, id, image, error.
-    For pictures, values are pairs of near-identical files, rows the files in them; a file that several rows show is
-    looked at once.
+    For pictures, values are pairs of nearly identical files, rows the files in them; a file that several rows show
+    counts once.
+
+    Returns:
+        counts: class x split, with a row "unknown" if there are labels of -1.
+        text_lengths: split x words_median, words_longest, characters_median, characters_longest, empty (texts).
+        duplicates: what ("id", "text", "picture"), split, values that occur more than once, their rows, example.
+        leaks: what (also "group"), first and second split, values in both, example.
+        unreadable: split, id, image, error.
     """
-    hashes, unreadable = _hashes(tables)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a picture that is only odd can be read
+        hashes, unreadable = _hashes(tables)
     return {
         "counts": _counts(tables, classes),
         "text_lengths": pd.DataFrame([_lengths(table["text"]) for table in tables.values()], index=list(tables)),
@@ -44,18 +48,11 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
     }
 
 
-def normalised(text: str) -> str:
-    """Text as it is compared: no links, mentions or punctuation, one form of a character, no case, single spaces."""
-    text = unicodedata.normalize("NFKC", re.sub(r"https?://\S+|(\bRT )?@\w+", " ", text)).casefold()
-    return " ".join("".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text).split())
-
-
 def picture_hash(picture: Image.Image) -> np.ndarray:
     """Difference hash (256,) bool; transparent pixels count as white."""
-    grey = np.asarray(pictures.on_white(picture).convert("L").resize((17, 16), Image.Resampling.LANCZOS)).astype(
-        int
-    )  # (16, 17)
-    return (grey[:, 1:] > grey[:, :-1]).ravel()
+    grey = pictures.on_white(picture).convert("L").resize((17, 16), Image.Resampling.LANCZOS)
+    pixels = np.asarray(grey)  # (16, 17)
+    return (pixels[:, 1:] > pixels[:, :-1]).ravel()
 
 
 def near_pairs(first: np.ndarray, second: np.ndarray, distance: int = NEAR) -> list[tuple[int, int]]:
@@ -71,8 +68,7 @@ def near_pairs(first: np.ndarray, second: np.ndarray, distance: int = NEAR) -> l
 def _counts(tables, classes) -> pd.DataFrame:
     counts = pd.DataFrame({split: table["label"].value_counts() for split, table in tables.items()})
     labels = [*range(len(classes)), *([-1] if -1 in counts.index else [])]
-    counts = counts.reindex(labels).fillna(0).astype(int)
-    return counts.set_axis([classes[label] if label >= 0 else "unknown" for label in labels])
+    return counts.reindex(labels).fillna(0).astype(int).set_axis([*classes, "unknown"][: len(labels)])
 
 
 def _lengths(texts: pd.Series) -> dict:
@@ -86,38 +82,43 @@ def _lengths(texts: pd.Series) -> dict:
     }
 
 
+def _normalised(text: str) -> str:
+    """Text as it is compared: no links, mentions or punctuation, one form of a character, no case, single spaces."""
+    text = unicodedata.normalize("NFKC", re.sub(r"https?://\S+|(\bRT )?@\w+", " ", text)).casefold()
+    return " ".join("".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text).split())
+
+
 def _keys(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """What is looked for by equality; empty texts tell nothing."""
-    texts = table["text"].map(normalised)
+    """The columns that are compared for equality, without empty texts."""
+    texts = table["text"].map(_normalised)
     return {"id": table["id"], "group": table["group"], "text": texts[texts != ""]}
 
 
 def _duplicates(tables, hashes) -> list[tuple]:
-    found = []
+    rows = []
     for split, table in tables.items():
-        keys = {what: values for what, values in _keys(table).items() if what != "group"}  # groups recur by design
-        for what, values in keys.items():
-            twice = values[values.duplicated(keep=False)]
-            found.append((what, split, twice.nunique(), len(twice), next(iter(twice), None)))
+        for what, values in _keys(table).items():
+            repeated = values[values.duplicated(keep=False)]
+            if what != "group":  # groups recur by design
+                rows.append((what, split, repeated.nunique(), len(repeated), next(iter(repeated), None)))
         paths, codes = hashes[split]
         pairs = [(i, j) for i, j in near_pairs(codes, codes) if i < j]
         example = tuple(Path(paths[k]).name for k in pairs[0]) if pairs else None
-        found.append(("picture", split, len(pairs), len({k for pair in pairs for k in pair}), example))
-    return found
+        rows.append(("picture", split, len(pairs), len({k for pair in pairs for k in pair}), example))
+    return rows
 
 
 def _leaks(tables, hashes) -> list[tuple]:
-    found = []
-    keys = {split: _keys(table) for split, table in tables.items()}
+    rows, keys = [], {split: _keys(table) for split, table in tables.items()}
     for first, second in combinations(tables, 2):
         for what in ("id", "group", "text"):
             common = sorted(set(keys[first][what]) & set(keys[second][what]))
-            found.append((what, first, second, len(common), next(iter(common), None)))
+            rows.append((what, first, second, len(common), next(iter(common), None)))
         (paths, codes), (other_paths, other_codes) = hashes[first], hashes[second]
         pairs = near_pairs(codes, other_codes)
         example = (Path(paths[pairs[0][0]]).name, Path(other_paths[pairs[0][1]]).name) if pairs else None
-        found.append(("picture", first, second, len(pairs), example))
-    return found
+        rows.append(("picture", first, second, len(pairs), example))
+    return rows
 
 
 def _hashes(tables) -> tuple[dict, list[tuple]]:
@@ -125,18 +126,11 @@ def _hashes(tables) -> tuple[dict, list[tuple]]:
     hashes, unreadable = {}, []
     for split, table in tables.items():
         rows = table[table["image"].notna()].drop_duplicates("image")
-        paths, codes = [], []
+        codes = {}  # by path
         for row in tqdm(rows.itertuples(), f"{split}: pictures", len(rows), delay=2, leave=False):
             try:
-                codes.append(_read_hash(row.image))
-                paths.append(row.image)
+                codes[row.image] = picture_hash(pictures.open_picture(row.image, (256, 256)))
             except (OSError, ValueError) as error:
                 unreadable.append((split, row.id, row.image, str(error)))
-        hashes[split] = paths, np.array(codes, dtype=bool).reshape(len(codes), 256)
+        hashes[split] = list(codes), np.array(list(codes.values()), dtype=bool).reshape(len(codes), 256)
     return hashes, unreadable
-
-
-def _read_hash(path: str) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a picture that is only odd can be read
-        return picture_hash(pictures.open_picture(path, (256, 256)))

@@ -2,10 +2,9 @@
 
 Files come from strangers. So formats are named one by one (a PostScript file called .jpg starts no Ghostscript), sizes
 are bounded, of EXIF only the orientation is read, and whatever a library raises becomes a ValueError with the file's
-name. Of an animation the first frame counts. Needs no torch.
+name. Of an animation the first frame counts.
 """
 
-import functools
 import os
 from pathlib import Path
 
@@ -29,11 +28,10 @@ def open_picture(path: str | Path, draft: tuple[int, int] | None = None) -> Imag
     """Read a picture file, upright.
 
     Args:
-        path: the file.
         draft: width and height that are enough; a JPEG is then decoded at 1/2, 1/4 or 1/8 where that is still as large.
 
     Returns:
-        The picture in mode RGB, or RGBA where it can be seen through.
+        The picture in mode RGB, or RGBA where it is transparent.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -42,33 +40,40 @@ def open_picture(path: str | Path, draft: tuple[int, int] | None = None) -> Imag
     if not os.path.isfile(path):  # a folder, a device and a pipe are no files either
         raise FileNotFoundError(f"there is no picture {path}: put it there, or leave the example out")
     try:
-        with Image.open(path, formats=_formats()) as image:
-            if not Image.MAX_IMAGE_PIXELS or image.width * image.height <= Image.MAX_IMAGE_PIXELS:
-                if draft:
-                    image.draft(None, draft)
-                image.load()
-                return _plain(_upright(image))
-            problem = f"{image.width} x {image.height} pixels"
+        with Image.open(path, formats=formats()) as image:
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+            if draft:
+                image.draft(None, draft)
+            image.load()
+            return _plain(_upright(image))
     except Image.DecompressionBombError as error:
-        problem = str(error)
-    except Exception as error:  # libraries raise what they like for a damaged file
+        raise ValueError(
+            f"{path} is too large to be a photo ({error}). Shrink it, or leave the example out."
+        ) from error
+    except Exception as error:  # libraries raise many kinds for a damaged file
         raise ValueError(
             f"{path} cannot be read as a picture ({type(error).__name__}: {error}). "
             "Replace it, or delete it and leave missing ones out."
         ) from error
-    raise ValueError(f"{path} is too large to be a photo ({problem}). Shrink it, or leave the example out.")
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """The picture in mode RGB, on white where it can be seen through."""
+    """The picture in mode RGB, on white where it is transparent."""
     image = _plain(image)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image
 
 
+def formats() -> list[str]:
+    """The formats that are read, without those that this build of Pillow lacks."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _plain(image: Image.Image) -> Image.Image:
-    """The picture as RGB, or RGBA where it can be seen through."""
+    """The picture as RGB, or RGBA where it is transparent."""
     if image.mode.startswith("I"):  # 16 bits of grey: Pillow's own conversion would cut everything above 255 to white
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -80,9 +85,3 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # other entries may be anything; every viewer shows such a picture
         method = None
     return image if method is None else image.transpose(method)
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)  # this Pillow may be built without some

@@ -1,8 +1,14 @@
-"""What is read from files of strangers: text line by line, and names of pictures that may not leave their folder."""
+"""What data set modules share: text read line by line, values from a list of choices, and pictures in their folder.
+
+Files come from strangers: a name in them may not lead out of the folder of the data set.
+"""
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 
 def text(path: str | Path) -> str:
@@ -18,7 +24,7 @@ def text(path: str | Path) -> str:
 def lines(path: str | Path) -> list[tuple[int, str]]:
     """Number and content of each line that is not empty. Lines end with LF or CR LF; a CR inside one is a character."""
     numbered = enumerate(text(path).split("\n"), 1)
-    return [(number, line) for number, line in ((n, line.removesuffix("\r")) for n, line in numbered) if line.strip()]
+    return [(number, line.removesuffix("\r")) for number, line in numbered if line.strip()]
 
 
 def storable(value: str) -> bool:
@@ -28,6 +34,12 @@ def storable(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """ValueError that lists the choices where an argument is none of them."""
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
 
 
 def relative(name: str) -> str:
@@ -46,8 +58,7 @@ def inside(root: str | Path, name: str, where: str = "") -> str:
     """Path of a file under a folder, from the name that a data set's file gives it.
 
     Args:
-        root: the folder of the data set.
-        name: relative to it; backslashes are read as slashes.
+        name: relative to `root`; backslashes are read as slashes.
         where: file and line that the name is from, for the error.
 
     Raises:
@@ -55,12 +66,34 @@ def inside(root: str | Path, name: str, where: str = "") -> str:
     """
     try:
         path = Path(root, relative(name))
-        home, real = os.path.realpath(root), os.path.realpath(path)
-        if real != home and not real.startswith(home.rstrip(os.sep) + os.sep):
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
             raise ValueError(f"the path {name!r} leads out by a link")
     except ValueError as error:
-        start = f"{where}: " if where else ""
-        raise ValueError(
-            f"{start}{error}: files must lie in {root} and be named relative to it, as img/1.png"
-        ) from None
+        problem = f"{where}: {error}" if where else str(error)
+        raise ValueError(f"{problem}: files must lie in {root} and be named relative to it, as img/1.png") from None
     return str(path)
+
+
+def settle_missing(table: pd.DataFrame, missing: str, file: Path, remedy: str) -> pd.DataFrame:
+    """Treat the rows whose picture is not there.
+
+    Args:
+        table: its column image holds paths.
+        missing: "error", "drop", which leaves such rows out, or "none", which keeps them with image None.
+        file: where the rows are from, for the error.
+        remedy: what puts the pictures there, for the error.
+
+    Returns:
+        The table with the index 0..N-1.
+    """
+    there = table["image"].map(os.path.isfile)
+    if missing == "error" and not there.all():
+        shown = ", ".join(table.loc[~there, "image"].head(3))
+        raise FileNotFoundError(
+            f"{(~there).sum()} of {len(table)} pictures of {file} are missing, such as {shown}. {remedy}, "
+            'or pass missing="drop" to leave such rows out, "none" to read the texts alone'
+        )
+    if missing == "drop" and not there.any():
+        raise ValueError(f'none of the {len(table)} pictures of {file} are there: missing="drop" would leave nothing')
+    kept = there if missing == "drop" else slice(None)
+    return table.assign(image=table["image"].where(there, None)).loc[kept].reset_index(drop=True)
