@@ -1,39 +1,44 @@
-"""Batches from a table of examples: pictures from the cache on disk, tokens padded per batch, labels and ids.
+"""Batches: the rows of a table of examples as tensors, in the order and with the views of an epoch.
 
-A batch is a dict: `image` float32 (B, 3, H, W) in [0, 1], not normalised (each image encoder does that itself), or a
-list of such views; `input_ids`, `attention_mask` int64 (B, T); `label` int64 (B,); `id`, a list of B strings; and
-what `extra` adds. Order and augmentation of an epoch depend on (seed, epoch number) only, so that a resumed run sees
-what an uninterrupted one sees.
+A batch is a dict: `image` float32 (B, 3, H, W) in [0, 1], or a list of such views, which image encoders normalise;
+`input_ids` and `attention_mask` int64 (B, T), padded to the longest text of the batch; `label` int64 (B,); `id`, a list
+of B strings. An epoch depends on (seed, epoch number) only, so a resumed run sees the same batches.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from mmutils.batches.augment import Augment, MultiCrop
 from mmutils.batches.images import decode
+from mmutils.batches.texts import padded, tokenize
 from mmutils.runs import identity
-
-
-def derived_seed(*numbers: int) -> int:
-    """One seed from several numbers, such as (seed, epoch): different for (0, 1) and (1, 0), unlike their sum."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 class Batches:
     """The examples in batches; iterate over `epoch(number)`.
 
-    image_size: pixels to which whole pictures are resized (None: no `image`); augment: callable (uint8 (B, 3, S, S),
-    CPU generator) -> float (B, 3, H, W) in [0, 1] or list of views. tokenizer: a Hugging Face tokenizer (None: no
-    tokens), texts are cut at max_length tokens. extra: dict of tensors (N, ...) in the order of the rows, such as
-    cached features. Attribute `device`: where batches are made (bytes go there, augmentation happens there); the CPU
-    until someone sets it. ValueError for missing columns, missing pictures or texts, no examples, or a drop_last that
-    leaves no batch.
+    Args:
+        examples: a table with the columns id, label and, where they are used, image (paths) and text.
+        batch_size: examples per batch. A rest of one joins the batch before it: a batch norm cannot train on one.
+        image_size: pixels of the square to which whole pictures are resized; None: no `image`.
+        augment: makes views; (uint8 (B, 3, S, S), CPU generator) -> float (B, 3, H, W) in [0, 1], or a list of them.
+        tokenizer: a Hugging Face tokenizer; None: no tokens.
+        max_length: tokens after which a text is cut.
+        extra: tensors (N, ...) in the order of the rows, such as cached features, by their names in the batch.
+        drop_last: leave out a last batch that is smaller than the others.
+
+    Attributes:
+        device: where batches are made and augmented; the CPU until it is set.
+
+    Raises:
+        ValueError: missing columns, pictures or texts, no examples, no batch left, or arguments that do not match.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class Batches:
         image_size: int | None = None,
         tokenizer=None,
         max_length: int = 64,
-        augment: Callable | None = None,
+        augment: Augment | MultiCrop | Callable | None = None,
         extra: dict[str, Tensor] | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
@@ -56,67 +61,70 @@ class Batches:
         self._check(image_size, tokenizer)
         self.ids = self.examples["id"].tolist()
         self.labels = torch.tensor(self.examples["label"].to_numpy(np.int64))
-        self.pictures = self.tokens = self.picture_of_row = None
+        self.pictures = self.tokens = None
+        if tokenizer is not None:
+            self.pad_id = tokenizer.pad_token_id
+            self.tokens = tokenize(tokenizer, self.examples["text"].tolist(), max_length)
         if image_size is not None:  # a picture that several rows share is decoded and stored once
             self.picture_of_row, paths = pd.factorize(self.examples["image"])
             self.pictures = decode(list(paths), image_size)  # memory map (pictures, S, S, 3)
-        if tokenizer is not None:
-            self.tokens, self.pad_id = (
-                _tokenize(tokenizer, self.examples["text"].tolist(), max_length),
-                tokenizer.pad_token_id,
-            )
 
     def __len__(self) -> int:
-        """Batches per epoch. A rest of one example joins the batch before it: of one, a batch norm learns nothing."""
-        whole, rest = divmod(len(self.examples), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last and not (rest == 1 and whole))
+        """Batches per epoch."""
+        return len(self._slices())
 
     def epoch(self, number: int = 0) -> Iterator[dict]:
         """The batches of one pass; the same number gives the same batches."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, number))
         count = len(self.examples)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
-        for step in range(len(self)):
-            end = None if step + 1 == len(self) and not self.drop_last else (step + 1) * self.batch_size
-            yield self._batch(order[step * self.batch_size : end], generator)
+        for part in self._slices():
+            yield self._batch(order[part], generator)
+
+    def by_length(self) -> Iterator[tuple[Tensor, dict]]:
+        """Every row once, as (row numbers, batch), longest texts first: texts of like length need little padding."""
+        lengths = torch.tensor([len(ids) for ids in self.tokens or [()] * len(self.examples)])
+        for rows in lengths.argsort(stable=True, descending=True).split(self.batch_size):
+            yield rows, self._batch(rows, torch.Generator())
 
     def smallest(self) -> int:
         """Examples in the smallest batch of an epoch."""
-        rest = len(self.examples) % self.batch_size
-        return rest if rest > 1 and not self.drop_last else min(self.batch_size, len(self.examples))
+        return min(part.stop - part.start for part in self._slices())
+
+    @contextmanager
+    def on(self, module: nn.Module) -> Iterator[None]:
+        """Within this context, batches are made on the module's device."""
+        before, tensors = self.device, chain(module.parameters(), module.buffers())
+        self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+        try:
+            yield
+        finally:
+            self.device = before
 
     def identity(self) -> dict:
-        """What an epoch depends on: examples, pictures, views, tokens, features, and how they are drawn."""
+        """What an epoch depends on, for checkpoints and caches: the rows' contents, the views, and the drawing."""
+        pictures = ""
+        if self.pictures is not None:  # size, checksum in the file's name, and which row has which picture
+            rows = identity.of_arrays([self.picture_of_row])
+            pictures = f"{self.pictures.shape[1]} px, {Path(self.pictures.filename).stem[-8:]}, {rows}"
         return {
             "examples": identity.of_examples(self.examples),
-            "pictures": self._pictures_identity(),
+            "pictures": pictures,
             "views": identity.of_views(self.augment),
             "tokens": identity.of_arrays(self.tokens or ()),
             "features": identity.of_tensors(sorted(self.extra.items())),
             "batches": [self.batch_size, self.shuffle, self.drop_last, self.seed],
         }
 
-    def _pictures_identity(self) -> str:
-        """Size and checksum of the decoded pictures, and which row has which."""
-        if self.pictures is None:
-            return ""
-        rows = identity.of_arrays([self.picture_of_row])
-        return f"{self.pictures.shape[1]} px, {Path(self.pictures.filename).stem[-8:]}, {rows}"
-
-    def by_length(self) -> Iterator[tuple[Tensor, dict]]:
-        """Every row once, as (row numbers, batch), long texts first: texts of like length need little padding."""
-        lengths = torch.tensor([-len(ids) for ids in self.tokens or [()] * len(self.examples)])
-        for rows in lengths.argsort(stable=True).split(self.batch_size):
-            yield rows, self._batch(rows, torch.Generator())
-
-    @contextmanager
-    def on(self, module: nn.Module) -> Iterator[None]:
-        """Meanwhile batches are made where the module's parameters are."""
-        before, self.device = self.device, next((p.device for p in module.parameters()), torch.device("cpu"))
-        try:
-            yield
-        finally:
-            self.device = before
+    def _slices(self) -> list[slice]:
+        """Where each batch lies in the order of an epoch."""
+        count = len(self.examples)
+        ends = list(range(self.batch_size, count + 1, self.batch_size))
+        if not self.drop_last and count % self.batch_size == 1 and ends:
+            ends[-1] = count
+        elif not self.drop_last and count % self.batch_size:
+            ends.append(count)
+        return [slice(start, end) for start, end in pairwise([0, *ends])]
 
     def _batch(self, rows: Tensor, generator: torch.Generator) -> dict:
         batch = {"id": [self.ids[row] for row in rows], "label": self.labels[rows].to(self.device)}
@@ -125,45 +133,30 @@ class Batches:
             images = images.to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S), channels last in memory
             batch["image"] = self.augment(images, generator) if self.augment else images.float().div_(255)
         if self.tokens is not None:
-            batch |= self._padded([self.tokens[row] for row in rows])
+            texts = padded([self.tokens[row] for row in rows], self.pad_id)
+            batch |= {name: tensor.to(self.device) for name, tensor in texts.items()}
         return batch | {name: tensor[rows.to(tensor.device)].to(self.device) for name, tensor in self.extra.items()}
 
-    def _padded(self, tokens: list[np.ndarray]) -> dict[str, Tensor]:
-        lengths = torch.tensor([len(ids) for ids in tokens])
-        mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, T)
-        ids = torch.full(mask.shape, self.pad_id)
-        ids[mask] = torch.from_numpy(np.concatenate(tokens)).long()
-        return {"input_ids": ids.to(self.device), "attention_mask": mask.long().to(self.device)}
-
     def _check(self, image_size: int | None, tokenizer) -> None:
-        needed = ["id", "label"] + ["image"] * (image_size is not None) + ["text"] * (tokenizer is not None)
-        if missing := [column for column in needed if column not in self.examples]:
+        count = len(self.examples)
+        inputs = ["image"] * (image_size is not None) + ["text"] * (tokenizer is not None)
+        if missing := [column for column in ("id", "label", *inputs) if column not in self.examples]:
             raise ValueError(f"the table of examples lacks the columns {missing}; it has {list(self.examples)}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
         if not len(self):
-            hint = "choose a smaller batch_size or drop_last=False" if len(self.examples) else "the table is empty"
-            raise ValueError(f"{len(self.examples)} examples in batches of {self.batch_size} leave no batch: {hint}")
-        for column in needed[2:]:
-            if absent := int((~self.examples[column].map(lambda value: isinstance(value, str))).sum()):
-                raise ValueError(
-                    f"{absent} of {len(self.examples)} examples have no {column}: leave them out, or do without"
-                )
+            hint = "choose a smaller batch_size or drop_last=False" if count else "the table is empty"
+            raise ValueError(f"{count} examples in batches of {self.batch_size} leave no batch: {hint}")
+        for column in inputs:
+            if absent := count - sum(isinstance(value, str) for value in self.examples[column]):
+                raise ValueError(f"{absent} of {count} examples have no {column}: leave them out, or do without")
         if self.augment and image_size is None:
             raise ValueError("augment needs pictures: give image_size as well")
-        if tokenizer is not None and tokenizer.pad_token_id is None:
-            raise ValueError("the tokenizer has no padding token; set tokenizer.pad_token")
         for name, tensor in self.extra.items():
-            if name in ("id", "label", "image", "input_ids", "attention_mask") or len(tensor) != len(self.examples):
-                raise ValueError(
-                    f"extra {name!r} has {len(tensor)} rows for {len(self.examples)} examples, or a reserved name"
-                )
+            if name in ("id", "label", "image", "input_ids", "attention_mask") or len(tensor) != count:
+                raise ValueError(f"extra {name!r} has {len(tensor)} rows for {count} examples, or a reserved name")
 
 
-def _tokenize(tokenizer, texts: list[str], max_length: int) -> list[np.ndarray]:
-    """Token ids of each text with the tokenizer's own special tokens, int32 (T_i,), at most max_length of them."""
-    tokens = []
-    for start in tqdm(range(0, len(texts), 1000), "tokenizing", delay=2, unit="thousand"):
-        encoded = tokenizer(texts[start : start + 1000], truncation=True, max_length=max_length)
-        tokens += [np.array(ids, dtype=np.int32) for ids in encoded["input_ids"]]
-    return tokens
+def derived_seed(*numbers: int) -> int:
+    """One seed from several numbers, such as (seed, epoch): different for (0, 1) and (1, 0), unlike their sum."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

@@ -1,10 +1,8 @@
-"""Random augmentation of whole batches, with parameters of its own for each picture; DINO's multi-crop.
+"""Random views of whole batches of pictures, drawn for each picture separately; DINO's multi-crop.
 
-The recipe is that of SimCLR (2020, https://arxiv.org/abs/2002.05709) and DINO (2021,
-https://arxiv.org/abs/2104.14294), which the usual libraries apply picture by picture; the batched operations are in
-pixels.py, which says where they differ. All random numbers come from the CPU generator that is passed in, so a view
-depends on it alone, whatever the device. Mirroring turns printed text into nonsense and small crops cut it off:
-`text_safe` avoids both.
+The recipe is that of SimCLR (2020, https://arxiv.org/abs/2002.05709) and DINO (2021, https://arxiv.org/abs/2104.14294).
+All random numbers come from the CPU generator that is passed in, so views are the same on every device. Mirroring makes
+printed text unreadable and small crops cut it off: `text_safe` avoids both.
 """
 
 import math
@@ -20,21 +18,19 @@ from mmutils.batches.pixels import apply_colour, gaussian_blur, resized_crop, so
 class Augment:
     """One random view of each picture: uint8 (B, 3, H, W), CPU generator -> float32 (B, 3, size, size) in [0, 1].
 
-    A box of the given share of the area (`scale`) and width / height (`ratio`) is cut out and resized to `size`
-    pixels. Jitter is applied to a share `jitter` of the pictures: brightness, contrast, saturation by a factor within
-    1 ± the value, hue by a turn of at most the value. `grey`, `blur`, `solarise` are shares of pictures. Memory is
-    channels last, which convolutions like. ValueError for values out of range.
+    `jitter`, `grey`, `blur` and `solarise` are shares of pictures. Memory is channels last. ValueError for values out
+    of range.
     """
 
-    size: int
-    scale: tuple[float, float] = (0.35, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    size: int  # pixels
+    scale: tuple[float, float] = (0.35, 1.0)  # share of the area that is cut out
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of what is cut out
     flip: bool = True  # mirror half of the pictures
-    jitter: float = 0.8
-    brightness: float = 0.4
+    jitter: float = 0.8  # share whose colours change:
+    brightness: float = 0.4  # by a factor within 1 +- this
     contrast: float = 0.4
     saturation: float = 0.2
-    hue: float = 0.1  # of a full turn
+    hue: float = 0.1  # by at most this share of a full turn
     grey: float = 0.2
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the view
@@ -47,20 +43,16 @@ class Augment:
 
     def __post_init__(self):
         low, high = self.scale
-        shares = (self.jitter, self.grey, self.blur, self.solarise, self.contrast, self.saturation, self.brightness)
         if self.size < 1 or not 0 < low <= high <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"need size >= 1, 0 < scale <= 1, ratio > 0, smaller one first; given {self}")
-        if (
-            not all(0 <= share <= 1 for share in shares)
-            or not 0 <= self.hue <= 0.5
-            or not 0 < self.blur_sigma[0] <= self.blur_sigma[1]
-        ):
+        shares = (self.jitter, self.grey, self.blur, self.solarise, self.contrast, self.saturation, self.brightness)
+        in_range = all(0 <= share <= 1 for share in shares) and 0 <= self.hue <= 0.5
+        if not in_range or not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
             raise ValueError(f"shares and factors are within 0..1, hue within 0..0.5, blur_sigma above 0; given {self}")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        area, aspect, top, left, mirror, *colour, blurred, sigma, solarised = torch.rand(
-            14, len(images), generator=generator
-        )
+        draws = torch.rand(14, len(images), generator=generator)  # uniform in [0, 1)
+        area, aspect, top, left, mirror, *colour, blurred, sigma, solarised = draws
         boxes = self._boxes(area, aspect, top, left, *images.shape[-2:])
         views = resized_crop(images, boxes, (mirror < 0.5) & self.flip, self.size)
         views = apply_colour(views, *self._colour(*colour))
@@ -81,28 +73,23 @@ class Augment:
         top, left = (top * (height - box_height + 1)).floor(), (left * (width - box_width + 1)).floor()
         return torch.stack([top, left, box_height, box_width], dim=1).long()
 
-    def _colour(
-        self, jittered: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor, grey: Tensor
-    ) -> tuple[Tensor, ...]:
+    def _colour(self, jittered: Tensor, *draws: Tensor) -> tuple[Tensor, ...]:
         """Uniform numbers (B,) each -> apply_colour's arguments (B,) each."""
-
-        def change(draw: Tensor, strength: float) -> Tensor:
-            return (2 * draw - 1) * strength * (jittered < self.jitter)
-
-        factors = (
-            1 + change(brightness, self.brightness),
-            1 + change(contrast, self.contrast),
-            1 + change(saturation, self.saturation),
+        *draws, grey = draws
+        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
+        brightness, contrast, saturation, hue = (
+            (2 * draw - 1) * strength * (jittered < self.jitter)
+            for draw, strength in zip(draws, strengths, strict=True)
         )
-        return *factors, change(hue, self.hue), grey < self.grey
+        return 1 + brightness, 1 + contrast, 1 + saturation, hue, grey < self.grey
 
 
 @dataclass(frozen=True)
 class MultiCrop:
-    """Several views of each picture: uint8 (B, 3, H, W), CPU generator -> list of V results of Augment.
+    """Several views of each picture: uint8 (B, 3, H, W), CPU generator -> a list of V results of Augment.
 
-    `MultiCrop((augment, augment))` gives two views of one kind. Views of equal size stand side by side, so that a
-    method can batch them.
+    `MultiCrop((augment, augment))` gives two views of one kind. Views of equal size are neighbours in the list, so that
+    a method can batch them.
     """
 
     views: tuple[Augment, ...]
@@ -118,12 +105,12 @@ class MultiCrop:
         text_safe: bool = False,
         **changes,
     ) -> "MultiCrop":
-        """DINO's two global and several local views.
+        """DINO's two global views and several local ones, with the authors' shares of blur and solarisation.
 
-        Blur is applied to all, 0.1 and 0.5 of the first, second and local views, solarisation to 0.2 of the second.
-        global_scale: (0.4, 1), or (0.14, 1) without local views, as the authors advise. `text_safe` never mirrors and
-        cuts mildly: global views of at least 0.7, local views of 0.3 to 0.7 of the area. `changes` are fields of
-        Augment, for all views.
+        Args:
+            global_scale: by default (0.4, 1), or (0.14, 1) without local views, as the authors advise.
+            text_safe: never mirror, and cut mildly: global views of at least 0.7, local ones of 0.3 to 0.7 of the area.
+            changes: fields of Augment, for all views.
         """
         if text_safe:
             global_scale, local_scale = global_scale or (0.7, 1.0), (max(local_scale[0], 0.3), max(local_scale[1], 0.7))

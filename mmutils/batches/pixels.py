@@ -1,9 +1,8 @@
-"""Operations on batches of pictures with parameters of its own for each: crop and resize, colour, blur, solarise.
+"""Operations on batches of pictures with separate parameters for each: crop and resize, colour, blur, solarise.
 
 Brightness, contrast, saturation, hue and grey together are one affine map of (R, G, B) per picture, so a batch takes
-one matrix product. Consequences: their order is fixed (as just listed), values are cut to [0, 1] once at the end
-instead of after each, and hue turns about the grey axis in YIQ instead of in HSV. Resizing and blur are separable: a
-matrix for rows, one for columns.
+one matrix product. So their order is fixed, values are cut to [0, 1] once at the end, and hue turns about the grey axis
+in YIQ, not in HSV as in torchvision. Resizing and blur are a matrix for the rows and one for the columns.
 """
 
 import math
@@ -12,19 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GREY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as in Pillow and torchvision
-YIQ = (GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))  # chroma rows sum to 0: grey stays grey
+YIQ = (  # the matrix from (R, G, B)
+    (0.2989, 0.587, 0.114),  # Y: ITU-R 601 luma, as in Pillow and torchvision
+    (0.5959, -0.2746, -0.3213),  # chroma rows sum to 0: grey stays grey
+    (0.2115, -0.5227, 0.3112),
+)
 
 
 def resized_crop(images: Tensor, boxes: Tensor, mirror: Tensor, size: int) -> Tensor:
     """Cut a box (top, left, height, width) out of each picture, resize it (bilinear, antialiased), mirror some.
 
-    images uint8 (B, 3, H, W), boxes int (B, 4) and mirror bool (B,) on the CPU -> float32 (B, 3, size, size) in [0,
-    1]. On the CPU, torch's vectorised kernel for bytes (0.1 ms a picture at 224 pixels) is ten times faster than
-    matrix products; on a GPU, one launch per picture is slower than two batched products. Results differ by less than
-    1/255.
+    images uint8 (B, 3, H, W), boxes int (B, 4) and mirror bool (B,) on the CPU -> float32 (B, 3, size, size) in [0, 1].
+    Results on CPU and GPU differ by less than 1/255.
     """
-    if images.device.type == "cpu":
+    if images.device.type == "cpu":  # torch's kernel for bytes is faster than products; on a GPU it is the other way
         views = torch.empty(len(images), 3, size, size, dtype=torch.uint8, memory_format=torch.channels_last)
         for image, view, (top, left, height, width) in zip(images, views, boxes.tolist(), strict=True):
             box = image[None, :, top : top + height, left : left + width]
@@ -43,18 +43,16 @@ def apply_colour(
 ) -> Tensor:
     """Change colours: factors of brightness, contrast, saturation, turns of hue, and grey where marked, (B,) each.
 
-    images float (B, 3, H, W) in [0, 1], unchanged; the result is cut to [0, 1]. Factors 1, 1, 1, turn 0 and grey 0
-    change nothing.
+    images float (B, 3, H, W) in [0, 1], not changed in place; the result is cut to [0, 1].
     """
-    device, luma = images.device, torch.tensor(GREY, dtype=torch.float64)
-    yiq = torch.tensor(YIQ, dtype=torch.float64)
+    device, yiq = images.device, torch.tensor(YIQ, dtype=torch.float64)
+    luma, identity = yiq[0], torch.eye(3, dtype=torch.float64)
     cosine, sine = torch.cos(2 * math.pi * hue.double()), torch.sin(2 * math.pi * hue.double())
-    turn = torch.eye(3, dtype=torch.float64).repeat(len(images), 1, 1)
+    turn = identity.repeat(len(images), 1, 1)
     turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = cosine, sine, -sine, cosine
     turn = torch.linalg.inv(yiq) @ turn @ yiq  # (B, 3, 3)
-    to_grey = luma.expand(3, 3)  # each row gives the luma
     colourful = torch.where(grey.bool(), 0, saturation)[:, None, None]  # saturation 0 is grey, whatever the hue
-    matrix = turn @ (colourful * torch.eye(3, dtype=torch.float64) + (1 - colourful) * to_grey)
+    matrix = turn @ (colourful * identity + (1 - colourful) * luma)  # luma in every row: grey
     gain, lift = (brightness * contrast).to(device), (brightness * (1 - contrast)).to(device)  # (B,)
     matrix = matrix.float().to(device) * gain[:, None, None]
     pixels = images.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H * W, 3)
@@ -73,15 +71,15 @@ def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     def matrix(length: int) -> Tensor:
         place = torch.arange(length, device=images.device)
         weights = torch.exp(-0.5 * ((place[:, None] - place) / sigma[:, None, None]) ** 2)  # (B, length, length)
-        weights = weights * (weights > 1e-6)  # products with denormal numbers are ten times slower
+        weights = weights * (weights > 1e-6)  # denormal numbers are slow
         return weights / weights.sum(-1, keepdim=True)
 
     return _separable(images, matrix(images.shape[2]), matrix(images.shape[3])).clamp_(0, 1)  # rounding
 
 
-def solarise(images: Tensor, threshold: float = 0.5) -> Tensor:
-    """Invert the values from `threshold` on; images in [0, 1]."""
-    return torch.where(images >= threshold, 1 - images, images)
+def solarise(images: Tensor) -> Tensor:
+    """Invert the values from 0.5 on; images in [0, 1]."""
+    return torch.where(images >= 0.5, 1 - images, images)
 
 
 def _separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -92,7 +90,7 @@ def _separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def _resize_matrix(start: Tensor, length: Tensor, source: int, target: int) -> Tensor:
     """Weights (B, target, source) that resize [start, start + length) of a line of pixels.
 
-    They are triangles around the new pixels' centers, as wide as the larger of an old and a new pixel.
+    Each row is a triangle around the new pixel's center, as wide as the larger of an old and a new pixel.
     """
     start, length = start[:, None, None].float(), length[:, None, None].float()  # (B, 1, 1)
     step = length / target

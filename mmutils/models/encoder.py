@@ -1,8 +1,7 @@
-"""Encoders: modules from a batch to features (B, D), for pictures (timm), text (Hugging Face), both, or cached ones.
+"""The contract of encoders: modules from a batch to features (B, D).
 
-An encoder takes the whole batch and picks what it needs, so image, text and fused encoders can stand in for each other.
-`encode(batch)` gives the tokens beside the features, for fusion by attention. A frozen encoder needs no gradient and
-stays in evaluation mode, so that neither weights nor batch-norm statistics move.
+An encoder takes the whole batch and reads what it needs from it, so encoders of pictures, of texts and of both are
+interchangeable. `encode` also gives tokens, the patches of a picture or the words of a text, for fusion by attention.
 """
 
 from typing import NamedTuple
@@ -11,15 +10,15 @@ from torch import Tensor, nn
 
 
 class Encoded(NamedTuple):
-    """Features (B, D); tokens (B, T, D) or None; mask (B, T) bool, True for real tokens, None when all are."""
+    """What an encoder says of a batch; without tokens where it has none."""
 
-    features: Tensor
-    tokens: Tensor | None = None
-    mask: Tensor | None = None
+    features: Tensor  # (B, D)
+    tokens: Tensor | None = None  # (B, T, D)
+    mask: Tensor | None = None  # (B, T) bool, True for real tokens; None: all are
 
 
 class Encoder(nn.Module):
-    """What all encoders share. Subclasses set `dim` and define `encode`."""
+    """What all encoders share. Subclasses set `dim`, the number of features D, and define `encode`."""
 
     dim: int
     frozen = False
@@ -33,7 +32,7 @@ class Encoder(nn.Module):
         return self.encode(batch).features
 
     def freeze(self) -> "Encoder":
-        """Stop learning for good: no gradients, evaluation mode also under train()."""
+        """Stop learning for good: no gradients, and evaluation mode also under train(), so that batch norms stay."""
         self.frozen = True
         return self.requires_grad_(False).eval()
 
@@ -41,33 +40,26 @@ class Encoder(nn.Module):
         return super().train(mode and not self.frozen)
 
 
-def entry(batch: dict, key: str, advice: str):
-    """batch[key], or a ValueError that says what to do."""
-    if key not in batch:
-        raise ValueError(f"the batch has no {key!r}, only {', '.join(batch)}: {advice}")
-    return batch[key]
-
-
 class CachedEncoder(Encoder):
-    """Features computed before: batch[key] (B, D), and "<key>_tokens", "<key>_mask" where the batch has them."""
+    """Features computed before: batch[key] (B, D), with batch["<key>_tokens"] and batch["<key>_mask"] if there."""
 
     def __init__(self, key: str, dim: int):
         super().__init__()
         self.key, self.dim = key, dim
 
     def encode(self, batch: dict) -> Encoded:
-        features = entry(batch, self.key, "give Batches these features as extra")
+        features = entry(batch, self.key, "give Batches these features as extra").float()
         if features.shape[-1] != self.dim:
             raise ValueError(f"batch[{self.key!r}] has {features.shape[-1]} dimensions, the encoder {self.dim}")
         if f"{self.key}_tokens" not in batch:
-            return Encoded(features.float())
-        return Encoded(features.float(), batch[f"{self.key}_tokens"].float(), batch[f"{self.key}_mask"].bool())
+            return Encoded(features)
+        return Encoded(features, batch[f"{self.key}_tokens"].float(), batch[f"{self.key}_mask"].bool())
 
 
 class FusedEncoder(Encoder):
-    """An image encoder, a text encoder and a fusion of both (mmutils.fusion) as one encoder.
+    """An image encoder, a text encoder and their fusion as one encoder.
 
-    features_only: the fusion sees no tokens, as when it was trained on cached features without them.
+    features_only: hide the tokens from the fusion, as when it was trained on cached features without them.
     """
 
     def __init__(self, image: Encoder, text: Encoder, fusion: nn.Module, features_only: bool = False):
@@ -76,9 +68,24 @@ class FusedEncoder(Encoder):
         self.features_only = features_only
 
     def encode(self, batch: dict) -> Encoded:
-        sides = [side.encode(batch) for side in (self.image, self.text)]
-        return Encoded(self.fusion(*(Encoded(side.features) if self.features_only else side for side in sides)))
+        image, text = self.image.encode(batch), self.text.encode(batch)
+        if self.features_only:
+            image, text = Encoded(image.features), Encoded(text.features)
+        return Encoded(self.fusion(image, text))
 
     def head(self, classes: int) -> nn.Module:
         """The fusion's own head from fused features to logits (B, K)."""
         return self.fusion.head(classes)
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Mean (B, D) of the real tokens of (B, T, D) by their mask (B, T); 0 where there are none."""
+    weight = mask.to(tokens.dtype).unsqueeze(-1)  # (B, T, 1)
+    return (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+def entry(batch: dict, key: str, advice: str):
+    """batch[key], or a ValueError that says what to do."""
+    if key not in batch:
+        raise ValueError(f"the batch has no {key!r}, only {', '.join(batch)}: {advice}")
+    return batch[key]

@@ -1,25 +1,26 @@
 """Fusion: features of a picture and of its text become one vector (B, dim).
 
-One interface: `fusion(image: Encoded, text: Encoded) -> (B, dim)`, `dim`, and `head(classes)` for the logits. Pictures'
-and texts' features differ in scale and place, so each side is standardised first. `load(name)` finds a class.
+Every fusion is called with what the two encoders say, `fusion(image, text)`, and `head(classes)` makes the layer for
+the logits. Features of pictures and of texts differ in scale and mean, so both are standardised first. `FUSIONS` has
+them by name.
 """
 
 import math
-import re
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmutils.models.encoder import Encoded
+from mmutils.models.encoder import Encoded, masked_mean
 from mmutils.models.standardise import Standardise
 
 
 class Fusion(nn.Module):
-    """What all fusions share. Subclasses set `dim` and define `forward(image, text)`."""
+    """What all fusions share. Subclasses set `dim` and `options`, and define `forward`."""
 
     dim: int
+    options: dict  # what the class is called with to build it again, beside the two encoders' dims
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         """Fused features (B, dim)."""
@@ -30,31 +31,12 @@ class Fusion(nn.Module):
         return nn.Linear(self.dim, classes)
 
 
-def fusion_class(name: str) -> type[Fusion]:
-    """The fusion class of that name, as "gated" or "cross_attention"; ValueError that lists them for an unknown one."""
-    classes = {fusion_name(cls): cls for cls in Fusion.__subclasses__()}
-    if name not in classes:
-        raise ValueError(f"there is no fusion {name!r}; there are {', '.join(classes)}")
-    return classes[name]
-
-
-def fusion_name(cls: type[Fusion]) -> str:
-    """The name by which `load` finds a class."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-
-
-def multilayer(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
-    """Linear, ReLU and dropout between each two widths."""
-    pairs = pairwise(widths)
-    return nn.Sequential(*[layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU(), nn.Dropout(dropout))])
-
-
 class Concatenation(Fusion):
-    """Both side by side through an MLP of 512, 128 and 32 units, as in the crisis study that this one follows.
+    """Both side by side through an MLP, with the widths of the crisis study that this one follows.
 
     Joint layers on concatenated features: Ngiam et al. 2011, https://icml.cc/2011/papers/399_icmlpaper.pdf.
-    hide: share of the examples of which, in training, one side drawn by lot is replaced by its mean, so that neither is
-    relied on alone (ModDrop, Neverova et al. 2015, https://arxiv.org/abs/1501.00102).
+    hide: share of the examples of which one randomly chosen modality is replaced by its mean in training, so that
+    neither is relied on alone (ModDrop, Neverova et al. 2015, https://arxiv.org/abs/1501.00102).
     """
 
     def __init__(
@@ -67,14 +49,14 @@ class Concatenation(Fusion):
     ):
         super().__init__()
         self.image, self.text = Standardise(image_dim), Standardise(text_dim)
-        self.layers = multilayer((image_dim + text_dim, *hidden), dropout)
-        self.dim, self.hide = hidden[-1], hide
+        self.layers = _multilayer((image_dim + text_dim, *hidden), dropout)
+        self.dim, self.hide, self.options = hidden[-1], hide, {"hidden": list(hidden)}
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         v, t = self.image(image.features), self.text(text.features)
         if self.training and self.hide:
-            lot = torch.rand(len(v), 1, device=v.device)
-            v, t = v * (lot >= self.hide / 2), t * (lot < 1 - self.hide / 2)
+            draw = torch.rand(len(v), 1, device=v.device)
+            v, t = v * (draw >= self.hide / 2), t * (draw < 1 - self.hide / 2)
         return self.layers(torch.cat([v, t], dim=-1))
 
 
@@ -91,7 +73,7 @@ class Gated(Fusion):
         self.text = nn.Sequential(Standardise(text_dim), nn.Dropout(dropout))
         self.image_value, self.text_value = nn.Linear(image_dim, dim, bias=False), nn.Linear(text_dim, dim, bias=False)
         self.gate = nn.Linear(image_dim + text_dim, dim, bias=False)
-        self.dim = dim
+        self.dim, self.options = dim, {"dim": dim}
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         v, t = self.image(image.features), self.text(text.features)
@@ -102,8 +84,8 @@ class Gated(Fusion):
 class CrossAttention(Fusion):
     """Patches attend to words and words to patches; the means over the real tokens are put side by side.
 
-    Lu et al. 2019 (ViLBERT's co-attention), https://arxiv.org/abs/1908.02265. An encoder without tokens takes part with
-    its features as the only token.
+    Lu et al. 2019 (ViLBERT's co-attention), https://arxiv.org/abs/1908.02265. The features of an encoder without tokens
+    count as its only token.
     """
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 128, heads: int = 4, dropout: float = 0.3):
@@ -114,10 +96,10 @@ class CrossAttention(Fusion):
         self.to_image = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
         self.image_norm, self.text_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
-        self.dim = 2 * dim
+        self.dim, self.options = 2 * dim, {"dim": dim, "heads": heads}
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
-        (v, v_mask), (t, t_mask) = tokens_of(image), tokens_of(text)  # (B, T, D), (B, T)
+        (v, v_mask), (t, t_mask) = _tokens_and_mask(image), _tokens_and_mask(text)  # (B, T, D), (B, T)
         v, t = self.image_token(self.image(v, v_mask)), self.text_token(self.text(t, t_mask))  # (B, T, dim)
         read, _ = self.to_text(v, t, t, key_padding_mask=~t_mask, need_weights=False)
         seen, _ = self.to_image(t, v, v, key_padding_mask=~v_mask, need_weights=False)
@@ -125,21 +107,8 @@ class CrossAttention(Fusion):
         return self.dropout(torch.cat([masked_mean(v, v_mask), masked_mean(t, t_mask)], dim=-1))
 
 
-def tokens_of(encoded: Encoded) -> tuple[Tensor, Tensor]:
-    """Tokens (B, T, D) and mask (B, T); the features as one token where there are no tokens."""
-    given = encoded.features.unsqueeze(1) if encoded.tokens is None else encoded.tokens
-    full = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
-    return given, full if encoded.mask is None or encoded.tokens is None else encoded.mask
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean (B, D) over the real tokens of values (B, T, D)."""
-    weight = mask.to(values.dtype).unsqueeze(-1)
-    return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-
-
 class Compare(Fusion):
-    """Both sides in one space with their difference and product, [u, v, |u - v|, u * v]: made to see agreement.
+    """Both in one space with their difference and product, [u, v, |u - v|, u * v]: made to see agreement.
 
     Conneau et al. 2017 (InferSent), https://arxiv.org/abs/1705.02364, for pairs of sentences.
     """
@@ -148,8 +117,8 @@ class Compare(Fusion):
         super().__init__()
         self.image = nn.Sequential(Standardise(image_dim), nn.Linear(image_dim, dim), nn.Dropout(dropout))
         self.text = nn.Sequential(Standardise(text_dim), nn.Linear(text_dim, dim), nn.Dropout(dropout))
-        self.layers = multilayer((4 * dim, dim), dropout)
-        self.dim = dim
+        self.layers = _multilayer((4 * dim, dim), dropout)
+        self.dim, self.options = dim, {"dim": dim}
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         u, v = self.image(image.features), self.text(text.features)  # (B, dim)
@@ -157,7 +126,7 @@ class Compare(Fusion):
 
 
 class Late(Fusion):
-    """Two classifiers, one per side, whose probabilities are averaged. The features are both sides' side by side.
+    """Two classifiers, one per modality, whose probabilities are averaged. The features are both side by side.
 
     Kittler et al. 1998, On Combining Classifiers, https://doi.org/10.1109/34.667881 (the sum rule).
     """
@@ -165,7 +134,7 @@ class Late(Fusion):
     def __init__(self, image_dim: int, text_dim: int):
         super().__init__()
         self.image, self.text = Standardise(image_dim), Standardise(text_dim)
-        self.dim = image_dim + text_dim
+        self.dim, self.options = image_dim + text_dim, {}
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         return torch.cat([self.image(image.features), self.text(text.features)], dim=-1)
@@ -185,3 +154,33 @@ class MeanOfProbabilities(nn.Module):
         image, text = features.split([self.image.in_features, self.text.in_features], dim=-1)
         p, q = F.log_softmax(self.image(image), dim=-1), F.log_softmax(self.text(text), dim=-1)
         return torch.logaddexp(p, q) - math.log(2)
+
+
+FUSIONS = {
+    "concatenation": Concatenation,
+    "gated": Gated,
+    "cross_attention": CrossAttention,
+    "compare": Compare,
+    "late": Late,
+}
+
+
+def fusion_class(name: str) -> type[Fusion]:
+    """The fusion of that name, as "gated"; ValueError that lists them for an unknown one."""
+    if name not in FUSIONS:
+        raise ValueError(f"there is no fusion {name!r}; there are {', '.join(FUSIONS)}")
+    return FUSIONS[name]
+
+
+def _multilayer(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """Linear, ReLU and dropout between each two widths."""
+    pairs = pairwise(widths)
+    return nn.Sequential(*[layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU(), nn.Dropout(dropout))])
+
+
+def _tokens_and_mask(encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """Tokens (B, T, D) and mask (B, T); the features as one token where there are no tokens."""
+    tokens, mask = encoded.tokens, encoded.mask
+    if tokens is None:
+        tokens, mask = encoded.features.unsqueeze(1), None
+    return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if mask is None else mask

@@ -14,9 +14,10 @@ PACKAGED = f"take a model whose weights come in a package ({', '.join(PACKAGES)}
 
 
 def image_weights(name: str, pretrained: bool, file: str | Path | None) -> tuple[Path | None, str]:
-    """File with the weights of a timm model (None: timm fetches them, or there are none) and a line on their source.
+    """File with the weights of a timm model, and a line on their source.
 
-    In this order: the given file, random ones unless `pretrained`, a package, the hub's cache, the hub.
+    The given file, random weights unless `pretrained`, a package, the hub's cache, the hub, in this order. The file is
+    None for random weights and where timm downloads them itself.
     """
     if file is not None:
         if not Path(file).is_file():
@@ -24,19 +25,19 @@ def image_weights(name: str, pretrained: bool, file: str | Path | None) -> tuple
         return Path(file), f"file {file}"
     if not pretrained:
         return None, "random"
-    if found := packaged(name):
-        return found[0] / "model.safetensors", found[1]
+    if weights := packaged(name):
+        folder, source = weights
+        return folder / "model.safetensors", source
     config = timm.get_pretrained_cfg(name)
     if not (config.hf_hub_id or config.url):
         raise ValueError(f"timm has no pretrained weights for {name!r}; use pretrained=False")
-    for kind in ("model.safetensors", "pytorch_model.bin"):
-        cached = try_to_load_from_cache(config.hf_hub_id, kind) if config.hf_hub_id else None
+    for file in ("model.safetensors", "pytorch_model.bin") if config.hf_hub_id else ():
+        cached = try_to_load_from_cache(config.hf_hub_id, file)
         if isinstance(cached, str):
             return Path(cached), "hub"
     if not reachable():
-        raise not_found(
-            name, PACKAGED, "give a file of them: weights='...safetensors'", "pretrained=False for random weights"
-        )
+        advice = "give a file of them: weights='...safetensors'", "pretrained=False for random weights"
+        raise _not_found(name, PACKAGED, *advice)
     return None, "hub"
 
 
@@ -51,10 +52,10 @@ def reachable(seconds: float = 5.0) -> bool:
     return True
 
 
-def local_first(load: Callable, name: str, *instead: str):
+def local_first(load: Callable, name: str, *advice: str):
     """load(local_files_only=True), and only where that finds nothing and `name` is no folder, the same from the hub.
 
-    FileNotFoundError with what can be done `instead`, where the hub cannot be reached.
+    FileNotFoundError with advice where the hub cannot be reached.
     """
     try:
         return load(local_files_only=True)
@@ -62,13 +63,12 @@ def local_first(load: Callable, name: str, *instead: str):
         if Path(name).is_dir():
             raise
     if not reachable():
-        raise not_found(name, *instead)
+        raise _not_found(name, *advice)
     return load(local_files_only=False)
 
 
-def not_found(name: str, *instead: str) -> FileNotFoundError:
-    """The error for weights that are neither in a package nor in the cache nor on a hub that can be reached."""
+def _not_found(name: str, *advice: str) -> FileNotFoundError:
     return FileNotFoundError(
         f"no weights for {name!r}: {constants.ENDPOINT} cannot be reached, and they are not in the cache "
-        f"{constants.HF_HUB_CACHE}. Either copy a filled cache here and set HF_HOME; or {'; or '.join(instead)}."
+        f"{constants.HF_HUB_CACHE}. Either copy a filled cache here and set HF_HOME; or {'; or '.join(advice)}."
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from timm.data import resolve_model_data_config
 from torch import Tensor
 
@@ -17,16 +16,21 @@ from mmutils.models.hub import image_weights
 class ImageEncoder(Encoder):
     """Any timm model by its name, without its classification layer.
 
-    pretrained: weights from a package or the hub (`source` says which). weights: a safetensors file with a state dict
-    of the timm model instead. size: pixels of the square input, by default the model's own; a transformer's position
-    table is resized to it. dynamic: whether a view smaller than `size` is taken as it is (multi-crop; a transformer
-    then interpolates its position table) or enlarged to it; by default True for convolutional networks, False for
-    models of a fixed input size. A larger view is always shrunk to `size`.
+    It takes pixels in [0, 1] and normalises them with the model's own mean and standard deviation. Its tokens are the
+    patches of a transformer, or the places of a convolutional network's last feature map; None where these have another
+    width than the features (VGG).
 
-    `encode` also gives tokens (B, T, D): the patches of a transformer without its class token, the places of the last
-    feature map of a convolutional network, None where the map has another width than the features (VGG: 512 and 4096).
-    Forward expects pixels in [0, 1] and normalises them with the model's own mean and standard deviation.
-    ValueError for an unknown name, FileNotFoundError where the weights cannot be had.
+    Args:
+        pretrained: weights from a package or the hub; the attribute `source` says which.
+        size: pixels of the square input, by default the model's own; a transformer's position table is resized to it.
+            Larger views are shrunk to it.
+        dynamic: take a view smaller than `size` as it is (multi-crop) instead of enlarging it; by default only where
+            the model has no fixed input size.
+        weights: safetensors file with a state dict of the timm model.
+
+    Raises:
+        ValueError: unknown name.
+        FileNotFoundError: the weights are neither on this machine nor on a hub that can be reached.
     """
 
     def __init__(
@@ -41,10 +45,8 @@ class ImageEncoder(Encoder):
         super().__init__()
         self.name = name
         if not timm.is_model(name):
-            near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
-            raise ValueError(
-                f"timm has no model {name!r}; near: {', '.join(near) or 'none'}. timm.list_models() has all"
-            )
+            near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)) or "none"
+            raise ValueError(f"timm has no model {name!r}; near: {near}. timm.list_models() has all")
         file, self.source = image_weights(name, pretrained, weights)
         fixed = timm.get_pretrained_cfg(name, allow_unregistered=False).fixed_input_size
         self.dynamic = not fixed if dynamic is None else dynamic
@@ -62,18 +64,14 @@ class ImageEncoder(Encoder):
         if frozen:
             self.freeze()
 
-    def save(self, file: str | Path) -> None:
-        """Write the timm model's state dict as safetensors; `ImageEncoder(name, weights=file)` loads it."""
-        save_file({name: value.contiguous() for name, value in self.network.state_dict().items()}, file)
-
     def encode(self, batch: dict) -> Encoded:
         image = entry(batch, "image", "give Batches an image_size")
         if not isinstance(image, Tensor):
             raise ValueError(f"the batch has {len(image)} views; encode them one by one: {{**batch, 'image': view}}")
-        grid = self.network.forward_features((self.resize(image) - self.mean) / self.std)
-        return Encoded(self.network.forward_head(grid), self.tokens(grid))
+        grid = self.network.forward_features((self._resize(image) - self.mean) / self.std)
+        return Encoded(self.network.forward_head(grid), self._tokens(grid))
 
-    def resize(self, image: Tensor) -> Tensor:
+    def _resize(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W) at a size that the network takes."""
         largest = side = max(image.shape[-2:])
         if largest > self.size or not self.dynamic:
@@ -82,7 +80,7 @@ class ImageEncoder(Encoder):
             side = max(largest - largest % self.patch, self.patch)  # whole patches
         return image if side == largest else F.interpolate(image, (side, side), mode="bilinear", antialias=True)
 
-    def tokens(self, grid: Tensor) -> Tensor | None:
+    def _tokens(self, grid: Tensor) -> Tensor | None:
         """Tokens (B, T, D) from what timm's forward_features gives: (B, T, D), (B, D, H, W) or (B, H, W, D)."""
         if grid.ndim == 3:
             return grid[:, getattr(self.network, "num_prefix_tokens", 0) :]

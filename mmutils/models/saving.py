@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from torch import nn
-
-from mmutils.models import fusion, tensors
+from mmutils.models import tensors
 from mmutils.models.encoder import Encoder, FusedEncoder
 from mmutils.models.features import weights_digest
+from mmutils.models.fusion import FUSIONS, fusion_class
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
+from mmutils.models.transformer import load_model
 from mmutils.runs.files import write
 from mmutils.runs.fingerprints import file_digest
 
@@ -24,92 +24,80 @@ def save_encoder(encoder: Encoder, folder: str | Path, name: str) -> None:
 
 def companion_files(folder: Path, name: str) -> list[Path]:
     """What lies beside <name>.safetensors and is needed to build the encoder: its description, its tokenizer."""
-    text = folder / f"{name}-text"
-    return [folder / f"{name}.json", *sorted(path for path in text.rglob("*") if path.is_file())]
+    return [folder / f"{name}.json", *sorted(path for path in (folder / f"{name}-text").rglob("*") if path.is_file())]
 
 
 def load_encoder(folder: str | Path, name: str, trained: bool = True) -> Encoder:
-    """The encoder that `save` wrote; trained=False: the same network with new random weights.
+    """The encoder that `save_encoder` wrote; trained=False: the same network with new random weights.
 
-    FileNotFoundError says which run has to go first; ValueError for weights that are damaged, or not those of the run's
-    record.
+    Raises:
+        FileNotFoundError: says which run has to go first.
+        ValueError: weights that are damaged, or not those of the run's record.
     """
     folder = Path(folder)
-    for file in (folder / f"{name}.json", folder / f"{name}.safetensors"):
+    description, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
+    for file in (description, weights):
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: run the notebook that makes {folder.name} first")
-    _check_record(folder, f"{name}.safetensors")
-    state = tensors.load_tensors(
-        folder / f"{name}.safetensors"
-    )  # before the description is trusted: it has its checksum
-    encoder = build_encoder(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), folder)
+    record = folder / "record.json"
+    digests = json.loads(record.read_text(encoding="utf-8"))["files"] if record.is_file() else {}
+    if digests.get(weights.name) not in (None, file_digest(weights)):
+        raise ValueError(f"{weights} is not the file that {record} was written with: run {folder.name} again")
+    state = tensors.load_tensors(weights)  # first, since it compares the checksum of the description
+    encoder = build_encoder(json.loads(description.read_text(encoding="utf-8")), folder)
     if trained:
         encoder.load_state_dict(state)
     encoder.source = f"{folder.name}/{name}" if trained else "random"
     return encoder
 
 
-def _check_record(folder: Path, file: str) -> None:
-    """ValueError where the run's record, if there is one, names other weights."""
-    record = folder / "record.json"
-    expected = json.loads(record.read_text(encoding="utf-8"))["files"].get(file) if record.is_file() else None
-    if expected and file_digest(folder / file) != expected:
-        raise ValueError(f"{folder / file} is not the file that {record} was written with: run {folder.name} again")
-
-
 def available_by_name(encoder: Encoder) -> bool:
-    """Whether its weights need not be stored: frozen, and to be had by its name from a package or the hub."""
+    """Whether its weights need not be stored: it is frozen, and a package or the hub has them under its name."""
     return encoder.frozen and getattr(encoder, "source", "").startswith(("package", "hub"))
 
 
 def describe_encoder(encoder: Encoder, folder: Path, name: str, by_name: bool = False) -> dict:
-    """What `build` needs; a tokenizer is written into a folder beside it. by_name: what is `known` only by its name."""
+    """What `build_encoder` needs. A tokenizer is written into a folder beside it.
+
+    by_name: give encoders that are `available_by_name` by their name and a digest of their weights.
+    """
+    digest = {"digest": weights_digest(encoder)} if by_name and available_by_name(encoder) else {}
     if isinstance(encoder, ImageEncoder):
-        return {"image": encoder.name, "size": encoder.size} | _digest(encoder, by_name)
+        return {"image": encoder.name, "size": encoder.size} | digest
     if isinstance(encoder, TextEncoder):
-        given = {"text": encoder.name, "pooling": encoder.pooling, "max_length": encoder.max_length}
-        if digest := _digest(encoder, by_name):
-            return given | digest
-        for part in (encoder.model.config, encoder.tokenizer):  # the weights are in <name>.safetensors
-            part.save_pretrained(folder / f"{name}-text")
-        return given | {"text": f"{name}-text"}
+        if not digest:
+            for part in (encoder.model.config, encoder.tokenizer):  # the weights are in <name>.safetensors
+                part.save_pretrained(folder / f"{name}-text")
+        text = encoder.name if digest else f"{name}-text"
+        return {"text": text, "pooling": encoder.pooling, "max_length": encoder.max_length} | digest
     if not isinstance(encoder, FusedEncoder):
         raise ValueError(f"a {type(encoder).__name__} cannot be saved, only image, text and fused encoders")
     sides = [describe_encoder(side, folder, name, by_name) for side in (encoder.image, encoder.text)]
-    join = {"fusion": fusion.fusion_name(type(encoder.fusion)), "features_only": encoder.features_only}
-    return {"sides": sides, **join, **_fusion_options(encoder.fusion)}
+    fusion = next(fusion for fusion, fusion_class in FUSIONS.items() if type(encoder.fusion) is fusion_class)
+    return {"sides": sides, "fusion": fusion, "features_only": encoder.features_only, **encoder.fusion.options}
 
 
-def build_encoder(given: dict, folder: Path) -> Encoder:
-    """The encoder that was described; new random weights where its own are stored, the real ones where it is `known`.
+def build_encoder(description: dict, folder: Path) -> Encoder:
+    """The encoder that was described: with new random weights, or the real ones where it is described by its name.
 
-    ValueError where those are not the weights that were described.
+    ValueError where those are no longer the weights that were described.
     """
-    if "sides" in given:
-        image, text = (build_encoder(side, folder) for side in given["sides"])
-        options = {key: value for key, value in given.items() if key not in ("sides", "fusion", "features_only")}
-        join = fusion.fusion_class(given["fusion"])(image.dim, text.dim, **options)
-        return FusedEncoder(image, text, join, given.get("features_only", False))
-    digest = given.get("digest")
-    if "image" in given:
-        encoder = ImageEncoder(given["image"], pretrained=bool(digest), size=given["size"], frozen=bool(digest))
+    if "sides" in description:
+        image, text = (build_encoder(side, folder) for side in description["sides"])
+        own = {key: value for key, value in description.items() if key not in ("sides", "fusion", "features_only")}
+        fusion = fusion_class(description["fusion"])(image.dim, text.dim, **own)
+        return FusedEncoder(image, text, fusion, description.get("features_only", False))
+    digest = description.get("digest")
+    if "image" in description:
+        options = {"pretrained": bool(digest), "frozen": bool(digest), "size": description["size"]}
+        encoder = ImageEncoder(description["image"], **options)
     else:
-        options = {"pooling": given["pooling"], "max_length": given["max_length"], "frozen": bool(digest)}
-        place = given["text"] if digest else folder / Path(given["text"]).name  # never a folder elsewhere
-        encoder = TextEncoder(place, pretrained=bool(digest), **options)
+        options = {"pooling": description["pooling"], "max_length": description["max_length"], "frozen": bool(digest)}
+        name, loaded = description["text"], None
+        if not digest:
+            place = folder / Path(name).name  # never a folder elsewhere
+            name, loaded = f"{folder.absolute().name}/{place.name}", load_model(str(place), pretrained=False)
+        encoder = TextEncoder(name, loaded=loaded, **options)
     if digest and weights_digest(encoder) != digest:
         raise ValueError(f"the weights of {encoder.name!r} ({encoder.source}) are not those that were trained with")
     return encoder
-
-
-def _digest(encoder: Encoder, by_name: bool) -> dict:
-    return {"digest": weights_digest(encoder)} if by_name and available_by_name(encoder) else {}
-
-
-def _fusion_options(module: fusion.Fusion) -> dict:
-    """The widths a fusion was made with."""
-    if isinstance(module, fusion.Concatenation):
-        return {"hidden": [layer.out_features for layer in module.layers if isinstance(layer, nn.Linear)]}
-    if isinstance(module, fusion.CrossAttention):
-        return {"dim": module.dim // 2, "heads": module.to_text.num_heads}
-    return {} if isinstance(module, fusion.Late) else {"dim": module.dim}

@@ -8,70 +8,76 @@ import pandas as pd
 from torch import Tensor
 
 from mmutils.batches import Batches
-from mmutils.models import fusion
 from mmutils.models.encoder import Encoder, FusedEncoder
 from mmutils.models.features import features, untrained
+from mmutils.models.fusion import fusion_class
 from mmutils.models.image import ImageEncoder
 from mmutils.models.saving import load_encoder
 from mmutils.models.text import TextEncoder
 
 
-def network_names(*encoders: Encoder) -> list[str]:
-    """For the record: each network inside by its name, with its pixels, as "resnet50, 224 px"."""
-    inside = [module for encoder in encoders for module in encoder.modules()]
-    images = [f"{module.name}, {module.size} px" for module in inside if isinstance(module, ImageEncoder)]
-    return images + [module.name for module in inside if isinstance(module, TextEncoder)]
-
-
 def initial_encoder(
-    given: str, folder: str | Path, size: int | None = None, examples: pd.DataFrame | None = None
+    start: str, folder: str | Path, size: int | None = None, examples: pd.DataFrame | None = None
 ) -> Encoder:
-    """The encoder that a text names, from which a training starts.
+    """The encoder that a training starts from.
 
-    "run:name": saved by the run of that name in `folder`. "random:run:name": the same network with new random weights,
-    and batch norms that have seen the `examples`. With a slash, as "intfloat/multilingual-e5-small", a Hugging Face
-    model; else a timm model, at `size` pixels; both with their pretrained weights.
+    Args:
+        start: "run:name", saved by that run; "random:run:name", the same network with new random weights; or the name
+            of a pretrained model, of Hugging Face if it has a slash, as "intfloat/multilingual-e5-small", else of timm.
+        folder: where the runs' folders are.
+        size: pixels of a timm model's input.
+        examples: for random weights, pictures and texts by which the batch norms' statistics are estimated.
     """
-    if given.count(":"):
-        *random, run, name = given.split(":")
-        if random not in ([], ["random"]):
-            raise ValueError(f"{given!r}: give run:name, random:run:name, or the name of a model")
-        encoder = load_encoder(Path(folder) / run, name, trained=not random)
-        if not random or examples is None:
-            return encoder
-        distinct = examples.drop_duplicates("image")
-        return untrained(encoder, Batches(distinct, 64, **batch_inputs(encoder)))
-    return TextEncoder(given) if "/" in given else ImageEncoder(given, pretrained=True, size=size)
+    if ":" not in start:
+        return TextEncoder(start) if "/" in start else ImageEncoder(start, pretrained=True, size=size)
+    *random, run, name = start.split(":")
+    if random not in ([], ["random"]):
+        raise ValueError(f"{start!r}: give run:name, random:run:name, or the name of a model")
+    encoder = load_encoder(Path(folder) / run, name, trained=not random)
+    if not random or examples is None:
+        return encoder
+    return untrained(encoder, Batches(examples.drop_duplicates("image"), 64, **batch_inputs(encoder)))
 
 
-def batch_inputs(*encoders: Encoder) -> dict:
-    """What Batches must be given for these encoders together: image_size, tokenizer, max_length, as far as needed."""
-    inside = [module for encoder in encoders for module in encoder.modules()]
-    sizes = [module.size for module in inside if isinstance(module, ImageEncoder)]
-    texts = [module for module in inside if isinstance(module, TextEncoder)]
-    tokens = {"tokenizer": texts[0].tokenizer, "max_length": texts[0].max_length} if texts else {}
-    return ({"image_size": max(sizes)} if sizes else {}) | tokens
-
-
-def fused_encoder(encoders: Sequence[Encoder], join: str) -> Encoder:
-    """One encoder from one, or from an image and a text encoder by the fusion of that name; a copy. ValueError else.
+def fused_encoder(encoders: Sequence[Encoder], fusion: str) -> Encoder:
+    """A copy of one encoder, or of an image and a text encoder with the fusion of that name.
 
     The fusion of two frozen ones sees features only, as `frozen_features` gives them.
     """
-    given = [copy.deepcopy(encoder) for encoder in encoders]
-    if len(given) == 1:
-        return given[0]
-    if len(given) != 2:
-        raise ValueError(f"{len(given)} encoders: give one, or an image and a text encoder")
-    frozen = all(encoder.frozen for encoder in given)
-    return FusedEncoder(*given, fusion.fusion_class(join)(given[0].dim, given[1].dim), features_only=frozen)
+    if len(encoders) not in (1, 2):
+        raise ValueError(f"{len(encoders)} encoders: give one, or an image and a text encoder")
+    first, *others = (copy.deepcopy(encoder) for encoder in encoders)
+    if not others:
+        return first
+    image, text = first, others[0]
+    fuse = fusion_class(fusion)(image.dim, text.dim)
+    return FusedEncoder(image, text, fuse, features_only=image.frozen and text.frozen)
 
 
 def frozen_features(encoder: Encoder, examples: pd.DataFrame) -> Tensor:
     """Features (N, D) of the examples, each different picture, text or pair encoded once and kept on disk."""
-    given = batch_inputs(encoder)
-    seen = [column for column, key in (("image", "image_size"), ("text", "tokenizer")) if key in given]
-    distinct = examples.drop_duplicates(seen)
-    found = features(encoder, Batches(distinct, 64, **given))["features"]
-    row_of = {key: row for row, key in enumerate(distinct[seen].itertuples(index=False, name=None))}
-    return found[[row_of[key] for key in examples[seen].itertuples(index=False, name=None)]]
+    inputs = batch_inputs(encoder)
+    columns = [column for column, key in (("image", "image_size"), ("text", "tokenizer")) if key in inputs]
+    distinct = examples.drop_duplicates(columns)
+    values = features(encoder, Batches(distinct, 64, **inputs))["features"]
+    row_of = {key: row for row, key in enumerate(distinct[columns].itertuples(index=False, name=None))}
+    return values[[row_of[key] for key in examples[columns].itertuples(index=False, name=None)]]
+
+
+def batch_inputs(*encoders: Encoder) -> dict:
+    """What Batches needs for these encoders together: image_size, tokenizer and max_length, as far as they read it."""
+    images, texts = _networks(encoders)
+    inputs = {"image_size": max(image.size for image in images)} if images else {}
+    return inputs | ({"tokenizer": texts[0].tokenizer, "max_length": texts[0].max_length} if texts else {})
+
+
+def network_names(*encoders: Encoder) -> list[str]:
+    """For the record: each network inside by its name, as "resnet50, 224 px"."""
+    images, texts = _networks(encoders)
+    return [f"{image.name}, {image.size} px" for image in images] + [text.name for text in texts]
+
+
+def _networks(encoders: Sequence[Encoder]) -> tuple[list[ImageEncoder], list[TextEncoder]]:
+    """The image and the text encoders inside."""
+    inside = [module for encoder in encoders for module in encoder.modules()]
+    return tuple([module for module in inside if isinstance(module, kind)] for kind in (ImageEncoder, TextEncoder))

@@ -1,7 +1,7 @@
-"""Text encoder: any Hugging Face encoder by its name, and what stands for a frozen one in training."""
+"""Text encoder: any Hugging Face encoder by its name, and what replaces a frozen one in training."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,19 +13,24 @@ from mmutils.batches import Batches
 from mmutils.models.encoder import CachedEncoder, Encoded, Encoder, entry
 from mmutils.models.features import features
 from mmutils.models.standardise import Standardise
-from mmutils.models.tokens import add_prefix, train_tokenizer, warn_of_lost_marks
-from mmutils.models.transformer import cut, last_layers, load_model, new_model, no_progress_bar, pool
+from mmutils.models.tokens import train_tokenizer, warn_of_lost_marks
+from mmutils.models.transformer import TextModel, cut, load_model, new_model, pool
 
 
 class TextEncoder(Encoder):
-    """Any Hugging Face encoder by name or local folder, with its own tokenizer.
+    """Any Hugging Face encoder by name or local folder, with its own tokenizer. Its tokens are the last hidden states.
 
-    pooling: "mean" over the real tokens; "cls", the first token; or "own", as CLIP (the state at the text's end) and
-    SigLIP (a layer on the last place) were trained, their default. max_length: tokens, for whoever tokenises.
-    prefix: written before every text by the tokenizer; by default "query: " for intfloat's e5 models, as in training.
-    train_layers: train only the last n layers; embeddings and lower layers are frozen. pretrained=False: random weights
-    for the model's configuration. `source` says where the weights came from.
-    UserWarning where the tokenizer loses Hindi vowel signs; FileNotFoundError where the model cannot be had.
+    Args:
+        pretrained: False: random weights for the model's configuration. The attribute `source` says which they are.
+        pooling: how tokens become features: "mean" of the real ones; "cls", the first one; or "own", as CLIP (the state
+            at the text's end) and SigLIP (a layer on the last place) were trained, and their default.
+        max_length: tokens, for whoever tokenizes.
+        loaded: a model that is there already; then `name` is only what it is called.
+
+    Raises:
+        ValueError: a pooling that this model does not have.
+        FileNotFoundError: the weights are neither on this machine nor on a hub that can be reached.
+        UserWarning: the tokenizer loses Hindi vowel signs.
     """
 
     def __init__(
@@ -35,42 +40,30 @@ class TextEncoder(Encoder):
         frozen: bool = False,
         pooling: str | None = None,
         max_length: int = 64,
-        prefix: str | None = None,
-        train_layers: int | None = None,
+        loaded: TextModel | None = None,
     ):
         super().__init__()
-        self.model, self.tokenizer, self.source = load_model(str(name), pretrained)
-        if prefix is None:
-            prefix = "query: " if str(name).startswith("intfloat/") and "e5-" in str(name) else ""
-        if prefix:
-            add_prefix(self.tokenizer, prefix)
-        self._settle(str(name), pooling, max_length)
-        self.train_layers = train_layers
-        if train_layers is not None:
-            self.model.requires_grad_(False)
-            last_layers(self.model, train_layers).requires_grad_(True)
+        self._name = str(name)
+        self.model, self.tokenizer, self.source = loaded or load_model(self._name, pretrained)
+        kind = self.model.config.model_type
+        poolings = ("own", "mean") if kind in ("clip_text_model", "siglip_text_model") else ("mean", "cls")
+        self.pooling, self.max_length, self.dim = pooling or poolings[0], max_length, self.model.config.hidden_size
+        if self.pooling not in poolings:
+            raise ValueError(f"pooling={pooling!r} is unknown; {kind} has {' and '.join(map(repr, poolings))}")
+        self.fills = kind == "siglip_text_model"  # trained on texts filled up to the last place, and without a mask
+        warn_of_lost_marks(self.tokenizer, self._name)
         if frozen:
             self.freeze()
 
-    def _settle(self, name: str, pooling: str | None, max_length: int) -> None:
-        self._name, kind = name, self.model.config.model_type  # no setting: the same model may lie in two places
-        known = ("own", "mean") if kind in ("clip_text_model", "siglip_text_model") else ("mean", "cls")
-        pooling = pooling or known[0]
-        if pooling not in known:
-            raise ValueError(f"pooling={pooling!r} is unknown; {kind} has {' and '.join(map(repr, known))}")
-        self.fills = kind == "siglip_text_model"  # trained on texts filled up to the last place, and without a mask
-        self.pooling, self.max_length, self.dim = pooling, max_length, self.model.config.hidden_size
-        warn_of_lost_marks(self.tokenizer, name)
-
     @property
     def name(self) -> str:
-        """Where it came from: name or folder."""
+        """What it is called. No plain attribute, since caches must not depend on the folder a model lies in."""
         return self._name
 
     @classmethod
     def small(
         cls,
-        texts,
+        texts: Iterable[str],
         *,
         architecture: str = "bert",
         width: int = 128,
@@ -80,33 +73,26 @@ class TextEncoder(Encoder):
         pooling: str = "mean",
         max_length: int = 64,
     ) -> "TextEncoder":
-        """A small transformer with random weights and a tokenizer trained on `texts` (those of the train split).
+        """A small transformer with random weights and a tokenizer trained on texts, those of the train split.
 
-        architecture: a Hugging Face model type, as "bert", "distilbert", "electra"; width: D; vocabulary: most pieces.
+        Args:
+            architecture: a Hugging Face model type, as "bert", "distilbert", "electra".
+            width: D, the number of features.
+            vocabulary: largest number of pieces.
         """
-        encoder = cls.__new__(cls)
-        Encoder.__init__(encoder)
-        encoder.tokenizer = train_tokenizer(texts, vocabulary, max_length)
+        tokenizer = train_tokenizer(texts, vocabulary, max_length)
         config = transformers.AutoConfig.for_model(
             architecture,
-            vocab_size=len(encoder.tokenizer),
+            vocab_size=len(tokenizer),
             hidden_size=width,
             num_hidden_layers=layers,
             num_attention_heads=heads,
             max_position_embeddings=max_length,
-            pad_token_id=encoder.tokenizer.pad_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
         setattr(config, "hidden_dim" if hasattr(config, "hidden_dim") else "intermediate_size", 4 * width)
-        encoder.model = new_model(config)
-        encoder.source, encoder.train_layers = "random", None
-        encoder._settle(f"small {architecture}", pooling, max_length)
-        return encoder
-
-    def save(self, folder: str | Path) -> None:
-        """Write an ordinary Hugging Face folder; `TextEncoder(folder)` loads it, pooling and length are given again."""
-        with no_progress_bar():
-            self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        loaded = TextModel(new_model(config), tokenizer, "random")
+        return cls(f"small {architecture}", pooling=pooling, max_length=max_length, loaded=loaded)
 
     def encode(self, batch: dict) -> Encoded:
         ids = entry(batch, "input_ids", "give Batches this encoder's tokenizer")
@@ -114,30 +100,21 @@ class TextEncoder(Encoder):
         if self.fills:
             rest = (0, self.model.config.max_position_embeddings - ids.shape[1])
             ids, mask = F.pad(ids, rest, value=self.tokenizer.pad_token_id), F.pad(mask, rest)
-        found = self.model(input_ids=ids, attention_mask=None if self.fills else mask)
-        tokens, mask = found.last_hidden_state, mask.bool()  # (B, T, D), (B, T)
-        return Encoded(found.pooler_output if self.pooling == "own" else pool(tokens, mask, self.pooling), tokens, mask)
-
-    def train(self, mode: bool = True) -> "TextEncoder":
-        """As for any encoder; with train_layers only these layers leave evaluation mode."""
-        super().train(mode)
-        if self.train_layers is not None and self.training:
-            self.model.eval()
-            last_layers(self.model, self.train_layers).train()
-        return self
+        output = self.model(input_ids=ids, attention_mask=None if self.fills else mask)
+        tokens, mask = output.last_hidden_state, mask.bool()  # (B, T, D), (B, T)
+        own = self.pooling == "own"
+        return Encoded(output.pooler_output if own else pool(tokens, mask, self.pooling), tokens, mask)
 
     def split(self, layers: int, key: str = "text") -> tuple["TextEncoder", "UpperLayers"]:
-        """(lower, upper): a frozen encoder up to the last `layers` layers, and an encoder of these on its tokens.
+        """(lower, upper): a frozen encoder without the last `layers` layers, and an encoder of these on its tokens.
 
-        Compute the tokens once, `features(lower, batches, tokens=True)`, give them to Batches as extra `<key>_tokens`
-        and `<key>_mask`, and train `upper`. Together they are this encoder and share its weights; lower is frozen.
-        To train `upper` several times from the same start, deepcopy it.
+        Together they are this encoder and share its weights. Compute the tokens once with `features(lower, batches,
+        tokens=True)`, give them to Batches as extra `<key>_tokens` and `<key>_mask`, and train a deepcopy of `upper`.
         """
         below, above = cut(self.model, layers)
         lower = copy.copy(self)
-        lower._modules, lower.train_layers = {"model": below}, None
-        upper = UpperLayers(above.requires_grad_(True), key, self.pooling)
-        return lower.freeze(), upper
+        lower._modules = {"model": below}
+        return lower.freeze(), UpperLayers(above.requires_grad_(True), key, self.pooling)
 
 
 class UpperLayers(Encoder):
@@ -148,11 +125,11 @@ class UpperLayers(Encoder):
         self.model, self.key, self.pooling, self.dim = model, key, pooling, model.config.hidden_size
 
     def encode(self, batch: dict) -> Encoded:
-        given = entry(batch, f"{self.key}_tokens", "give Batches the lower layers' tokens and mask as extra")
+        hidden = entry(batch, f"{self.key}_tokens", "give Batches the lower layers' tokens and mask as extra")
         mask = batch[f"{self.key}_mask"].bool()
         longest = int(mask.sum(dim=1).max())  # of this batch; the cache is padded to the longest of all
-        given, mask = given[:, :longest], mask[:, :longest]
-        tokens = self.model(inputs_embeds=given.float(), attention_mask=mask.long()).last_hidden_state
+        hidden, mask = hidden[:, :longest], mask[:, :longest]
+        tokens = self.model(inputs_embeds=hidden.float(), attention_mask=mask.long()).last_hidden_state
         return Encoded(pool(tokens, mask, self.pooling), tokens, mask)
 
 
@@ -168,16 +145,16 @@ class StandardisedEncoder(Encoder):
 
 
 def load_text_encoder(texts: Sequence[str], name: str = "", frozen: bool = True) -> TextEncoder:
-    """The text encoder `name`, frozen or not, or without a name a small one from scratch, made for these texts."""
+    """The text encoder of that name, or without a name a small one from scratch, which learns, for these texts."""
     return TextEncoder(name, frozen=frozen) if name else TextEncoder.small(texts)
 
 
 def cached_text_encoder(text: TextEncoder) -> Encoder:
-    """What stands for the text encoder in a method: itself, or its standardised cached features if it is frozen."""
+    """What replaces the text encoder in a method: itself, or its standardised cached features if it is frozen."""
     return StandardisedEncoder(CachedEncoder("text", text.dim)) if text.frozen else text
 
 
 def text_inputs(text: TextEncoder, examples: pd.DataFrame) -> dict:
-    """What Batches must be given for `text_side`: the tokenizer, or the frozen encoder's features as `extra`."""
+    """What Batches needs for `cached_text_encoder`: the tokenizer, or the frozen encoder's features as `extra`."""
     tokens = {"tokenizer": text.tokenizer, "max_length": text.max_length}
     return {"extra": {"text": features(text, Batches(examples, 64, **tokens))["features"]}} if text.frozen else tokens

@@ -1,4 +1,4 @@
-"""Tokenizers: training one on given texts, writing a prefix before every text, and what a tokenizer loses of Hindi.
+"""Tokenizers: training one on texts, writing a prefix before every text, and what a tokenizer loses of Hindi.
 
 In Devanagari the vowels after a consonant are combining marks. A tokenizer that strips accents, as uncased BERT
 vocabularies do (https://github.com/huggingface/tokenizers/issues/572), drops most of them: हिन्दी becomes हनद.
@@ -9,12 +9,17 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 
-import tokenizers
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 PROBE = "हिन्दी में मात्राएँ: कि की कु कू कृ के कै को कौ कं कः काँ ड़ ज़"
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
 
 
 def lost_marks(tokenizer, texts: Iterable[str]) -> set[str]:
@@ -22,27 +27,24 @@ def lost_marks(tokenizer, texts: Iterable[str]) -> set[str]:
     lost = set()
     for text in texts:
         decoded = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
-        lost |= set(marks(text) - marks(decoded))
+        lost |= set(_marks(text) - _marks(decoded))
     return lost
 
 
-def marks(text: str) -> Counter:
-    """How often each combining mark occurs, composed characters taken apart."""
+def _marks(text: str) -> Counter:
+    """How often each combining mark occurs, with composed characters decomposed."""
     return Counter(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c).startswith("M"))
 
 
 def warn_of_lost_marks(tokenizer, name: str) -> None:
     """UserWarning when the tokenizer loses marks of a Hindi probe text."""
     if lost := lost_marks(tokenizer, [PROBE]):
-        signs = " ".join("◌" + mark for mark in sorted(lost))
-        warnings.warn(
-            f"the tokenizer of {name!r} loses {len(lost)} Hindi signs ({signs}): use another model for Hindi text",
-            stacklevel=4,
-        )
+        signs = f"{len(lost)} Hindi signs ({' '.join('◌' + mark for mark in sorted(lost))})"
+        warnings.warn(f"the tokenizer of {name!r} loses {signs}: use another model for Hindi text", stacklevel=3)
 
 
 def add_prefix(tokenizer: PreTrainedTokenizerFast, prefix: str) -> None:
-    """Let the tokenizer itself write `prefix` before every text, so that whoever tokenises cannot forget it."""
+    """Let the tokenizer itself write `prefix` before every text, so that whoever tokenizes cannot forget it."""
     backend = tokenizer.backend_tokenizer
     steps = [normalizers.Prepend(prefix)] + ([backend.normalizer] if backend.normalizer else [])
     backend.normalizer = normalizers.Sequence(steps)
@@ -53,17 +55,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> P
 
     NFC, lower case, no accents stripped. Printable ASCII and the Devanagari block are always among the pieces.
     """
-    tokenizer = Tokenizer(tokenizers.models.BPE(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     tokenizer.decoder = decoders.Metaspace()
     alphabet = [chr(code) for code in (*range(0x21, 0x7F), *range(0x900, 0x980))]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    options = {"special_tokens": list(SPECIAL.values()), "initial_alphabet": alphabet, "show_progress": False}
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocabulary, **options))
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", ends)
-    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    named = dict(zip(names, SPECIAL, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **named)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL)

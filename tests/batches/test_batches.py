@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from mmutils.batches import Batches, derived_seed
-from mmutils.batches.images import Augment, MultiCrop
+from mmutils.batches.augment import Augment, MultiCrop
 
 
 @pytest.fixture

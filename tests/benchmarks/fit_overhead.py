@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from mmutils.batches import Batches
-from mmutils.batches.images import Augment
+from mmutils.batches.augment import Augment
 from mmutils.methods import Method
 from mmutils.training.loop import TrainConfig, fit
 

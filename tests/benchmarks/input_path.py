@@ -18,7 +18,8 @@ from PIL import Image
 from torchvision import transforms
 
 from mmutils.batches import Batches
-from mmutils.batches.images import Augment, MultiCrop, decode
+from mmutils.batches.augment import Augment, MultiCrop
+from mmutils.batches.images import decode
 
 
 class PerPicture(torch.utils.data.Dataset):

@@ -27,7 +27,7 @@ def measure(folder: Path, count: int) -> float:
     import torch
 
     from mmutils.batches import Batches
-    from mmutils.batches.images import Augment
+    from mmutils.batches.augment import Augment
 
     torch.set_num_threads(2)
     paths = [str(folder / f"{number}.jpg") for number in range(count)]

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 import transformers
+from safetensors.torch import save_model
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import nn
 
@@ -14,7 +15,7 @@ from mmutils.models.encoder import CachedEncoder, FusedEncoder
 from mmutils.models.fusion import Gated
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
-from mmutils.models.tokens import lost_marks
+from mmutils.models.tokens import add_prefix, lost_marks
 from mmutils.models.transformer import new_model, pool
 
 TEXTS = ["a grinning face", "red heart", "हँसता हुआ चेहरा", "लाल दिल और बड़ी मुस्कान"]
@@ -22,6 +23,12 @@ TEXTS = ["a grinning face", "red heart", "हँसता हुआ चेहर
 
 def tokenize(encoder, texts=TEXTS, **options):
     return dict(encoder.tokenizer(texts, padding=True, return_tensors="pt", **options))
+
+
+def save(encoder, folder):
+    """An ordinary Hugging Face folder."""
+    encoder.model.save_pretrained(folder)
+    encoder.tokenizer.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +91,7 @@ def test_image_sizes():
 
 def test_image_weights_from_file(tmp_path):
     trained = ImageEncoder("vit_tiny_patch16_224", size=64)
-    trained.save(tmp_path / "weights.safetensors")
+    save_model(trained.network, tmp_path / "weights.safetensors")
     encoder = ImageEncoder("vit_tiny_patch16_224", size=96, weights=tmp_path / "weights.safetensors")
     torch.testing.assert_close(encoder.network.blocks[3].mlp.fc1.weight, trained.network.blocks[3].mlp.fc1.weight)
     assert encoder.network.pos_embed.shape[1] == 36 + 1 and encoder.source.startswith("file ")
@@ -155,7 +162,7 @@ def test_padding_changes_nothing(text):
 
 def test_small_keeps_hindi_and_reloads(text, tmp_path, recwarn):
     assert lost_marks(text.tokenizer, [*TEXTS, "क्षत्रिय ज़मीन गाँव", "unseen: ñandú"]) == {"\u0303", "\u0301"}
-    text.save(tmp_path)
+    save(text, tmp_path)
     again = TextEncoder(tmp_path).eval()
     assert again.source == f"folder {tmp_path}" and not recwarn.list
     with torch.inference_mode():
@@ -177,24 +184,13 @@ def test_warning_where_signs_are_lost(text, tmp_path):
 
 
 def test_prefix_is_part_of_the_tokenizer(text, tmp_path):
-    text.save(tmp_path)
-    encoder = TextEncoder(tmp_path, prefix="query: ")
+    save(text, tmp_path)
+    encoder = TextEncoder(tmp_path)
+    add_prefix(encoder.tokenizer, "query: ")
     expected = text.tokenizer([f"query: {one}" for one in TEXTS])["input_ids"]
     assert encoder.tokenizer(TEXTS)["input_ids"] == expected
-    encoder.save(tmp_path / "again")
+    save(encoder, tmp_path / "again")
     assert TextEncoder(tmp_path / "again").tokenizer(TEXTS)["input_ids"] == expected
-
-
-def test_train_layers(text, tmp_path):
-    text.save(tmp_path)
-    encoder = TextEncoder(tmp_path, train_layers=1).train()
-    encoder(tokenize(encoder)).sum().backward()
-    learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
-    assert learning and all(".layer.2." in name for name in learning)
-    assert [layer.training for layer in encoder.model.encoder.layer] == [False, False, True]
-    assert not encoder.model.embeddings.dropout.training
-    with pytest.raises(ValueError, match="1 to 3"):
-        TextEncoder(tmp_path, train_layers=4)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "electra"])
@@ -293,7 +289,7 @@ def test_clip_text(tmp_path):
         ends = (batch["input_ids"] == 49407).int().argmax(dim=1)
         torch.testing.assert_close(encoder(batch), expected.last_hidden_state[torch.arange(4), ends])
         torch.testing.assert_close(torch.cat([encoder(tokenize(encoder, [one])) for one in TEXTS]), encoder(batch))
-    encoder.save(tmp_path / "again")
+    save(encoder, tmp_path / "again")
     again = TextEncoder(tmp_path / "again").eval()
     assert again.pooling == "own" and torch.equal(again(batch), encoder(batch))
     with pytest.raises(ValueError, match="cannot be cut"):
@@ -313,7 +309,7 @@ def test_siglip_text(text, tmp_path):
     with torch.inference_mode():
         expected = model.text_model(input_ids=full).pooler_output
         torch.testing.assert_close(encoder(tokenize(encoder)), expected)
-    encoder.save(tmp_path / "again")
+    save(encoder, tmp_path / "again")
     assert torch.equal(TextEncoder(tmp_path / "again").eval()(tokenize(encoder)), encoder(tokenize(encoder)))
 
 

@@ -236,6 +236,7 @@ def test_an_encoder_comes_back_from_disk(join, tmp_path) -> None:
     fresh = starts.initial_encoder("random:run:cnn", tmp_path)
     assert not torch.allclose(features(fresh, Batches(table, 7, **given))["features"], expected)
     assert (back.source, fresh.source) == ("run/cnn", "random")
+    assert starts.network_names(back)[-1] == "run/cnn-text", "a path of this machine would end up in records"
     if join:
         seen = starts.initial_encoder("random:run:cnn", tmp_path, examples=table)
         means = [value for name, value in seen.state_dict().items() if name.endswith("running_mean")]
