@@ -1,14 +1,14 @@
-"""`python -m mmutils.predict RUN --image FILE --text "..."`: a run's exported classifier on posts of one's own."""
+"""`python -m mmutils.predict RUN --image FILE --text "..."`: classify your own posts with a run's classifier."""
 
 import argparse
 import csv
 import io
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mmutils import statistics
@@ -36,128 +36,91 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
         root: the folder that pictures are named relative to and must lie in; None where their paths are used as given.
 
     Returns:
-        One row per post: id, prediction, and one calibrated probability per class, under the class's name. Where there
-        are posts that cannot be answered, these are empty for them, and a column `problem` says why.
+        One row per post: id, prediction, and one calibrated probability per class, under the class's name. Where some
+        posts have no answer, these are empty for them, and a column `problem` says why.
 
     Raises:
-        ValueError: a column that the classifier needs is not there, no post can be answered, or the export is damaged.
-        UserWarning: texts in a script that was not trained on, or that its tokenizer does not know, and what the
-            classifier does not look at.
+        ValueError: a needed column is missing, no post can be answered, or the export is damaged.
+        UserWarning: a text in a new script or unknown to the tokenizer, a column that the classifier does not read.
     """
-    described = _described(folder)
-    inputs = _inputs(described["encoder"])
+    inputs = _check_columns(folder, posts)
+    classifier, description = export.load_classifier(folder)
+    options = starts.batch_inputs(classifier.encoder)
+    posts = _checked(posts, inputs, options.get("image_size"), root)
+    answered = posts[posts["problem"] == ""]
+    if answered.empty:
+        listed = "; ".join(f"{post.id!r}: {post.problem}" for post in posts.head(3).itertuples())
+        raise ValueError(f"none of the {len(posts)} posts can be answered ({listed})")
+    if "text" in inputs:
+        _warn_of_texts(answered, description, next(m for m in classifier.modules() if isinstance(m, TextEncoder)))
+    batches = Batches(answered.assign(group=answered["id"], label=-1), 64, **options)
+    predictions = statistics.apply_temperature(predict(classifier, batches), description["temperature"])
+    probabilities = predictions.filter(regex=r"^p_\d+$").set_axis(description["classes"], axis=1)  # (N, K)
+    probabilities.index = answered.index
+    table = probabilities.reindex(posts.index)
+    table.insert(0, "id", posts["id"])
+    table.insert(1, "prediction", probabilities.idxmax(axis=1).reindex(posts.index, fill_value=""))
+    return table if len(answered) == len(posts) else table.assign(problem=posts["problem"])
+
+
+def _check_columns(folder: str | Path, posts: pd.DataFrame) -> set[str]:
+    """What the classifier reads, image, text, or both, and whether the posts have it; before its weights are read."""
+    try:
+        description = json.loads(reading.text(Path(folder, f"{export.NAME}.json")))
+        inputs, name = _inputs(description["encoder"]), f"{description['system']}, run {description['run']}"
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the export in {folder} is damaged, copy it again ({error!r})") from error
     for column in ("image", "text"):
         if column not in inputs and column in posts:
-            warnings.warn(f"this classifier does not look at the {column}", stacklevel=2)
+            warnings.warn(f"this classifier does not look at the {column}", stacklevel=3)
         if column in inputs and column not in posts:
-            raise ValueError(
-                f"this classifier ({described['system']}, run {described['run']}) needs the {column} of every post; "
-                f"given are {', '.join(posts)}"
-            )
-    classifier, described = _load(folder)
-    options = starts.batch_inputs(classifier.encoder)
-    fine, problems = _sorted(posts, inputs, options.get("image_size"), root)
-    if not fine:
-        listed = "; ".join(f"{key!r}: {problem}" for key, problem in list(zip(posts["id"], problems, strict=True))[:3])
-        raise ValueError(f"none of the {len(posts)} posts can be answered ({listed})")
-    rows = pd.DataFrame(fine)
-    if "text" in inputs:
-        _warn(rows, described, next(part for part in classifier.modules() if isinstance(part, TextEncoder)))
-    batches = Batches(rows.assign(group=rows["id"], label=-1), 64, **options)
-    answers = statistics.apply_temperature(predict(classifier, batches), described["temperature"])
-    probabilities = answers[[f"p_{k}" for k in range(len(described["classes"]))]].to_numpy()
-    return _answers(posts["id"], problems, probabilities, described["classes"])
-
-
-def _described(folder: str | Path) -> dict:
-    """What is known of a classifier, read before its weights."""
-    file = Path(folder, f"{export.NAME}.json")
-    try:
-        described = json.loads(reading.text(file))
-        _inputs(described["encoder"])
-        return {key: described[key] for key in ("encoder", "classes", "temperature", "scripts", "run", "system")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder, error) from error
-
-
-def _load(folder: str | Path):
-    try:
-        return export.load_classifier(folder)
-    except (OSError, ValueError):  # says by itself what is wrong
-        raise
-    except Exception as error:  # of whatever a damaged file leads to
-        raise _damaged(folder, error) from error
-
-
-def _damaged(folder: str | Path, error: Exception) -> ValueError:
-    return ValueError(f"the export in {folder} is damaged, copy it again ({error!r})")
+            raise ValueError(f"this classifier ({name}) needs the {column} of every post; given are {', '.join(posts)}")
+    return inputs
 
 
 def _inputs(encoder: dict) -> set[str]:
-    """What an encoder looks at, from its description: image, text, or both."""
     sides = [_inputs(side) for side in encoder.get("sides", ())]
     return {"image", "text"} & set(encoder) | set().union(*sides)
 
 
-def _sorted(
-    posts: pd.DataFrame, inputs: set[str], size: int | None, root: str | Path | None
-) -> tuple[list[dict], list[str]]:
-    """The posts that can be answered; and for each post what is wrong with it, "" for nothing."""
-    fine, problems = [], []
+def _checked(posts: pd.DataFrame, inputs: set[str], size: int | None, root: str | Path | None) -> pd.DataFrame:
+    """The posts with the path of their picture, which is read once, and a column `problem`, "" for none."""
+    rows = []
     for post in posts.to_dict("records"):
+        post["problem"] = ""
         try:
-            fine.append(_checked(post, inputs, size, root))
-            problems.append("")
+            for column in sorted(inputs):
+                if not isinstance(post[column], str) or not post[column].strip():
+                    raise ValueError(f"it has no {column}, which this classifier needs")
+                if not reading.storable(post[column]):
+                    raise ValueError(f"its {column} is no text in UTF-8")
+            if "image" in inputs:
+                post["image"] = post["image"] if root is None else inside(root, post["image"])
+                read_picture(post["image"], size)
         except (ValueError, OSError) as error:
-            problems.append(str(error))
-    return fine, problems
+            post["problem"] = str(error)
+        rows.append(post)
+    return pd.DataFrame(rows)
 
 
-def _checked(post: dict, inputs: set[str], size: int | None, root: str | Path | None) -> dict:
-    """The post with the path of its picture, which is read once; ValueError or OSError where it cannot be answered."""
-    for column in sorted(inputs):
-        if not isinstance(post[column], str) or not post[column].strip():
-            raise ValueError(f"it has no {column}, which this classifier needs")
-        if not reading.storable(post[column]):
-            raise ValueError(f"its {column} is no text in UTF-8")
-    if "image" not in inputs:
-        return post
-    path = post["image"] if root is None else inside(root, post["image"])
-    read_picture(path, size)
-    return post | {"image": path}
-
-
-def _answers(ids: pd.Series, problems: list[str], probabilities: np.ndarray, classes: list[str]) -> pd.DataFrame:
-    """The answers (N, K) of the posts that have no problem, in a table of all posts."""
-    answered = np.array([not problem for problem in problems])
-    columns = np.full((len(ids), len(classes)), np.nan)
-    columns[answered] = probabilities
-    predictions = np.full(len(ids), "", dtype=object)
-    predictions[answered] = [classes[k] for k in probabilities.argmax(axis=1)]
-    table = pd.DataFrame(columns, columns=classes)
-    table.insert(0, "id", ids.to_numpy())
-    table.insert(1, "prediction", predictions)
-    return table if answered.all() else table.assign(problem=problems)
-
-
-def _warn(posts: pd.DataFrame, described: dict, encoder: TextEncoder) -> None:
-    unknown, trained = encoder.tokenizer.unk_token_id, ", ".join(described["scripts"]).title()
-    for row in posts.itertuples():
-        for other in export.scripts([row.text], share=0.5) - set(described["scripts"]):
-            warnings.warn(f"{row.id!r} is in {other.title()} script, training was in {trained}", stacklevel=3)
-        ids = encoder.tokenizer(row.text, add_special_tokens=False, verbose=False)["input_ids"]
+def _warn_of_texts(posts: pd.DataFrame, description: dict, encoder: TextEncoder) -> None:
+    unknown, trained = encoder.tokenizer.unk_token_id, ", ".join(description["scripts"]).title()
+    for post in posts.itertuples():
+        for script in export.scripts([post.text], share=0.5) - set(description["scripts"]):
+            warnings.warn(f"{post.id!r} is in {script.title()} script, training was in {trained}", stacklevel=3)
+        ids = encoder.tokenizer(post.text, add_special_tokens=False, verbose=False)["input_ids"]
         if unknown is not None and (share := ids.count(unknown) / max(len(ids), 1)) > UNKNOWN:
-            warnings.warn(f"{row.id!r}: the tokenizer does not know {share:.0%} of the text", stacklevel=3)
+            warnings.warn(f"{post.id!r}: the tokenizer does not know {share:.0%} of the text", stacklevel=3)
 
 
-def find(run: str) -> Path:
-    """The folder of a run's exported classifier, by path or by the run's name; FileNotFoundError lists them."""
+def _find(run: str) -> Path:
+    """The folder of a run's exported classifier, by path or by the run's name."""
     for folder in (Path(run), Path(run, "model"), RUNS / run / "model"):
         if (folder / f"{export.NAME}.json").is_file():
             return folder
-    there = sorted(path.parent.parent.name for path in RUNS.glob(f"*/model/{export.NAME}.json"))
+    names = sorted(path.parent.parent.name for path in RUNS.glob(f"*/model/{export.NAME}.json"))
     raise FileNotFoundError(
-        f"no exported classifier in {run!r}; in {RUNS} there are: {', '.join(there) or 'none'}. "
+        f"no exported classifier in {run!r}; in {RUNS} there are: {', '.join(names) or 'none'}. "
         "Finetuning/Finetuning.ipynb exports one; give its folder `out`."
     )
 
@@ -166,38 +129,32 @@ def _posts(options: argparse.Namespace) -> pd.DataFrame:
     """The posts of the command line."""
     if bool(options.csv) == bool(options.image or options.text):
         raise ValueError('give either --csv FILE or one post: --image FILE --text "..."')
-    if not options.csv:
-        values = {"id": "post", "image": options.image, "text": options.text}
-        return pd.DataFrame([{key: value for key, value in values.items() if value is not None}])
-    posts = _read(options.csv)
-    if "id" not in posts:
-        posts["id"] = [str(number) for number in range(1, len(posts) + 1)]
-    return posts
+    if options.csv:
+        return _read(options.csv)
+    post = {"id": "post", "image": options.image, "text": options.text}
+    return pd.DataFrame([{column: value for column, value in post.items() if value is not None}])
 
 
 def _read(path: str) -> pd.DataFrame:
-    """The posts in a CSV file, all as text; ValueError that names the file and the line."""
-    needed = "it needs a header such as id,image,text and one row per post"
+    """The posts in a CSV file, all as text, numbered where it has no `id`; ValueError names the file and the line."""
     reader, rows = csv.reader(io.StringIO(reading.text(path), newline=""), strict=True), []
-    start = 1  # of the row that is read next
+    line = 1  # where the row that is read next begins
     try:
         for row in reader:
             if row and rows and len(row) != len(rows[0]):
-                problem = (
-                    f"has {len(row)} fields, the header {len(rows[0])}; a text with commas stands in double quotes"
-                )
-                raise ValueError(f"{path}, line {start} {problem}")
+                raise csv.Error(f"{len(row)} fields, the header has {len(rows[0])}; put a text with commas in quotes")
             rows += [row] if row else []
-            start = reader.line_num + 1
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{path}, line {start} is no row of a CSV file: {error}") from error
+        raise ValueError(f"{path}, line {line} is no row of the table: {error}") from error
     header = rows[0] if rows else []
     if len(rows) < 2 or not {"image", "text"} & set(header):
-        count = max(len(rows) - 1, 0)
-        raise ValueError(f"{path} has {count} rows with the columns {', '.join(header) or '(none)'}: {needed}")
+        problem = f"{max(len(rows) - 1, 0)} rows with the columns {', '.join(header) or '(none)'}"
+        raise ValueError(f"{path} has {problem}: it needs a header such as id,image,text and one row per post")
     if len(set(header)) < len(header):
         raise ValueError(f"{path}, line 1 names a column twice: {', '.join(header)}")
-    return pd.DataFrame(rows[1:], columns=header)
+    posts = pd.DataFrame(rows[1:], columns=header)
+    return posts if "id" in posts else posts.assign(id=[str(number) for number in range(1, len(posts) + 1)])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -206,22 +163,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", help="name of a run in report/runs, or a folder that has `model`")
     parser.add_argument("--image", metavar="FILE", help="picture of one post")
     parser.add_argument("--text", help="text of one post")
-    parser.add_argument(
-        "--csv", metavar="FILE", help="posts: columns image (in the file's folder), text and, if there is one, id"
-    )
+    parser.add_argument("--csv", metavar="FILE", help="posts: columns image (in the file's folder), text, maybe id")
     parser.add_argument("--out", metavar="FILE", help="write the answers as CSV as well")
     options = parser.parse_args(arguments)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             root = Path(options.csv).parent if options.csv else None
-            answers = classify(find(options.run), _posts(options), root)
+            answers = classify(_find(options.run), _posts(options), root)
     except (ValueError, OSError) as error:
         return _refuse(str(error))
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             print(printable(f"warning: {warning.message}"), file=sys.stderr)
-    print(printable(answers.to_string(index=False, float_format="{:.3f}".format, na_rep="")))
+    try:
+        print(printable(answers.to_string(index=False, float_format="{:.3f}".format, na_rep="")), flush=True)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if "problem" in answers:
         count = (answers["problem"] != "").sum()
         print(f"{count} of {len(answers)} posts have no answer: see the column problem", file=sys.stderr)

@@ -52,11 +52,9 @@ def train(folder: Path) -> None:
     features = torch.randn(COUNT, 20, generator=torch.Generator().manual_seed(0))
     examples = pd.DataFrame({"id": ids, "label": [number % 3 for number in range(COUNT)]})
     batches = Batches(examples, 8, extra={"features": features}, shuffle=True)
-    config = TrainConfig(EPOCHS, weight_decay_end=0.4, encoder_learning_rate=1e-4)
+    config = TrainConfig(EPOCHS, encoder_learning_rate=1e-4)
 
-    def evaluate(
-        method,
-    ):  # up and down, so that the best epoch is neither first nor last, and not the one of the last restart
+    def evaluate(method):  # up and down: the best epoch is neither first nor last, nor that of the last restart
         return {"score": -abs(float(method.average.norm()) - 1.0)}
 
     history = fit(method, batches, config, evaluate=evaluate, select="score", checkpoint=folder)
@@ -98,9 +96,7 @@ def main(folder: Path) -> None:
     for patch in (("torch.save", torn_save), ("os.replace", die), ("os.replace", rename_and_die), ("os.fsync", die)):
         assert not attempt(killed, patch=mock.patch(*patch))
     draw, kills = random.Random(0), 4
-    while not attempt(
-        killed, seconds=draw.uniform(0.05, 0.4) * duration * (1 + kills / 20)
-    ):  # longer and longer: it must end
+    while not attempt(killed, draw.uniform(0.05, 0.4) * duration * (1 + kills / 20)):  # longer and longer: it must end
         kills += 1
         assert kills < 200, "no progress between the kills"
     first, second = (torch.load(path / "final.pt", weights_only=True) for path in (whole, killed))

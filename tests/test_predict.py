@@ -1,7 +1,9 @@
 """An exported classifier: the run's own predictions again, from a folder; what it refuses and warns of; its card."""
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -129,7 +131,7 @@ def test_unlabelled_examples_are_refused_before_the_training(tables):
     [
         (b"", "has 0 rows with the columns (none)"),
         (b"image;text\na.png;b\n", "has 1 rows with the columns image;text"),
-        (b"image,text\na.png,a heart, a star\n", "line 2 has 3 fields, the header 2"),
+        (b"image,text\na.png,a heart, a star\n", "line 2 is no row of the table: 3 fields, the header has 2"),
         (b"text\nh\xe9\n", "line 2 is not text in UTF-8"),
         (b'image,text\na.png,b\n\na.png,"never closed\nb\n', "line 4 is no row"),
         (b"image,text,text\na.png,b,c\n", "names a column twice"),
@@ -179,6 +181,15 @@ def test_answers_are_shown_where_they_cannot_be_written(exported, tables, tmp_pa
     assert predict.main([str(exported), "--image", picture, "--text", "a heart", "--out", str(tmp_path)]) == 2
     shown = capsys.readouterr()
     assert "mismatch" in shown.out and "could not be written" in shown.err
+
+
+def test_a_reader_that_stops_early_is_no_error(exported, tables, tmp_path, monkeypatch):
+    """As `head` does; the file is written all the same."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writing, "w"))
+    given = ["--image", tables["test"]["image"][0], "--text", "a heart", "--out", str(tmp_path / "answers.csv")]
+    assert predict.main([str(exported), *given]) == 0 and (tmp_path / "answers.csv").is_file()
 
 
 def test_a_damaged_copy_is_said(exported, tables, tmp_path, capsys):

@@ -1,8 +1,8 @@
 """The training loop, one for all methods: `fit(method, batches, TrainConfig(...))`.
 
 AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) with a linear warm-up and a cosine. All schedules
-are functions of progress, the trained fraction in [0, 1), and an epoch's randomness is seeded from (seed, epoch): a run
-that was killed ends with the weights of an uninterrupted one. Only encoders run in bfloat16, losses stay in float32.
+are functions of progress, the trained fraction in [0, 1), and an epoch's randomness is seeded from (seed, epoch), so a
+resumed run ends with the weights of an uninterrupted one. Only encoders run in bfloat16; losses stay in float32.
 """
 
 import math
@@ -36,9 +36,7 @@ class TrainConfig:
     learning_rate: float = 1e-3  # peak
     encoder_learning_rate: float | None = None  # peak for parameters inside method.encoders(); None: learning_rate
     weight_decay: float = 0.05  # of parameters with two or more axes
-    weight_decay_end: float | None = None  # reached by a cosine; None: constant
     warmup: float = 0.1  # fraction of training in which the learning rate rises from 0
-    final: float = 0.0  # fraction of the peak that the cosine falls to
     clip: float | None = 1.0  # largest norm of the whole gradient
     precision: str = "auto"  # of the encoders: "bf16", "no" for float32, or bfloat16 where the machine computes it
     seed: int = 0
@@ -85,11 +83,11 @@ def fit(
     _check_batch_norms(method, batches)
     distributed.share_statistics(list(method.encoders().values()), device)
     distributed.same_start(method)
-    if not (groups := method.parameter_groups()):
-        raise ValueError("the method has no parameter that requires a gradient: nothing to train")
-    optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)  # one pass over memory
+    optimizer = _optimizer(method, config)
     with locked(checkpoint):
-        identity = checkpoint and training_identity(method, batches, asdict(config), select, evaluated_on or {})
+        identity = {}
+        if checkpoint is not None:
+            identity = training_identity(method, batches, asdict(config), select, evaluated_on or {})
         state = TrainingState(method, optimizer, select, checkpoint, identity)
         done, steps, hidden = len(state.history), len(batches), not distributed.is_main()
         with tqdm(total=config.epochs * steps, initial=done * steps, desc="training", delay=2, disable=hidden) as bar:
@@ -107,13 +105,14 @@ def fit(
 
 def _train_epoch(method: Method, optimizer, batches: Batches, config: TrainConfig, epoch: int, bar: tqdm) -> dict:
     """One pass over the batches: the loop."""
-    torch.manual_seed(derived_seed(config.seed, epoch, *filter(None, [distributed.rank()])))
+    rank = distributed.rank()
+    torch.manual_seed(derived_seed(config.seed, epoch, *([rank] if rank else [])))
     method.train()
     losses, sizes, steps = [], [], len(batches)
     with _prepared_encoders(method, config.precision, batches.device):
         for step, batch in enumerate(batches.epoch(epoch)):
             progress = (epoch * steps + step) / (config.epochs * steps)
-            _schedule(optimizer, config, progress)
+            _set_learning_rate(optimizer, config, progress)
             optimizer.zero_grad(set_to_none=True)
             loss = method.loss(batch, progress)  # (), mean over the batch
             losses.append(loss.detach())
@@ -131,30 +130,32 @@ def _train_epoch(method: Method, optimizer, batches: Batches, config: TrainConfi
     if not all(parameter.isfinite().all() for parameter in method.parameters()):  # after the last step
         raise FloatingPointError(f"weights are not finite after epoch {epoch + 1}. {ADVICE}")
     mean = float(torch.stack(losses).cpu().double() @ torch.tensor(sizes).double() / sum(sizes))  # over examples
-    rate = warmup_cosine(progress, config.learning_rate, config.warmup, config.final)
+    rate = warmup_cosine(progress, config.learning_rate, config.warmup)
     return {"epoch": epoch + 1, "progress": (epoch + 1) / config.epochs, "loss": mean, "learning_rate": rate}
 
 
-def _schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, progress: float) -> None:
-    """Set learning rate and weight decay of each group by its marks `encoder` and `decay`."""
+def _optimizer(method: Method, config: TrainConfig) -> torch.optim.AdamW:
+    groups = method.parameter_groups()
+    if not groups:
+        raise ValueError("the method has no parameter that requires a gradient: nothing to train")
+    for group in groups:
+        group["weight_decay"] = config.weight_decay if group["decay"] else 0.0
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)  # one pass over memory
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, progress: float) -> None:
     encoder_peak = config.learning_rate if config.encoder_learning_rate is None else config.encoder_learning_rate
-    end = config.weight_decay if config.weight_decay_end is None else config.weight_decay_end
     for group in optimizer.param_groups:
         peak = encoder_peak if group["encoder"] else config.learning_rate
-        group["lr"] = warmup_cosine(progress, peak, config.warmup, config.final)
-        group["weight_decay"] = cosine(progress, config.weight_decay, end) if group["decay"] else 0.0
+        group["lr"] = warmup_cosine(progress, peak, config.warmup)
 
 
-def warmup_cosine(progress: float, peak: float, warmup: float = 0.0, final: float = 0.0) -> float:
-    """0 at the start, `peak` at progress == warmup, final * peak at 1."""
+def warmup_cosine(progress: float, peak: float, warmup: float) -> float:
+    """Linear from 0 at the start to `peak` at progress == warmup, then half a cosine to 0 at 1."""
     if progress < warmup:
         return peak * progress / warmup
-    return cosine((progress - warmup) / (1 - warmup), peak, final * peak)
-
-
-def cosine(progress: float, start: float, end: float) -> float:
-    """Half a cosine: start at progress 0, the mean of both at 0.5, end at 1."""
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+    falling = (progress - warmup) / (1 - warmup)  # in [0, 1]
+    return peak * (1 + math.cos(math.pi * falling)) / 2
 
 
 @contextmanager
