@@ -1,6 +1,7 @@
 """Encoders on disk: safetensors with all weights, and a small JSON file that says what to build. No pickled model."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmutils.models import tensors
@@ -20,6 +21,12 @@ def save_encoder(encoder: Encoder, folder: str | Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / f"{name}.json", json.dumps(describe_encoder(encoder, folder, name), indent=1) + "\n")
     tensors.save_tensors(encoder.state_dict(), folder / f"{name}.safetensors", companion_files(folder, name))
+
+
+def save_encoders(encoders: Mapping[str, Encoder], folder: str | Path) -> None:
+    """Save several encoders under their names."""
+    for name, encoder in encoders.items():
+        save_encoder(encoder, folder, name)
 
 
 def companion_files(folder: Path, name: str) -> list[Path]:

@@ -149,12 +149,14 @@ def load_text_encoder(texts: Sequence[str], name: str = "", frozen: bool = True)
     return TextEncoder(name, frozen=frozen) if name else TextEncoder.small(texts)
 
 
-def cached_text_encoder(text: TextEncoder) -> Encoder:
-    """What replaces the text encoder in a method: itself, or its standardised cached features if it is frozen."""
-    return StandardisedEncoder(CachedEncoder("text", text.dim)) if text.frozen else text
+def cached_text_encoder(text: TextEncoder, texts: Sequence[str]) -> Encoder:
+    """For a new training: a frozen text encoder's standardised cached features, or a new small one for these texts."""
+    return StandardisedEncoder(CachedEncoder("text", text.dim)) if text.frozen else TextEncoder.small(texts)
 
 
-def text_inputs(text: TextEncoder, examples: pd.DataFrame) -> dict:
-    """What Batches needs for `cached_text_encoder`: the tokenizer, or the frozen encoder's features as `extra`."""
-    tokens = {"tokenizer": text.tokenizer, "max_length": text.max_length}
-    return {"extra": {"text": features(text, Batches(examples, 64, **tokens))["features"]}} if text.frozen else tokens
+def text_inputs(text: TextEncoder, examples: pd.DataFrame, extra: dict | None = None) -> dict:
+    """What Batches needs for `cached_text_encoder`: the tokenizer, or the frozen encoder's features, beside `extra`."""
+    tokens, extra = {"tokenizer": text.tokenizer, "max_length": text.max_length}, extra or {}
+    if text.frozen:
+        return {"extra": extra | {"text": features(text, Batches(examples, 64, **tokens))["features"]}}
+    return tokens | {"extra": extra}
