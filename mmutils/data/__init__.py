@@ -15,28 +15,10 @@ To add a data set, add a file. Nothing here imports torch.
 
 import pandas as pd
 
-from mmutils.data.contract import COLUMNS, SPLITS, check, require_labels
+from mmutils.data.contract import COLUMNS, SPLITS, check, require_labels  # noqa: F401, offered here
 from mmutils.data.tools.fingerprint import fingerprint
-from mmutils.data.tools.loading import available, call, dataset, option_names, require_root
-from mmutils.data.tools.reading import inside
-
-__all__ = [
-    "COLUMNS",
-    "SPLITS",
-    "available",
-    "check",
-    "dataset",
-    "describe",
-    "examples",
-    "fingerprint",
-    "inside",
-    "option_names",
-    "require_labels",
-    "require_root",
-    "subset",
-    "tables",
-    "unlabelled",
-]
+from mmutils.data.tools.loading import available, call, dataset, option_names, require_root  # noqa: F401
+from mmutils.data.tools.reading import inside  # noqa: F401
 
 
 def examples(name: str, root, split: str, **options) -> pd.DataFrame:

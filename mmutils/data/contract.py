@@ -44,15 +44,11 @@ def require_labels(tables: dict[str, pd.DataFrame]) -> None:
     for split, table in tables.items():
         unknown, classes = (table["label"] == -1).sum(), table["label"].nunique()
         if unknown:
-            raise ValueError(
-                f"{unknown:,} of {len(table):,} examples of {split} have no label (-1): "
-                "leave them out, or take a split that has labels"
-            )
+            hint = "leave them out, or take a split that has labels"
+            raise ValueError(f"{unknown:,} of {len(table):,} examples of {split} have no label (-1): {hint}")
         if classes < 2:
-            raise ValueError(
-                f"{split} has {len(table):,} examples of {classes} class: at least two classes are needed, "
-                "take more examples (limit=0 for all)"
-            )
+            hint = "at least two classes are needed, take more examples (limit=0 for all)"
+            raise ValueError(f"{split} has {len(table):,} examples of {classes} class: {hint}")
 
 
 def _check_classes(classes) -> None:

@@ -3,12 +3,10 @@
 Alam, Ofli, Imran 2018, https://arxiv.org/abs/1805.00713; splits and classes: Ofli, Alam, Imran 2020,
 https://arxiv.org/abs/2004.11838. Licence CC BY-NC-SA 4.0, available from https://crisisnlp.qcri.org/crisismmd.
 
-What one must know:
-- "agreed": picture and text were given the same label (6,126 / 998 / 955 rows). There the column `label` still has
-  eight classes and `label_text`, `label_image` five; here always the latter, merged where they are not (in "all").
+- "agreed": picture and text were given the same label (6,126 / 998 / 955 rows). Labels are those of `label_text` or
+  `label_image`, merged into five classes where they are not ("all"); the column `label` always has eight.
 - A tweet has up to four pictures, a row each: id is that of the picture, group that of the tweet.
-- Files are read without quoting: 39 texts of train begin with a quotation mark that pandas would remove.
-- 251 texts of train are damaged ("Californiaâ€™s"); `repair` mends what can be mended with ftfy.
+- Files are read without quoting: 39 texts of train begin with a quotation mark. 251 have broken encodings (`repair`).
 """
 
 from collections.abc import Sequence
@@ -60,13 +58,9 @@ def examples(
         language: other than "en" needs `translations`.
         which: "agreed" or "all".
         target: whose label, "text" or "image"; they differ in "all" only.
-        missing: treatment of a row without its picture: "error", "drop", or "none", which keeps it with image None.
-        repair: whether broken encodings are mended.
-        translations: TSV file with the columns id (tweet) and text; by default translations/<language>.tsv in the
-            folder, or beside the archive.
-
-    Raises:
-        ValueError, FileNotFoundError: with file and line.
+        missing: "error", "drop" or "none" for a row without its picture (see `settle_missing`).
+        repair: whether ftfy mends broken encodings.
+        translations: TSV file with the columns id (tweet) and text; default: translations/<language>.tsv in `root`.
     """
     return read_task("humanitarian", CLASSES, root, split, language, which, target, missing, repair, translations)
 
@@ -80,9 +74,9 @@ def read_task(task, classes, root, split, language, which, target, missing, repa
     home, name = folder(root), FILES[which].format(task, "dev" if split == "val" else split)
     path = _find(home, name)
     if path is None:
+        hint = "with its split folders (crisismmd_datasplit_agreed_label, crisismmd_datasplit_all) inside"
         raise FileNotFoundError(
-            f"no {name} in {home!r} or below it. Give the folder of CrisisMMD v2.0 as root, with its split folders "
-            f"(crisismmd_datasplit_agreed_label, crisismmd_datasplit_all: downloads of their own) inside; from {WHERE}"
+            f"no {name} in {home!r} or below it. Give CrisisMMD v2.0 as root, {hint}; {WHERE}"
         )
     rows = _read(path, COLUMNS)
     table = pd.DataFrame(
@@ -142,19 +136,15 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     (_, first), *rest = reading.lines(path) or [(0, "")]
     header = first.split("\t")
     if not first or not set(columns) <= set(header) or len(set(header)) < len(header):
-        raise ValueError(
-            f"{path} cannot be read as a table, columns separated by tabs: it needs each of {', '.join(columns)} once "
-            f"in its first line; it has {', '.join(header) if first else 'no line'}"
-        )
+        problem = f"cannot be read as a table with tabs: its first line needs each of {', '.join(columns)} once"
+        raise ValueError(f"{path} {problem}; it has {', '.join(header) if first else 'no line'}")
     if not rest:
         raise ValueError(f"{path} has no rows: fetch it again")
     rows = {number: line.split("\t") for number, line in rest}
     for number, fields in rows.items():
         if len(fields) != len(header):
-            raise ValueError(
-                f"{path}, line {number} has {len(fields)} fields, the first line {len(header)}: a text must not hold "
-                f"a tab or a newline; given {fields[:3]}"
-            )
+            problem = f"has {len(fields)} fields, the first line {len(header)}: no text may hold a tab or a newline"
+            raise ValueError(f"{path}, line {number} {problem}; given {fields[:3]}")
     return pd.DataFrame.from_dict(rows, orient="index", columns=header)
 
 
@@ -162,9 +152,8 @@ def _labels(names: pd.Series, classes: tuple[str, ...], path: Path) -> pd.Series
     unknown = names[~names.isin(classes)]
     if len(unknown):
         shown = ", ".join(f"{name!r} in line {number}" for number, name in unknown.head(3).items())
-        raise ValueError(
-            f"{path}: unknown labels in {len(unknown)} of {len(names)} rows ({shown}); there are {', '.join(classes)}"
-        )
+        problem = f"unknown labels in {len(unknown)} of {len(names)} rows ({shown})"
+        raise ValueError(f"{path}: {problem}; there are {', '.join(classes)}")
     return names.map(classes.index)
 
 

@@ -3,13 +3,10 @@
 Kiela et al. 2020, https://arxiv.org/abs/2005.04790. Available under Facebook's research licence from the challenge's
 page, https://www.drivendata.org/competitions/64/hateful-memes/, or from a mirror; it may not be passed on.
 
-What one must know:
-- "seen" is the first phase (the paper's first numbers), "unseen" the second; scores on them must not be mixed. The
-  column `source` says which file a row is from. dev.jsonl and test.jsonl are the seen ones' old names.
-- dev_seen and dev_unseen share 400 memes; neither is ever trained on or tested on here.
+- "seen" is the first phase (the paper's first numbers), "unseen" the second: never mix scores on them. The column
+  `source` names the file of a row. dev_seen and dev_unseen share 400 memes; neither is trained on or tested on.
 - test files may come without labels: -1. Mirrors have ids as zero-padded strings and lack many pictures.
-- Memes with the same words or picture are made to confound each other, so `group` is the text, ignoring case and
-  spaces: memes with the same words are resampled together.
+- Memes with the same words are made to confound each other: `group` is the text, ignoring case and spaces.
 """
 
 import json
@@ -42,11 +39,8 @@ def examples(
         root: the folder, or an archive of it.
         val: "dev_unseen" or "dev_seen".
         test: "test_seen" or "test_unseen".
-        missing: treatment of a meme without its picture: "error", "drop", or "none", which keeps it with image None.
+        missing: "error", "drop" or "none" for a meme without its picture (see `settle_missing`).
         language: "en", there is no other.
-
-    Raises:
-        ValueError, FileNotFoundError: with file and line.
     """
     check_choice("split", split, SPLITS)
     check_choice("val", val, ("dev_unseen", "dev_seen"))
@@ -81,9 +75,9 @@ def _find(home, source: str) -> Path:
         if home and Path(home, name).is_file():
             return Path(home, name)
     others = ", ".join(path.name for path in files(home)) if home else ""
+    hint = 'Give the folder with the .jsonl files and img/ as root, or take val="dev_seen", test="test_unseen"'
     raise FileNotFoundError(
-        f"no {' or '.join(names)} in {home!r}; found: {others or 'no .jsonl file'}. Give the folder with the "
-        f'.jsonl files and img/ as root, or ask for others with val="dev_seen", test="test_unseen"; from {WHERE}'
+        f"no {' or '.join(names)} in {home!r}; found: {others or 'none'}. {hint}; from {WHERE}"
     )
 
 

@@ -4,11 +4,9 @@ Pictures: Noto Emoji (Apache-2.0). Names and keywords: Unicode CLDR 48.2 (Unicod
 emoji-datasource (MIT). Further drawing styles, in the pool only: Fluent (MIT), Twemoji (CC BY 4.0). Notices are in
 `builtin/LICENSES.md`; `python -m mmutils.data.builtin.build` makes the two tables again from the public packages.
 
-What one must know:
 - The split is by emoji, fixed in the table: train 55 %, val 15 %, test 30 % of each group.
 - Emoji that differ only in gender, age, colour, hour or direction, or whose drawings are nearly the same, form a
-  *family* ("woman running", "man running", "person running"; the 24 clock faces). A family lies in one split as a
-  whole. There are 1,114 families, 102 of them with two members or more (339 emoji).
+  *family*, which lies in one split as a whole: 1,114 families, 102 of them with two members or more (339 emoji).
 - The pool, for pretraining without labels, has 2,893 pictures: skin tones, flags, symbols, other styles. It holds
   nothing that depicts an emoji of val or test or a relative of one, in any style.
 """

@@ -40,19 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Fetch, print the checksums, unpack; 0, 1 where that failed, or 2 for wrong arguments or no public address."""
     try:
-        urls = _urls(options)
-        names = [Path(urlsplit(url).path).name for url in urls]
-        sums = dict(entry.rpartition("=")[::2] for entry in options.sha256)
-        _check_arguments(urls, names, sums)
+        downloads = _downloads(options)
     except ValueError as error:
         print(printable(error))
         return 2
     sweep(options.root)
     try:
-        for url, name in zip(urls, names, strict=True):
-            path = Path(options.root, name)
-            print(printable(f"{name}: sha256 {fetch(url, path, sums.get(name))}"), flush=True)
-            unpack(path, path.with_name(re.sub(r"(\.zip|\.tar\.gz|\.tgz)$", "", name) or name))
+        for url, path, sha256 in downloads:
+            print(printable(f"{path.name}: sha256 {fetch(url, path, sha256)}"), flush=True)
+            unpack(path, path.with_name(re.sub(r"(\.zip|\.tar\.gz|\.tgz)$", "", path.name) or path.name))
     except (ValueError, OSError) as error:
         print(printable(error))
         return 1
@@ -68,15 +64,13 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> str:
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"cannot fetch {url!r}: give an address that begins with https://")
-    note, part = path.with_name(path.name + ".sha256"), path.with_name(path.name + ".part")
-    noted = None
-    if path.exists():
-        match = re.match(rb"[0-9a-fA-F]{64}\b", note.read_bytes()) if note.is_file() else None
-        noted = match and match.group().decode()
-    else:
+    content, note, noted = path, path.with_name(path.name + ".sha256"), None
+    if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _complete(url, part)
-    content = path if path.exists() else part
+        content = path.with_name(path.name + ".part")
+        _complete(url, content)
+    elif note.is_file():
+        noted = re.match(r"[0-9a-fA-F]{64}\b|", note.read_text(encoding="ascii", errors="replace")).group()
     with content.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     expected = sha256 or noted or digest
@@ -84,23 +78,23 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> str:
         raise ValueError(f"{content} has the sha256 {digest}, not {expected}: remove it, or doubt where it came from")
     write(note, f"{digest}  {path.name}\n")
     os.replace(content, path)
-    _state_file(part).unlink(missing_ok=True)
+    path.with_name(path.name + ".part.json").unlink(missing_ok=True)
     return digest
 
 
-def _urls(options: argparse.Namespace) -> list[str]:
+def _downloads(options: argparse.Namespace) -> list[tuple[str, Path, str | None]]:
+    """Address, file and expected checksum of each download; ValueError for wrong arguments."""
     page = getattr(dataset(options.data), "WHERE", "where you have it from")
     urls = options.url or ADDRESSES.get(options.data)
     if not urls:
         raise ValueError(f"{options.data} has no public address to fetch: ask for it at {page}, or give one with --url")
-    return urls
-
-
-def _check_arguments(urls: list[str], names: list[str], sums: dict[str, str]) -> None:
-    if not all(name.endswith(KINDS) for name in names):
+    files = [Path(options.root, Path(urlsplit(url).path).name) for url in urls]
+    if not all(file.name.endswith(KINDS) for file in files):
         raise ValueError(f"the file of an address must be {', '.join(KINDS)}; given {', '.join(urls)}")
-    if set(sums) - set(names) or not all(re.fullmatch("[0-9a-fA-F]{64}", value) for value in sums.values()):
+    names, sums = {file.name for file in files}, dict(entry.rpartition("=")[::2] for entry in options.sha256)
+    if set(sums) - names or not all(re.fullmatch("[0-9a-fA-F]{64}", value) for value in sums.values()):
         raise ValueError(f"give --sha256 FILE=HEX with 64 hex digits for a file of {', '.join(names)}; given {sums}")
+    return [(url, file, sums.get(file.name)) for url, file in zip(urls, files, strict=True)]
 
 
 def _complete(url: str, part: Path) -> None:
@@ -125,9 +119,10 @@ def _complete(url: str, part: Path) -> None:
 
 def _continue(url: str, part: Path) -> bool:
     """One request for what is missing, or for everything where the server's file may differ; is the part whole now?"""
-    start, version = _size(part), _version(part, url)
-    headers = {"User-Agent": "mmutils", "Accept-Encoding": "identity"}
-    if start and version:
+    state = part.with_name(part.name + ".json")
+    version = _version(state, url)
+    start, headers = _size(part) if version else 0, {"User-Agent": "mmutils", "Accept-Encoding": "identity"}
+    if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": version}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=PATIENCE)
@@ -139,36 +134,31 @@ def _continue(url: str, part: Path) -> bool:
         part.unlink()
         return False
     with response:
-        sent = response.headers.get("Content-Range", "")
+        sent, length = (response.headers.get(name) for name in ("Content-Range", "Content-Length"))
         if response.status != 206:
             start = 0
-        elif not sent.startswith(f"bytes {start}-"):
+        elif not (sent or "").startswith(f"bytes {start}-"):
             raise ConnectionError(f"asked for bytes from {start} on, the server sent {sent!r}")
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
+        total = start + int(length) if length else None
         bar = tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, delay=1)
         with part.open("ab" if start else "wb") as file, bar:
             tag = response.headers.get("ETag") or ""  # a weak one (W/...) does not promise the same bytes
             version = response.headers.get("Last-Modified") if tag[:2] in ("", "W/") else tag
-            write(_state_file(part), json.dumps({"url": url, "version": version}))
+            write(state, json.dumps({"url": url, "version": version}))
             while block := response.read(1 << 20):
                 file.write(block)
                 bar.update(len(block))
     return total is None or _size(part) == total
 
 
-def _state_file(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
-
-
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _version(part: Path, url: str) -> str | None:
-    """What the server called the file that a part is of; None where its state is of another address, or damaged."""
+def _version(state: Path, url: str) -> str | None:
+    """What the server called the file that a part is of; None where it is of another address, or not known."""
     try:
-        state = json.loads(_state_file(part).read_text(encoding="utf-8"))
-        return state["version"] if state["url"] == url else None
+        content = json.loads(state.read_bytes())
+        return content["version"] if content["url"] == url else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

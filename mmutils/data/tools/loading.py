@@ -1,6 +1,5 @@
-"""Data set modules: found by their files, called with options of the declared types; their errors get file and line."""
+"""Data set modules: found by name, called with options of the declared types; their errors get file and line."""
 
-import ast
 import importlib
 import inspect
 import os
@@ -14,18 +13,17 @@ from types import ModuleType
 import pandas as pd
 
 from mmutils.data.contract import check
-from mmutils.data.tools import reading
 from mmutils.runs.parameters import NAMES, typed
 
 FOLDER = Path(__file__).parents[1]
 
 
 def available() -> list[str]:
-    """The names of all data sets, read from the files without importing them; a warning names files that are broken."""
+    """The names of all data sets; a warning names files that are broken."""
     names = []
     for path in _files():
         try:
-            names += [path.stem] if _is_dataset(path) else []
+            names += [path.stem] if _is_dataset(_imported(path)) else []
         except ValueError as error:
             warnings.warn(f"{error}. The other data sets can be used", stacklevel=2)
     return names
@@ -34,14 +32,11 @@ def available() -> list[str]:
 def dataset(name: str) -> ModuleType:
     """The data set module of that name. ValueError that lists the names, or says where the module's file is broken."""
     path = FOLDER / f"{name}.py"
-    there = path in _files()
-    if not there or not _is_dataset(path):
-        hint = f" ({path.name} defines no CLASSES or no examples)" if there else ""
+    module = _imported(path) if path in _files() else None
+    if not _is_dataset(module):
+        hint = f" ({path.name} defines no CLASSES or no examples)" if module else ""
         raise ValueError(f"unknown data set {name!r}{hint}: there are {', '.join(available())}")
-    try:
-        return importlib.import_module(f"mmutils.data.{name}")
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{_place(error, path)} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
 
 
 def option_names(name: str) -> list[str]:
@@ -83,22 +78,18 @@ def call(name: str, function: str, root, *split: str, **options) -> pd.DataFrame
 
 
 def _files() -> list[Path]:
-    return sorted(FOLDER.glob("[!.]*.py"))  # without hidden files of editors and file managers
+    return sorted(FOLDER.glob("[!._]*.py"))  # without hidden files of editors and file managers
 
 
-def _is_dataset(path: Path) -> bool:
-    """Whether a file defines CLASSES and examples at its top level; ValueError with the line where it is no Python."""
+def _imported(path: Path) -> ModuleType:
     try:
-        body = ast.parse(reading.text(path)).body
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{path}, line {getattr(error, 'lineno', None) or 1} is no Python: {error}") from None
-    names = {getattr(node, "name", None) for node in body}
-    for node in body:
-        targets = getattr(node, "targets", [getattr(node, "target", None)])
-        names.update(target.id for target in targets if isinstance(target, ast.Name))
-    return {"CLASSES", "examples"} <= names
+        return importlib.import_module(f"mmutils.data.{path.stem}")
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{_place(error, path)} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _is_dataset(module: ModuleType | None) -> bool:
+    return hasattr(module, "CLASSES") and hasattr(module, "examples")
 
 
 def _place(error: BaseException, path: Path) -> str:
