@@ -17,7 +17,7 @@ lint: .venv/test.stamp
 	$(BIN)/ruff format --check .
 
 dry-run: .venv/report.stamp # of the paper profile, on a CPU
-	$(BIN)/python -m mmutils.reproduce --profile paper --dry-run
+	$(BIN)/python tests/dry_run.py
 
 clean:
 	rm -rf .venv outputs .pytest_cache .ruff_cache

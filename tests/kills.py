@@ -21,11 +21,14 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
-import killed_run
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # mmutils, from wherever this is started
+
+import killed_run
 
 from mmutils import translate
 from mmutils.batches import Batches

@@ -1,10 +1,8 @@
-"""One notebook in a process of its own, ended when it shows no sign of life: whatever happens, the caller goes on.
+"""One notebook in a process of its own, ended when it shows no sign of life, so that the caller always goes on.
 
-A sign of life is a log that grows, or time of a CPU core that is used: what is slow goes on. A kernel that is killed
-can hang its client for ever (nbclient issue 88), a notebook can loop, and memory is only surely given back when a
-process ends. So papermill's command line is started as a child, watched from outside, and ended together with all
-processes below it. The kernel is the running interpreter, whatever kernels the user has installed: papermill gets a
-kernel specification of its own, first in Jupyter's search path.
+A sign of life is a log that grows or CPU time that is used: what is slow goes on. A killed kernel can hang its client
+for ever (nbclient issue 88), a notebook can loop, and memory is only surely freed when a process ends. So papermill's
+command line is started as a child, watched from outside, and ended with all processes below it.
 """
 
 import json
@@ -30,32 +28,75 @@ KERNEL_DIED = 138  # exit status of papermill's command line
 CHILD = """
 import ctypes, runpy, sys
 if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: killed when whoever started it dies; kernels watch for that too
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: killed when its parent dies; kernels watch for that too
 runpy.run_module("papermill", run_name="__main__")
 """
 
 
-def gpus() -> list[str]:
-    """Names of the GPUs, as CUDA_VISIBLE_DEVICES takes them; where that is set, of those in it."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        names = [name.strip() for name in chosen.split(",")]
-        return [*takewhile(lambda name: name and name != "-1", names)]  # as CUDA reads it
-    try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    names = re.findall(r"UUID: ((?:GPU|MIG)-[^)\s]+)", done.stdout)
-    parts = [name for name in names if name.startswith("MIG")]  # of a GPU that is divided, CUDA shows the parts
-    return parts or names
-
-
 class Outcome(NamedTuple):
-    """What became of a notebook: None or why it failed, seconds of wall time, most bytes of memory seen."""
+    """What became of a notebook."""
 
-    reason: str | None
+    reason: str | None  # why it failed
     seconds: float
-    memory: int
+    memory: int  # most bytes seen
+
+
+def execute(
+    notebook: Path,
+    folder: Path,
+    parameters: dict,
+    timeout: float,
+    root: Path,
+    tick: Callable[[str], None] = print,
+    gpu: str | None = None,
+) -> Outcome:
+    """Run the notebook with the parameters from `root`; its executed copy and run.log are left in the folder.
+
+    On KeyboardInterrupt the child and its kernel are ended and the exception goes on.
+
+    Args:
+        timeout: seconds without a sign of life after which it is ended.
+        tick: called about twice a second with the cell it is at.
+        gpu: the only one that it sees (CUDA_VISIBLE_DEVICES); None: all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    copy, log, started = folder / notebook.name, folder / LOG, time.monotonic()
+    copy.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mmutils-") as scratch, log.open("wb") as stream:
+        child = subprocess.Popen(
+            _command(notebook, copy, parameters, root, Path(scratch)),
+            cwd=root,
+            env=_environment(root, Path(scratch)) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends the child
+        )
+        cells = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"]) + 1  # papermill adds one
+        timed_out, memory = _watch(child, log, timeout, lambda where: tick(where and f"{where} of {cells}"))
+    reason = f"no sign of life for {timeout:g} s{_where(log)}" if timed_out else _reason(copy, log, child.returncode)
+    return Outcome(reason, time.monotonic() - started, memory)
+
+
+def _command(notebook: Path, copy: Path, parameters: dict, root: Path, scratch: Path) -> list[str]:
+    from ipykernel.kernelspec import write_kernel_spec  # takes a second
+
+    write_kernel_spec(scratch / "kernels" / "python3")  # starts sys.executable, whatever kernels the user has
+    values = scratch / "parameters.yaml"
+    values.write_text(yaml.safe_dump(parameters, allow_unicode=True), encoding="utf-8")
+    options = ["--kernel", "python3", "--cwd", root, "-f", values, "--log-output", "--no-progress-bar"]
+    return [sys.executable, "-c", CHILD, *map(str, (notebook, copy, *options))]
+
+
+def _environment(root: Path, scratch: Path) -> dict[str, str]:
+    return os.environ | {
+        "JUPYTER_PATH": str(scratch),
+        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
+        "IPYTHONDIR": str(scratch / "ipython"),  # no start-up files of the user
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+        "PYTHONUNBUFFERED": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
 
 
 class Life:
@@ -75,79 +116,10 @@ class Life:
         return now - self.since > self.timeout
 
 
-def execute(
-    notebook: Path,
-    folder: Path,
-    parameters: dict,
-    timeout: float,
-    root: Path,
-    tick: Callable[[str], None] = print,
-    gpu: str | None = None,
-) -> Outcome:
-    """Run the notebook with the parameters from `root`; its executed copy and run.log are left in the folder.
-
-    timeout: seconds without a sign of life after which it is ended. tick is called about twice a second with the cell
-    it is at. gpu: the one that it sees (CUDA_VISIBLE_DEVICES), else all. On KeyboardInterrupt the child and its kernel
-    are ended and the exception goes on.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    copy, log, started = folder / notebook.name, folder / LOG, time.monotonic()
-    copy.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="mmutils-") as scratch, log.open("wb") as stream:
-        command = _command(notebook, copy, parameters, root, Path(scratch))
-        child = subprocess.Popen(
-            command,
-            cwd=root,
-            env=_environment(root, Path(scratch)) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends the child
-        )
-        cells = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"]) + 1  # papermill adds one
-        over, memory = _watch(child, log, timeout, lambda where: tick(where and f"{where} of {cells}"))
-    if over:
-        return Outcome(f"no sign of life for {timeout:g} s{_where(log)}", time.monotonic() - started, memory)
-    reason = None if child.returncode == 0 else _reason(copy, log, child.returncode)
-    return Outcome(reason, time.monotonic() - started, memory)
-
-
-def last_lines(folder: Path, count: int = 15) -> list[str]:
-    """The end of the log of the folder's last run, without colours."""
-    log = folder / LOG
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return [_uncoloured(line) for line in text.splitlines() if line.strip()][-count:]
-
-
-def _command(notebook: Path, copy: Path, parameters: dict, root: Path, scratch: Path) -> list[str]:
-    from ipykernel.kernelspec import write_kernel_spec  # takes a second
-
-    write_kernel_spec(scratch / "kernels" / "python3")  # starts sys.executable
-    values = scratch / "parameters.yaml"
-    values.write_text(yaml.safe_dump(parameters, allow_unicode=True), encoding="utf-8")
-    options = ["--kernel", "python3", "--cwd", root, "-f", values, "--log-output", "--no-progress-bar"]
-    return [sys.executable, "-c", CHILD, *map(str, (notebook, copy, *options))]
-
-
-def _environment(root: Path, scratch: Path) -> dict[str, str]:
-    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {
-        "JUPYTER_PATH": str(scratch),
-        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
-        "IPYTHONDIR": str(scratch / "ipython"),  # no start-up files of the user
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONUNBUFFERED": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-
-
 def _watch(child: subprocess.Popen, log: Path, timeout: float, tick: Callable[[str], None]) -> tuple[bool, int]:
-    """Wait for the child; True when it showed no sign of life, and the most bytes of memory that all of it had.
-
-    Nothing that it started is left, whichever way this ends.
-    """
+    """Wait for the child; whether it showed no sign of life, and the most bytes of memory that all of it had."""
     life, memory = Life(timeout, time.monotonic()), 0
-    cpu: dict[psutil.Process, float] = {}  # keeps those that are gone: their time counts, and what is left is ended
+    cpu: dict[psutil.Process, float] = {}  # also of those that have ended: their time counts, and all are ended
     try:
         while True:
             usage = _usage(child.pid)
@@ -186,15 +158,10 @@ def _end(child: subprocess.Popen, below: set[psutil.Process]) -> None:
     psutil.wait_procs(below, timeout=5)
 
 
-def _where(log: Path) -> str:
-    """The words " in cell n" (of the executed copy), from what papermill has logged; empty before the first."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    cells = re.findall(r"^Executing Cell (\d+)", text, flags=re.MULTILINE)
-    return f" in cell {cells[-1]}" if cells else ""
-
-
-def _reason(copy: Path, log: Path, status: int) -> str:
-    """Why the notebook failed, in one line."""
+def _reason(copy: Path, log: Path, status: int) -> str | None:
+    """Why the notebook failed, in one line; None if it did not."""
+    if status == 0:
+        return None
     if status == KERNEL_DIED:
         return f"the kernel died{_where(log)}: killed, or out of memory"
     if status < 0:
@@ -206,9 +173,36 @@ def _reason(copy: Path, log: Path, status: int) -> str:
     errors = [out for cell in cells for out in cell.get("outputs", ()) if out["output_type"] == "error"]
     if errors:
         return f"{errors[0]['ename']}{_where(log)}: {_uncoloured(errors[0]['evalue'])}"[:1000]
-    lines = last_lines(log.parent, 1)
-    return lines[0] if lines else f"papermill ended with status {status}"
+    return next(iter(last_lines(log.parent, 1)), f"papermill ended with status {status}")
+
+
+def _where(log: Path) -> str:
+    """The words " in cell n" (of the executed copy), from what papermill has logged; empty before the first."""
+    cells = re.findall(r"^Executing Cell (\d+)", _text(log), flags=re.MULTILINE)
+    return f" in cell {cells[-1]}" if cells else ""
+
+
+def last_lines(folder: Path, count: int = 15) -> list[str]:
+    """The end of the log of the folder's last run, without colours."""
+    return [_uncoloured(line) for line in _text(folder / LOG).splitlines() if line.strip()][-count:]
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
 
 
 def _uncoloured(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs, as CUDA_VISIBLE_DEVICES takes them; where that is set, of those in it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:  # read as CUDA does
+        return [*takewhile(lambda name: name and name != "-1", (name.strip() for name in visible.split(",")))]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    names = re.findall(r"UUID: ((?:GPU|MIG)-[^)\s]+)", listed)
+    return [name for name in names if name.startswith("MIG")] or names  # of a divided GPU, CUDA shows the parts

@@ -1,62 +1,46 @@
-"""Reads report/experiments.yaml (the format stands in reproduce.py) and checks all of it before anything runs."""
+"""Reads a profile of report/experiments.yaml, which describes its format, and checks all of it before anything runs."""
+
+from __future__ import annotations  # types are texts, as in notebooks
 
 import ast
 import difflib
 import graphlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mmutils.runs import fingerprints
-from mmutils.runs.fingerprints import DISK, Disk
+from mmutils.runs.fingerprints import DISK, Disk, defaults, notebook_code, planned
 from mmutils.runs.parameters import all_typed
 
-RUN = {  # name of an entry -> its default and type
-    "name": ("", "str"),
-    "notebook": ("", "str"),
-    "study": (None, "str | None"),
-    "parameters": ({}, "dict"),
-    "needs": ((), "tuple[str, ...]"),
-    "timeout": (1800.0, "float"),
-}
-PROFILE = {
-    "report": (True, "bool"),
-    "jobs": (1, "int"),
-    "out": ("report", "str"),
-    "roots": ((), "tuple[str, ...]"),
-    "defaults": ({}, "dict"),
-    "runs": ([], "list[dict]"),
-}
+FORMAT = "report/experiments.yaml describes the format"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One notebook with its parameters; timeout: seconds without a sign of life after which it is ended."""
+    """One notebook with its parameters."""
 
-    name: str
-    notebook: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
-    timeout: float = RUN["timeout"][0]
+    name: str = ""
+    notebook: str = ""
     study: str | None = None
+    parameters: dict = field(default_factory=dict)
+    needs: tuple[str, ...] = ()  # runs that go first
+    timeout: float = 1800.0  # seconds without a sign of life after which it is ended
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Runs in an order in which each comes after those it needs; out: folder, from the repository root.
-
-    roots: data sets whose folder must be given. jobs: how many run at the same time.
-    """
+    """Runs, each after those it needs."""
 
     runs: list[Run]
-    report: bool = True
-    out: str = "report"
-    roots: tuple[str, ...] = ()
-    jobs: int = 1
+    report: bool = True  # render it at the end
+    out: str = "report"  # folder, from the repository root
+    roots: tuple[str, ...] = ()  # data sets whose folder must be given
+    jobs: int = 1  # how many run at the same time
+    defaults: dict = field(default_factory=dict)  # entries of every run
 
 
 def read(path: Path, name: str, files: Disk = DISK) -> Profile:
@@ -69,14 +53,13 @@ def read(path: Path, name: str, files: Disk = DISK) -> Profile:
         raise ValueError(f"{path} is not YAML: {error}") from None
     profiles = content.get("profiles") if isinstance(content, dict) else None
     if not isinstance(profiles, dict):
-        raise ValueError(f"{path} needs `profiles:`, names with their runs; the format stands in mmutils/reproduce.py")
+        raise ValueError(f"{path} needs `profiles:`, names with their runs; {FORMAT}")
     if name not in profiles:
         raise ValueError(f"no profile {name!r} in {path}; there are {', '.join(map(str, profiles)) or 'none'}")
-    content = profiles[name]
-    if not isinstance(content, dict) or not content.get("runs"):
-        raise ValueError(f"{path}: profile {name} needs `runs:`, a list; the format stands in mmutils/reproduce.py")
+    if not isinstance(profiles[name], dict) or not profiles[name].get("runs"):
+        raise ValueError(f"{path}: profile {name} needs `runs:`, a list; {FORMAT}")
     errors: list[str] = []
-    profile = _profile(content, f"profile {name}", files, errors)
+    profile = _profile(profiles[name], f"profile {name}", files, errors)
     if errors:
         raise ValueError(f"{path}, profile {name}:\n" + "\n".join(f"- {error}" for error in errors))
     return profile
@@ -84,79 +67,54 @@ def read(path: Path, name: str, files: Disk = DISK) -> Profile:
 
 def _profile(content: dict, where: str, files: Disk, errors: list[str]) -> Profile | None:
     """A profile; what is wrong with it is added to errors."""
-    entries = _entries(content, PROFILE, where, errors)
-    if not entries:
+    declared = _declared(Profile) | {"runs": (None, "list[dict]")}
+    entries = _typed(_without_none(content), declared, where, errors)
+    if entries is None:
         return None
-    if entries["jobs"] < 1:
-        errors.append(f"jobs: a number of runs, at least 1, given {entries['jobs']}")
-    shared = {name: value for name, value in entries["defaults"].items() if value is not None}
-    listed = [_run(entry, shared, files, errors) for entry in entries["runs"]]
-    runs = [run for run in listed if run]
-    if not errors:  # else these may be no more than what follows from them
-        errors += _unused_defaults(shared, runs, files)
-    if len(runs) == len(listed):
-        runs = _ordered(runs, errors)
-    return Profile(runs, entries["report"], entries["out"], entries["roots"], entries["jobs"])
+    profile = Profile(**entries)
+    if profile.jobs < 1:
+        errors.append(f"jobs: a number of runs, at least 1, given {profile.jobs}")
+    shared = _without_none(profile.defaults)
+    if not isinstance(shared.setdefault("parameters", {}), dict):
+        errors.append(f"defaults: parameters is dict, given {shared.pop('parameters')!r}")
+    runs = [_run(entry, shared, files, errors) for entry in profile.runs]
+    if not errors:  # else unused defaults may only follow from them
+        used = {name for run in runs for name in defaults(run.notebook, files)}
+        errors += _unknown(shared["parameters"], sorted(used), "defaults, parameters")
+    return replace(profile, runs=_ordered(runs, errors)) if all(runs) else None
 
 
-def _entries(content: dict, allowed: dict, where: str, errors: list[str]) -> dict[str, Any]:
-    """All entries of a profile or a run in their types; empty, and the errors longer, where they have others."""
-    unknown = _unknown(content, allowed, where)
-    errors += unknown
-    chosen = {name: value for name, value in content.items() if value is not None and name in allowed}
-    try:
-        return {name: default for name, (default, _) in allowed.items()} | all_typed(chosen, allowed)
-    except ValueError as error:
-        errors += [f"{where}: {line.removeprefix('parameter ')}" for line in str(error).splitlines()]
-        return {}
+def _without_none(entries: dict) -> dict:
+    return {name: value for name, value in entries.items() if value is not None}
 
 
-def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> list[Run]:
-    """The profile's runs, with the folder of their data set as the parameter `root`; without those that have none.
-
-    folders: data set -> folder, of profile.roots. ValueError for others, one that is not there, or none at all.
-    """
-    errors = _unknown(folders, profile.roots, "--root")
-    absent = [name for name in profile.roots if name not in folders]
-    if not folders:
-        errors += [f"no folder of {name}: give --root {name}=DIR" for name in absent]
-    errors += [f"--root {name}: {place!r} is not there" for name, place in folders.items() if not Path(place).exists()]
-    if errors:
-        raise ValueError("\n".join(errors))
-    places = {name: {"root": str(Path(place).resolve())} for name, place in folders.items()}
-    data = [fingerprints.planned(run.notebook, run.parameters, files).get("data") for run in profile.runs]
-    pairs = zip(profile.runs, data, strict=True)
-    return [replace(run, parameters=run.parameters | places.get(name, {})) for run, name in pairs if name not in absent]
+def _declared(kind: type) -> dict[str, tuple[None, str]]:
+    return {entry.name: (None, entry.type) for entry in fields(kind)}
 
 
 def _run(entry: dict, shared: dict, files: Disk, errors: list[str]) -> Run | None:
     """A run with the profile's defaults put in; what is wrong with it is added to errors."""
     where = f"run {entry.get('name')}"
-    own = {name: value for name, value in entry.items() if value is not None}
-    entries = _entries({**shared, **own, "parameters": own.get("parameters", {})}, RUN, where, errors)
-    if not entries:
+    entries = _typed({**shared, "parameters": {}, **_without_none(entry)}, _declared(Run), where, errors)
+    if entries is None:
         return None
-    name, notebook, parameters = entries["name"], entries["notebook"], entries["parameters"]
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        errors.append(f"run {name!r}: a name is a folder: small letters, digits, '-', '_', '.'")
-    if entries["timeout"] <= 0:
-        errors.append(f"{where}: timeout: seconds, more than 0, given {entries['timeout']:g}")
+    run = Run(**entries)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", run.name):
+        errors.append(f"run {run.name!r}: a name is a folder: small letters, digits, '-', '_', '.'")
+    if run.timeout <= 0:
+        errors.append(f"{where}: timeout: seconds, more than 0, given {run.timeout:g}")
     try:
-        declared = fingerprints.defaults(notebook, files)
-        fingerprints.planned(notebook, {}, files)
-        compile(fingerprints.notebook_code(notebook, files), notebook, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        declared = defaults(run.notebook, files)
+        planned(run.notebook, {}, files)
+        compile(notebook_code(run.notebook, files), run.notebook, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except (ValueError, FileNotFoundError, SyntaxError) as error:
-        errors.append(f"{where}: {notebook}: {error}")
-        return Run(name, notebook, parameters, entries["needs"])
+        errors.append(f"{where}: {run.notebook}: {error}")
+        return run
     if "out" not in declared:
-        errors.append(f"{where}: {notebook} has no parameter `out: str`, the folder of its run")
-    fitting = shared.get("parameters") if isinstance(shared.get("parameters"), dict) else {}
-    values = {name: value for name, value in fitting.items() if name in declared} | parameters
-    try:
-        values = converted(values, {name: entry for name, entry in declared.items() if name != "out"})
-    except ValueError as error:
-        errors += [f"{where}: {line}" for line in str(error).splitlines()]
-    return Run(name, notebook, values, entries["needs"], entries["timeout"], entries["study"])
+        errors.append(f"{where}: {run.notebook} has no parameter `out: str`, the folder of its run")
+    values = {name: value for name, value in shared.get("parameters", {}).items() if name in declared} | run.parameters
+    settable = {name: entry for name, entry in declared.items() if name != "out"}
+    return replace(run, parameters=_typed(values, settable, f"{where}, parameters", errors))
 
 
 def converted(values: dict[str, Any], declared: dict[str, tuple[Any, str | None]]) -> dict[str, Any]:
@@ -164,14 +122,21 @@ def converted(values: dict[str, Any], declared: dict[str, tuple[Any, str | None]
 
     ValueError lists all that are unknown or wrong, one a line.
     """
-    errors = _unknown(values, declared, "parameters")
-    try:
-        typed = all_typed({name: value for name, value in values.items() if name in declared}, declared)
-    except ValueError as error:
-        errors.append(str(error))
+    errors: list[str] = []
+    typed = _typed(values, declared, "parameters", errors)
     if errors:
         raise ValueError("\n".join(errors))
     return typed
+
+
+def _typed(values: dict[str, Any], declared: dict, where: str, errors: list[str]) -> dict[str, Any] | None:
+    """Values in their declared types; None where one is of another type. What is wrong is added to errors."""
+    errors += _unknown(values, declared, where)
+    try:
+        return all_typed({name: value for name, value in values.items() if name in declared}, declared)
+    except ValueError as error:
+        errors += [f"{where}: {line.removeprefix('parameter ')}" for line in str(error).splitlines()]
+        return None
 
 
 def _unknown(names: Iterable[str], allowed: Iterable[str], where: str) -> list[str]:
@@ -183,14 +148,6 @@ def _unknown(names: Iterable[str], allowed: Iterable[str], where: str) -> list[s
             hint = f"did you mean {close[0]!r}? " if close else ""
             errors.append(f"{where}: unknown {name!r}; {hint}there are {', '.join(allowed)}")
     return errors
-
-
-def _unused_defaults(shared: dict, runs: list[Run], files: Disk) -> list[str]:
-    used = {name for run in runs for name in fingerprints.defaults(run.notebook, files)}
-    parameters = shared.get("parameters", {})
-    if not isinstance(parameters, dict):
-        return [f"defaults: parameters is dict, given {parameters!r}"]
-    return _unknown(parameters, sorted(used), "defaults, parameters") if runs else []
 
 
 def _ordered(runs: list[Run], errors: list[str]) -> list[Run]:
@@ -206,3 +163,25 @@ def _ordered(runs: list[Run], errors: list[str]) -> list[Run]:
     except graphlib.CycleError as error:
         errors.append(f"these runs need each other in a circle: {' -> '.join(error.args[1])}")
         return runs
+
+
+def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> list[Run]:
+    """The profile's runs, with the folder of their data set as the parameter `root`; without those that have none.
+
+    folders: data set -> folder, of profile.roots. ValueError for others, one that is not there, or none at all.
+    """
+    errors = _unknown(folders, profile.roots, "--root")
+    if not folders:
+        errors += [f"no folder of {name}: give --root {name}=DIR" for name in profile.roots]
+    folders = {name: Path(place).expanduser() for name, place in folders.items()}
+    errors += [f"--root {name}: '{place}' is not there" for name, place in folders.items() if not place.exists()]
+    if errors:
+        raise ValueError("\n".join(errors))
+    runs = []
+    for run in profile.runs:
+        name = planned(run.notebook, run.parameters, files).get("data")
+        if name in folders:
+            runs.append(replace(run, parameters=run.parameters | {"root": str(folders[name].resolve())}))
+        elif name not in profile.roots:
+            runs.append(run)
+    return runs

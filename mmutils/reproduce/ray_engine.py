@@ -1,19 +1,18 @@
 """Notebooks as tasks of a Ray cluster: `python -m mmutils.reproduce --engine ray [--address HOST:PORT]`.
 
-The runner stays where it was started: it decides what is stale and what waits for what, and Ray where a notebook runs.
-Each gets a GPU, or where there are none an equal share of the CPUs. A worker that dies is replaced, and its notebook
-goes on from its checkpoints. On several machines the repository and `--out` lie in a folder that all of them share.
+The runner stays where it was started and decides what runs when; Ray decides where. Each notebook gets a GPU, or an
+equal share of the CPUs where there are none. A worker that dies is replaced, and its notebook goes on from its
+checkpoints. On several machines the repository and `--out` lie in a folder that all of them share.
 """
 
 import socket
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 from mmutils.reproduce import execute
 from mmutils.runs.fingerprints import ROOT
 
 RETRIES = 3  # of a notebook whose worker died; one that fails by itself is not tried again
+START = "start one with `ray start --head`, which prints its HOST:PORT"
 
 
 class UnavailableError(Exception):
@@ -21,10 +20,11 @@ class UnavailableError(Exception):
 
 
 class RayEngine:
-    """A connection to a cluster; `jobs` is how many notebooks run at a time. Close it by `with`.
+    """A connection to a cluster, to be closed by `with`; `jobs` is how many notebooks run at a time.
 
-    address: of a running cluster; without one a Ray of this machine's cores is started. jobs: as asked, or None for one
-    on each GPU; without GPUs `default`. Raises UnavailableError.
+    Args:
+        address: of a running cluster; None starts a Ray of this machine's cores.
+        jobs: as asked; None: one on each GPU, without GPUs `default`.
     """
 
     def __init__(self, address: str | None, jobs: int | None, default: int):
@@ -33,14 +33,12 @@ class RayEngine:
         except ImportError:
             raise UnavailableError('--engine ray needs Ray, which is optional: pip install "ray>=2.40"') from None
         self.ray = ray
-        _check_reachable(address)
-        places = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # where its workers find mmutils
+        workers = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # where they find mmutils
         try:
-            ray.init(address or "local", runtime_env=places, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UnavailableError(
-                f"no Ray cluster at {address}: start one with `ray start --head` ({error})"
-            ) from None
+            _reach(address)
+            ray.init(address or "local", runtime_env=workers, log_to_driver=False, logging_level="error")
+        except (OSError, ValueError, RuntimeError, OverflowError) as error:
+            raise UnavailableError(f"no Ray cluster at {address}: {START} ({error})") from None
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.jobs = jobs or int(sum(machine.get("GPU", 0) for machine in machines)) or default
         self.task = ray.remote(**share(machines, self.jobs), max_retries=RETRIES)(execute.execute)
@@ -51,10 +49,8 @@ class RayEngine:
     def __exit__(self, *_) -> None:
         self.ray.shutdown()
 
-    def execute(
-        self, notebook: Path, folder: Path, parameters: dict, timeout: float, root: Path, tick: Callable[[str], None]
-    ) -> execute.Outcome:
-        """As `execute.execute`, on a worker of the cluster."""
+    def execute(self, notebook, folder, parameters, timeout, root, tick, gpu=None) -> execute.Outcome:
+        """As `execute.execute`, on a worker of the cluster; Ray chooses its GPU."""
         begun = time.monotonic()
         task = self.task.remote(notebook, folder, parameters, timeout, root, _silent)
         try:
@@ -70,31 +66,28 @@ class RayEngine:
             raise
 
 
-def _check_reachable(address: str | None) -> None:
-    """UnavailableError where nothing listens at HOST:PORT, at once: Ray itself would try for minutes."""
+def _silent(where: str) -> None:
+    """A tick that Ray can send to a worker."""
+
+
+def _reach(address: str | None) -> None:
+    """Fail at once where nothing listens at HOST:PORT: Ray itself would try for minutes."""
     host, _, port = (address or "").rpartition(":")
-    if not host or "//" in host:  # none, "auto", or a form that only Ray knows, as ray://HOST:PORT
-        return
-    try:
+    if host and "//" not in host:  # else none, "auto", or a form that only Ray knows, as ray://HOST:PORT
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise UnavailableError(
-            f"no Ray cluster at {address}: start one with `ray start --head`, which prints its HOST:PORT ({error})"
-        ) from None
 
 
 def share(machines: list[dict[str, float]], jobs: int) -> dict[str, int]:
-    """`num_cpus` and `num_gpus` of each of `jobs` notebooks: what one machine can give, or Ray would wait for ever.
+    """`num_cpus` and `num_gpus` of each of `jobs` notebooks: never more than one machine has, or Ray waits for ever.
 
-    machines: of each its "CPU" and "GPU", where it has any. With GPUs a notebook gets one, and of the cores as many as
-    lie beside each GPU on the machine that has the fewest; else an equal share, at most the smallest machine.
+    With GPUs a notebook gets one, and the cores per GPU of the machine with the fewest; without, an equal share of the
+    cores, at most those of the smallest machine.
+
+    Args:
+        machines: "CPU" and "GPU" of each, where it has any.
     """
     with_gpu = [machine for machine in machines if machine.get("GPU", 0) >= 1]
     if with_gpu:
         return {"num_cpus": int(min(m.get("CPU", 0) // m["GPU"] for m in with_gpu)), "num_gpus": 1}
     cores = [machine["CPU"] for machine in machines if machine.get("CPU", 0) >= 1]
     return {"num_cpus": int(max(1, min(sum(cores) // jobs, *cores))), "num_gpus": 0}
-
-
-def _silent(where: str) -> None:
-    pass

@@ -5,7 +5,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
@@ -15,21 +15,20 @@ from tqdm import tqdm
 from mmutils import runs
 from mmutils.reproduce import execute, staleness
 from mmutils.reproduce.experiments import Run
-from mmutils.runs import fingerprints
 from mmutils.runs.files import write
-from mmutils.runs.fingerprints import ROOT, digest
+from mmutils.runs.fingerprints import ROOT, digest, notebook_code, of_run, planned
 from mmutils.runs.parameters import printable
 
 STARTED = Path("checkpoints", "started")  # hash of what the run in this folder was started with
 
 
 class State(NamedTuple):
-    """What became of a run: "ok", "fresh", "failed" or "skipped"; why; seconds; most bytes of memory."""
+    """What became of a run."""
 
-    state: str
+    state: str  # "ok", "fresh", "failed" or "skipped"
     reason: str = ""
     seconds: float = 0.0
-    memory: int = 0
+    memory: int = 0  # most bytes
 
     def __str__(self) -> str:
         took = f" in {self.seconds:.0f} s" if self.seconds else ""
@@ -39,25 +38,33 @@ class State(NamedTuple):
 class Runner:
     """Brings runs up to date in a folder; `states` says what became of each.
 
-    forced: names of runs that run even when they are fresh. execute: what runs a notebook, as `execute.execute`.
-    gpus: names of those that runs at the same time get, each its own; where there are fewer they share in turn.
+    Args:
+        chosen: each after those it needs.
+        forced: names of runs that run even when they are fresh.
+        execute: runs a notebook, as `execute.execute`.
+        gpus: each of the runs at a time gets its own; where there are fewer, they share in turn. None: all GPUs.
     """
 
     def __init__(
-        self, chosen: list[Run], out: Path, forced: set[str] = frozenset(), execute=execute.execute, gpus: Sequence = ()
+        self,
+        chosen: list[Run],
+        out: Path,
+        forced: set[str] = frozenset(),
+        execute: Callable = execute.execute,
+        gpus: Sequence[str | None] = (None,),
     ):
         self.runs, self.out, self.forced, self.execute, self.gpus = chosen, out, forced, execute, gpus
-        self.free: queue.SimpleQueue[str] = queue.SimpleQueue()  # GPUs
+        self.free_gpus: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.states: dict[str, State] = {}
         self.stopped = threading.Event()
 
     def run_all(self, timeout: float | None = None, jobs: int = 1) -> bool:
-        """Run what is not fresh, `jobs` at a time, each after those it needs; True when nothing failed.
+        """Run what is not fresh, `jobs` at a time; True when nothing failed.
 
         timeout: seconds without a sign of life, in place of the runs' own.
         """
-        for job in range(jobs if self.gpus else 0):
-            self.free.put(self.gpus[job % len(self.gpus)])
+        for job in range(jobs):
+            self.free_gpus.put(self.gpus[job % len(self.gpus)])
         begun, unreadable, waiting, running = time.monotonic(), self._without_weights(), list(self.runs), {}
         layout = "{desc} |{bar:20}| {n_fmt} of {total_fmt} runs, {elapsed}"
         bar = tqdm(total=len(self.runs), bar_format=layout, disable=None, leave=False, file=sys.stdout)
@@ -78,7 +85,7 @@ class Runner:
             except BaseException:
                 self.stopped.set()  # the pool is left only when its threads have ended what they had started
                 raise
-        _summary({run.name: self.states[run.name] for run in self.runs}, time.monotonic() - begun)
+        self._summarise(time.monotonic() - begun)
         return all(became.state in ("ok", "fresh") for became in self.states.values())
 
     def reasons(self, run: Run) -> list[str]:
@@ -89,7 +96,7 @@ class Runner:
             return ["no record"]
         except ValueError as error:
             return [str(error)]
-        changed = [name for name in run.needs if record["needs"].get(name) != self._results([name])[name]]
+        changed = [name for name, result in self._results(run.needs).items() if record["needs"].get(name) != result]
         reasons = staleness.stale(record, run.notebook, run.parameters)
         return reasons + ([f"{', '.join(changed)} changed"] if changed and record["status"] == "ok" else [])
 
@@ -123,39 +130,33 @@ class Runner:
 
     def _run(self, run: Run, timeout: float, tick) -> execute.Outcome:
         """Run the notebook, and see to it that there is a record that fits what happened."""
-        folder, planned = self.folder(run.name), fingerprints.planned(run.notebook, run.parameters)
-        start = fingerprints.of_run(run.notebook, planned)
+        folder, values = self.folder(run.name), planned(run.notebook, run.parameters)
+        start = of_run(run.notebook, values)
         self._clean(run, start)
         before = _stamp(folder / runs.RECORD)
-        values = run.parameters | {"out": folder.as_posix()}
-        outcome = self._execute(ROOT / run.notebook, folder, values, timeout, ROOT, tick)
+        parameters = run.parameters | {"out": folder.as_posix()}
+        gpu = self.free_gpus.get()
+        try:
+            outcome = self.execute(ROOT / run.notebook, folder, parameters, timeout, ROOT, tick, gpu)
+        finally:
+            self.free_gpus.put(gpu)
         written = _stamp(folder / runs.RECORD) != before
         reason = outcome.reason or self._misfit(run, written)
         if not reason:
             shutil.rmtree((folder / STARTED).parent, ignore_errors=True)
         elif not (written and self.record(run.name)["status"] == "failed"):
-            known = {"study": run.study, "extra": {"log": execute.last_lines(folder)}, "fingerprints": start}
-            runs.save_failure(folder, reason, notebook=run.notebook, parameters=planned, **known)
+            entries = {"study": run.study, "extra": {"log": execute.last_lines(folder)}, "fingerprints": start}
+            runs.save_failure(folder, reason, notebook=run.notebook, parameters=values, **entries)
         return outcome._replace(reason=reason)
-
-    def _execute(self, *arguments) -> execute.Outcome:
-        """Run a notebook, on a GPU of its own where there are several."""
-        if not self.gpus:
-            return self.execute(*arguments)
-        gpu = self.free.get()
-        try:
-            return self.execute(*arguments, gpu)
-        finally:
-            self.free.put(gpu)
 
     def _misfit(self, run: Run, written: bool) -> str | None:
         """What is wrong with the record of a notebook that went through, if anything; completes the record."""
         if not written:
-            return "the notebook wrote no record: its last cell must call runs.save(out, ...)"
+            return "the notebook wrote no record: its last cell must call runs.save_record(out, ...)"
         record = self.record(run.name)
         if record["status"] == "ok":
             folder = self.folder(run.name)
-            ran = digest(fingerprints.notebook_code(folder / Path(run.notebook).name))  # it was read before the package
+            ran = digest(notebook_code(folder / Path(run.notebook).name))  # it was read before the package
             hashes = record["fingerprints"]
             hashes |= {"notebook": ran, "code": digest([ran, hashes["files"]])}
             runs.update_record(folder, needs=self._results(run.needs), fingerprints=hashes)
@@ -163,9 +164,14 @@ class Runner:
         reasons = [reason for reason in self.reasons(run) if not reason.startswith(edited)]
         return record["reason"] or "; ".join(f"its record does not fit: {reason}" for reason in reasons) or None
 
-    def _results(self, names) -> dict[str, str | None]:
-        records = {name: self.record(name) for name in names}
-        return {name: _result(record) if record["status"] == "ok" else None for name, record in records.items()}
+    def _results(self, names: Sequence[str]) -> dict[str, str | None]:
+        """Run -> hash of what others can read from it, its predictions and weights; None for one that failed."""
+        results = {}
+        for name in names:
+            record = self.record(name)
+            good = record["status"] == "ok"
+            results[name] = digest([record["fingerprints"].get("predictions"), record["files"]]) if good else None
+        return results
 
     def _without_weights(self) -> dict[str, list[str]]:
         """Runs whose weights (not committed) are missing where a run that is not fresh reads them, and why."""
@@ -187,21 +193,16 @@ class Runner:
                 weights.unlink()
         write(file, key)
 
-
-def _result(record: dict) -> str:
-    """Hash of what other runs can read from this one: its predictions and its weights."""
-    return digest([record["fingerprints"].get("predictions"), record["files"]])
+    def _summarise(self, seconds: float) -> None:
+        width = max((len(run.name) for run in self.runs), default=0)
+        print(f"\n{'run':<{width}}  state    seconds  GB of memory  reason")
+        for run in self.runs:
+            state, reason, taken, memory = self.states[run.name]
+            line = f"{run.name:<{width}}  {state:<7}  {taken:7.1f}  {memory / 1e9:12.1f}  {reason[:200]}"
+            print(printable(" ".join(line.splitlines())).rstrip())
+        states = [self.states[run.name].state for run in self.runs]
+        print(", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)) + f"; {seconds:.0f} s in all")
 
 
 def _stamp(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.is_file() else None
-
-
-def _summary(states: dict[str, State], seconds: float) -> None:
-    width = max(map(len, states), default=0)
-    print(f"\n{'run':<{width}}  state    seconds  GB of memory  reason")
-    for name, (state, reason, taken, memory) in states.items():
-        line = f"{name:<{width}}  {state:<7}  {taken:7.1f}  {memory / 1e9:12.1f}  {reason[:200]}"
-        print(printable(" ".join(line.splitlines())).rstrip())
-    counts = [became.state for became in states.values()]
-    print(", ".join(f"{counts.count(s)} {s}" for s in dict.fromkeys(counts)) + f"; {seconds:.0f} s in all")

@@ -21,7 +21,7 @@ from mmutils.runs.files import write
 from mmutils.runs.fingerprints import IMPORTED, digest, file_digest
 from mmutils.runs.parameters import all_typed, printable
 from mmutils.runs.schema import KEYS, NAME, SCHEMA, check_record
-from mmutils.runs.storage import check_predictions, plain, read_json, seal, to_json, to_parquet
+from mmutils.runs.storage import check_predictions, plain, read_record, to_json, to_parquet
 
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
 _clock = {"begun": time.monotonic()}  # of the run
@@ -33,8 +33,7 @@ def begin(notebook: str | Path, namespace: dict) -> None:
     Converts every parameter in place to its declared type, takes the folder `out` for this process (`claim`), seeds
     torch with the first of `seeds`, so that random weights are the same in every run, and starts the record's clock.
 
-    Raises:
-        ValueError: lists all parameters that are not what they are declared as; or `out` cannot be used.
+    ValueError lists all parameters that are not what they are declared as, or says why `out` cannot be used.
     """
     _clock["begun"] = time.monotonic()
     declared = fingerprints.defaults(notebook, IMPORTED)
@@ -52,10 +51,7 @@ def begin(notebook: str | Path, namespace: dict) -> None:
 
 
 def parameters(notebook: str | Path, namespace: dict) -> dict:
-    """Values that the notebook's parameters have now, without those that say where (`out`, `root`).
-
-    Call with `globals()`.
-    """
+    """Values that the notebook's parameters have now, without `out` and `root`; call with `globals()`."""
     declared = fingerprints.defaults(notebook, IMPORTED)
     return _values(notebook, namespace, [name for name in declared if name not in fingerprints.LOCATIONS])
 
@@ -83,16 +79,14 @@ def save_record(
 ) -> dict:
     """Write predictions.parquet, then record.json with the scores, and return the record.
 
-    Its fingerprints are those of the code that ran; a warning names files that were edited since.
+    Its fingerprints are those of the code that ran; a warning names files that were edited since. ValueError says what
+    breaks the contract; then nothing is written.
 
     Args:
         folder: of the run; weights (*.safetensors) in it are listed with their hash.
         predictions: columns system, seed, split ("val" or "test"), id, group, label, p_0 .. p_{K-1}; every system on
             the same examples of a split. None, with no systems, for a notebook that trains nothing.
         failed: dicts with system, seed and reason of what collapsed or diverged; no score counts their predictions.
-
-    Raises:
-        ValueError: says what breaks the contract; then nothing is written.
     """
     folder = Path(folder)
     entries = {"study": study, "data": data, "classes": classes, "systems": systems, "failed": failed}
@@ -171,12 +165,7 @@ def load_record(folder: str | Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"no record {path}: the run has not finished; python -m mmutils.reproduce runs it")
     try:
-        record = read_json(path)
-        check_record(record)
-        if record["fingerprints"].get("record", seal(record)) != seal(record):
-            raise ValueError("its content is not what was written: edited or damaged")
-        if record["run"] != _name(folder):
-            raise ValueError(f"of the run {record['run']!r}, in a folder with another name")
+        record = read_record(path, _name(folder))
     except ValueError as error:
         raise ValueError(f"broken record {path}: {error}; delete it and run again") from None
     expected = record["fingerprints"].get("predictions")

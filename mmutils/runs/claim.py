@@ -16,12 +16,12 @@ class BusyError(ValueError):
     """Another process works in the folder; the message says which folder."""
 
 
-def lock(folder: Path, wait: float = -1) -> FileLock:
+def lock(folder: str | Path, wait: float = -1) -> FileLock:
     """Lock a folder against other processes, until `release()`; on a file system that cannot lock, do nothing.
 
     BusyError: another process has it for more than `wait` seconds; -1: wait as long as it takes.
     """
-    file_lock = FileLock(folder / ".lock", timeout=wait)
+    file_lock = FileLock(Path(folder) / ".lock", timeout=wait)
     try:
         file_lock.acquire()
     except Timeout:

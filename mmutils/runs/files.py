@@ -29,8 +29,8 @@ LIST = ".checksums.json"  # in a cached folder: path -> checksum of each file
 
 
 @contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """A new name beside `path`, deleted at the end if it is still there; explains a full disk."""
+def draft_of(path: Path) -> Iterator[Path]:
+    """A new name beside `path`; what still has it at the end is deleted. Explains a full disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".draft-{HOST}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
@@ -54,7 +54,7 @@ def _delete(path: Path) -> None:
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A draft to write to; it becomes `path` when the block ends, and is deleted when the block fails."""
-    with _draft(Path(path)) as draft:
+    with draft_of(Path(path)) as draft:
         yield draft
         with draft.open("rb+") as stream:  # the content is on the disk before the name is
             os.fsync(stream.fileno())
@@ -70,7 +70,7 @@ def write(path: str | Path, content: bytes | str) -> None:
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """An empty folder to fill; it becomes `path` at the end. Of two processes at once, the first one's stays."""
-    with _draft(Path(path)) as draft:
+    with draft_of(Path(path)) as draft:
         draft.mkdir()
         yield draft
         with suppress(OSError):  # another process was faster
@@ -137,7 +137,7 @@ def cached_file(stem: Path, suffix: str, make: Callable[[Path], None]) -> Path:
         if _intact(path, path.name.removesuffix(suffix)[-8:]):
             return path
         path.unlink(missing_ok=True)
-    with _draft(stem) as draft:
+    with draft_of(stem) as draft:
         make(draft)
         path = stem.with_name(f"{stem.name}-{checksum(draft)}{suffix}")
         os.replace(draft, path)

@@ -39,7 +39,7 @@ class Disk:
 
 
 class Snapshot(Disk):
-    """Texts of the package and the notebooks as they were when this was made; a file from elsewhere, when first read."""
+    """Texts of the package and the notebooks as they were when this was made; of other files, when first read."""
 
     def __init__(self, root: Path = ROOT):
         super().__init__(root)
@@ -112,9 +112,7 @@ def defaults(notebook: str | Path, files: Disk = DISK) -> dict[str, tuple[Any, s
 def planned(notebook: str | Path, parameters: dict, files: Disk = DISK) -> dict[str, Any]:
     """Values of all parameters of a notebook that is run with these: the defaults, some replaced, in their types."""
     declared = defaults(notebook, files)
-    values = {name: parameters.get(name, default) for name, (default, _) in declared.items()}
-    unknown = {name: value for name, value in parameters.items() if name not in declared}  # an older notebook's
-    return all_typed(values, declared) | unknown
+    return all_typed({name: parameters.get(name, default) for name, (default, _) in declared.items()}, declared)
 
 
 def plain_parameters(parameters: dict) -> dict:

@@ -1,7 +1,6 @@
 """What a training or a set of cached features depends on, as digests that can be compared.
 
-Whatever a result depends on has to be in here: a checkpoint or a cache file that is taken for another one gives wrong
-numbers without a word.
+All that a result depends on has to be in here: a checkpoint or cache file taken for another gives wrong numbers.
 """
 
 import dataclasses
@@ -29,9 +28,9 @@ def digest(*parts: bytes) -> str:
     return total.hexdigest()
 
 
-def versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Installed versions of libraries."""
-    return {name: importlib.metadata.version(name) for name in names}
+def versions() -> dict[str, str]:
+    """Installed versions of the libraries that compute features."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -107,7 +107,7 @@ class _Failed(_Record):
 
 class _Done(_Record):
     status: Literal["ok"]
-    study: Literal["crisis", "memes", "transfer"]
+    study: Literal["crisis", "gap", "memes", "transfer"]
     data: _Data
 
     @model_validator(mode="after")
@@ -123,7 +123,6 @@ class _Done(_Record):
 
 
 KEYS = tuple(field.alias or name for name, field in _Record.model_fields.items())
-SYSTEM_KEYS = tuple(name for name, field in _System.model_fields.items() if field.is_required())
 
 
 def check_record(record: Any) -> None:

@@ -16,16 +16,21 @@ LARGE = 1_000_000  # bytes of predictions above which there is a warning: they a
 LONGEST = 100_000_000  # bytes of a record that is read
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; ValueError: too large, too deep, no JSON, or text that cannot be written again."""
+def read_record(path: Path, run: str) -> dict:
+    """The record in a file; ValueError: too large, too deep, no JSON, no record, edited, or of another run."""
     if path.stat().st_size > LONGEST:
         raise ValueError(f"it has more than {LONGEST / 1e6:.0f} MB")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # refuses NaN and half surrogate pairs
+        record = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()  # refuses NaN and half surrogate pairs
     except RecursionError:
         raise ValueError("lists within lists too deep to be read") from None
-    return content
+    check_record(record)
+    if record["fingerprints"].get("record", seal(record)) != seal(record):
+        raise ValueError("its content is not what was written: edited or damaged")
+    if record["run"] != run:
+        raise ValueError(f"of the run {record['run']!r}, in a folder with another name")
+    return record
 
 
 def check_predictions(predictions, classes: int, systems: list[dict], failed: list[dict]) -> pd.DataFrame:
@@ -49,16 +54,18 @@ def check_predictions(predictions, classes: int, systems: list[dict], failed: li
 
 def _check_examples(table: pd.DataFrame) -> None:
     """Every system and seed has each example of a split once, with the same label and group."""
-    counts = table.groupby("split")["id"].nunique()
-    for (split, system, seed), ids in table.groupby(["split", "system", "seed"], sort=False)["id"]:
-        if ids.duplicated().any():
-            raise ValueError(f"{system}, seed {seed}: an id occurs twice in {split}; is seed or split the right one?")
-        if len(ids) < counts[split]:
-            raise ValueError(f"{system}, seed {seed}: {len(ids)} examples of {split}, other systems have {counts[split]}")
+    pairs = len(table[["system", "seed"]].drop_duplicates())
     for split, rows in table.groupby("split"):
-        if len(rows[["system", "seed"]].drop_duplicates()) < len(table[["system", "seed"]].drop_duplicates()):
+        count = rows["id"].nunique()
+        for (system, seed), ids in rows.groupby(["system", "seed"], sort=False)["id"]:
+            where = f"{system}, seed {seed}"
+            if ids.duplicated().any():
+                raise ValueError(f"{where}: an id occurs twice in {split}; is seed or split the right one?")
+            if len(ids) < count:
+                raise ValueError(f"{where}: {len(ids)} examples of {split}, other systems have {count}")
+        if len(rows[["system", "seed"]].drop_duplicates()) < pairs:
             raise ValueError(f"not every system and seed has predictions for {split}: record them for all or for none")
-        if len(rows[["id", "label", "group"]].drop_duplicates()) > counts[split]:
+        if len(rows[["id", "label", "group"]].drop_duplicates()) > count:
             raise ValueError(f"an example of {split} has two labels or groups: are the systems on the same data?")
 
 

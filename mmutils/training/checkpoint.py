@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmutils.batches import Batches
+from mmutils.runs.claim import BusyError, lock
 from mmutils.runs.files import sweep, whole_file
 from mmutils.runs.identity import digest, of_code, of_network
 from mmutils.training.distributed import is_main
@@ -45,18 +45,15 @@ def locked(folder: str | Path | None) -> Iterator[None]:
         yield
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(Path(folder) / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        held = lock(folder, wait=0)
+    except BusyError:
         tqdm.write(f"another process trains with {folder}: waiting until it is done")
-        lock.acquire()
-    except OSError:  # a file system without locks, as some network drives
-        pass
+        held = lock(folder)
     try:
         yield
     finally:
-        lock.release()
+        held.release()
 
 
 def training_identity(

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from collections import Counter
 
+import dry_run
 import torch
 import yaml
 
 from mmutils.batches.images import read_picture
 from mmutils.data import crisismmd, hateful_memes
-from mmutils.reproduce import dry_run, experiments
+from mmutils.reproduce import experiments
 from mmutils.runs import fingerprints
 
 
@@ -46,8 +47,8 @@ def test_end_to_end(tmp_path):
     run = {"name": "fusion-hi", "notebook": "notebooks/fusion.ipynb", "study": "crisis", "parameters": given}
     file = tmp_path / "experiments.yaml"
     file.write_text(yaml.safe_dump({"profiles": {"small": {"roots": ["crisismmd"], "runs": [run]}}}))
-    command = [sys.executable, "-m", "mmutils.reproduce", "--experiments", str(file), "--profile", "small"]
-    command += ["--dry-run", "--out", str(tmp_path)]
+    command = [sys.executable, "tests/dry_run.py", "--experiments", str(file), "--profile", "small"]
+    command += ["--out", str(tmp_path)]
     done = subprocess.run(command, cwd=fingerprints.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "runs" / "fusion-hi" / "record.json").read_text()

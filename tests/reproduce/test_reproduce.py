@@ -211,7 +211,7 @@ def test_notebooks_at_a_time_have_gpus_of_their_own(tmp_path, monkeypatch):
             inside.remove(gpu)
         return execute.Outcome("done", 1.0, 0)
 
-    monkeypatch.setattr(runner.runs, "fail", lambda *arguments, **known: None)
+    monkeypatch.setattr(runner.runs, "save_failure", lambda *arguments, **known: None)
     chosen = [experiments.Run(f"run{number}", "notebooks/data_audit.ipynb") for number in range(6)]
     runner.Runner(chosen, tmp_path, execute=run, gpus=["3", "GPU-x"]).run_all(jobs=3)
     assert len(taken) == 6 and ["3", "3", "GPU-x"] in taken
@@ -321,7 +321,7 @@ def test_a_notebook_without_a_record_has_failed(repository):
         ({"parameters": {"word": 3}}, "word is str, given 3, a int"),
         (
             {"parameters": {"rate": "fast", "word": 3}},
-            r"(?s)rate is float, given 'fast'.*run one: parameter word is str",
+            r"(?s)rate is float, given 'fast'.*run one, parameters: word is str",
         ),
         ({"parameters": {"seeds": [0, "b"]}}, r"seeds is list\[int\]"),
         ({"parameters": ["word"]}, "run one: parameters is dict"),
@@ -422,6 +422,13 @@ def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):
     status, output = repository.run("--root", f"other={first.parent}", "--list")
     assert status == 0 and "left out, as no --root gives the folder of their data set: one" in output, output
     assert "two   " in output and "one   " not in output
+
+
+def test_a_reader_that_has_enough_ends_the_list_quietly(repository):
+    repository.experiments({"name": "one"})
+    child = repository.start("--list")
+    child.stdout.close()  # as `head` does
+    assert (child.wait(), child.stderr.read()) == (1, "")
 
 
 def test_wrong_use_is_said_and_a_dead_lock_is_no_lock(repository):

@@ -27,7 +27,6 @@ from mmutils.models.features import features
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
 from mmutils.runs import files, identity
-from mmutils.runs.schema import SYSTEM_KEYS
 from mmutils.training.loop import TrainConfig, fit
 
 FLIPS = 12  # places
@@ -154,7 +153,8 @@ class Record(SavedEncoder):
                           "label": [0, 1, 0, 1], "p_0": [0.7, 0.2, 0.6, 0.4], "p_1": [0.3, 0.8, 0.4, 0.6]})
             for split in ("val", "test")
         )  # fmt: skip
-        system = dict.fromkeys(SYSTEM_KEYS, "x") | {"system": "head", "chosen": True}
+        keys = ("inputs", "language", "method", "model", "weights", "trained")
+        system = dict.fromkeys(keys, "x") | {"system": "head", "chosen": True}
         about = {"name": "emoji_topics", "fingerprint": "f", "splits": {"val": 4}, "built_in": True}
         content = {"study": "crisis", "data": about, "classes": ["a", "b"], "systems": [system], "history": []}
         runs.save_record(self.folder, notebook="CASS/CASS.ipynb", parameters={}, predictions=table, **content)

@@ -1,17 +1,19 @@
-"""The dry run: every run of a profile at full size on a handful of made examples, so that none of them has never run.
+"""The dry run: every run of the paper profile at full size on a handful of made examples, so that each has run once.
 
-    python -m mmutils.reproduce --profile paper --dry-run
+    python tests/dry_run.py [--only NAME ...] [--out DIR]
 
-Notebooks, networks, sizes and precision are the profile's; one epoch of a few steps, one seed. Made are the data, in
-the form in which CrisisMMD and Hateful Memes lie on disk, and the weights: random ones, in a Hugging Face cache of
-their own, where they are found and loaded as the real ones are, without a network. So the scores mean nothing, and
-every record says that its weights are "random (dry run)". What was made is deleted at the end; records and logs stay.
+Notebooks, networks, sizes and precision are the profile's; one epoch of a few steps, one seed. The data is made, in the
+form in which CrisisMMD and Hateful Memes lie on disk, and so are the weights: random ones in a Hugging Face cache,
+where they are found and loaded as the real ones are, without a network. So the scores mean nothing, and every record
+says that its weights are "random (dry run)". What was made is deleted at the end; records and logs stay.
 """
 
+import argparse
 import csv
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +24,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # mmutils, from wherever this is started
+
 from mmutils import runs
+from mmutils.reproduce import experiments
+from mmutils.reproduce.__main__ import select
 from mmutils.reproduce.experiments import Run
+from mmutils.reproduce.runner import Runner
 from mmutils.runs import fingerprints
+from mmutils.runs.claim import claim
 
 WEIGHTS = "random (dry run)"
 SHORT = {"seeds": [0], "epochs": 1, "tune_epochs": 1, "batch_size": 8, "shares": [1.0]}
@@ -165,3 +173,25 @@ def write_image_model(name: str, folder: Path) -> None:
     from safetensors.torch import save_model
 
     save_model(timm.create_model(name), folder / "model.safetensors")
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these runs and what they need")
+    parser.add_argument("--out", default="outputs/dry-run", help="folder for runs (default: outputs/dry-run)")
+    parser.add_argument("--profile", default="paper", help="profile of the experiments file (default: paper)")
+    parser.add_argument("--experiments", default="report/experiments.yaml", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    profile = experiments.read(fingerprints.ROOT / options.experiments, options.profile)
+    out = Path(options.out).resolve()
+    claim(out / "runs", wait=0)
+    try:
+        with prepared(select(profile.runs, options.only)) as short:
+            return 0 if Runner(short, out, {run.name for run in short}).run_all() else 1
+    finally:
+        finish(out / "runs")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
