@@ -104,9 +104,9 @@ class Batches:
     def identity(self) -> dict:
         """What an epoch depends on, for checkpoints and caches: the rows' contents, the views, and the drawing."""
         pictures = ""
-        if self.pictures is not None:  # size, checksum in the file's name, and which row has which picture
-            rows = identity.of_arrays([self.picture_of_row])
-            pictures = f"{self.pictures.shape[1]} px, {Path(self.pictures.filename).stem[-8:]}, {rows}"
+        if self.pictures is not None:
+            checksum, rows = Path(self.pictures.filename).stem[-8:], identity.of_arrays([self.picture_of_row])
+            pictures = f"{self.pictures.shape[1]} px, {checksum}, {rows}"
         return {
             "examples": identity.of_examples(self.examples),
             "pictures": pictures,
@@ -119,11 +119,9 @@ class Batches:
     def _slices(self) -> list[slice]:
         """Where each batch lies in the order of an epoch."""
         count = len(self.examples)
-        ends = list(range(self.batch_size, count + 1, self.batch_size))
-        if not self.drop_last and count % self.batch_size == 1 and ends:
-            ends[-1] = count
-        elif not self.drop_last and count % self.batch_size:
-            ends.append(count)
+        ends, rest = list(range(self.batch_size, count + 1, self.batch_size)), count % self.batch_size
+        if rest and not self.drop_last:
+            ends = [*ends[:-1], count] if rest == 1 else [*ends, count]
         return [slice(start, end) for start, end in pairwise([0, *ends])]
 
     def _batch(self, rows: Tensor, generator: torch.Generator) -> dict:

@@ -11,7 +11,7 @@ from mmutils import statistics
 from mmutils.batches import Batches
 from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import Encoded
-from mmutils.models.features import joined_tokens, to_cpu
+from mmutils.models.features import join_batches, to_cpu
 
 LEVELS = (0.0, 2.0, 4.0, 8.0, 16.0)  # standard deviations; independent in each dimension, so small noise averages out
 ROWS = 64  # examples that are fused at a time
@@ -86,17 +86,16 @@ def _encoded_sides(classifier: Classifier, batches: Batches) -> list[Encoded]:
     classifier.eval()
     with batches.on(classifier):
         device = batches.device
-        parts = [[to_cpu(side.encode(b), True) for side in (encoder.image, encoder.text)] for b in batches.epoch()]
+        parts = [[to_cpu(side.encode(b)) for side in (encoder.image, encoder.text)] for b in batches.epoch()]
     return [_joined(side, device) for side in zip(*parts, strict=True)]
 
 
 def _joined(parts: Sequence[Encoded], device: torch.device) -> Encoded:
     """Consecutive batches as one, on the device."""
-    features = torch.cat([part.features for part in parts]).to(device)
-    if parts[0].tokens is None:
-        return Encoded(features)
-    joined = joined_tokens([part.tokens for part in parts], [part.mask for part in parts])
-    return Encoded(features, joined["tokens"].float().to(device), joined["mask"].to(device))
+    features, tokens, mask = join_batches(parts)
+    if tokens is None:
+        return Encoded(features.to(device))
+    return Encoded(features.to(device), tokens.float().to(device), mask.to(device))
 
 
 def _rows(side: Encoded, rows: list[int] | slice) -> Encoded:

@@ -5,6 +5,7 @@ weights and settings, the tokens and pixels that went in, and the versions of th
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -62,42 +63,40 @@ def compute(encoder: nn.Module, batches: Batches, tokens: bool) -> dict[str, Ten
     try:
         with batches.on(encoder), torch.inference_mode():  # not around .to(device): weights must stay trainable
             for rows, batch in tqdm(batches.by_length(), "features", total=len(batches), delay=2, unit="batch"):
-                parts.append(to_cpu(encoder.encode(batch), tokens))
+                encoded = encoder.encode(batch)
+                parts.append(to_cpu(encoded if tokens else Encoded(encoded.features)))
                 order.append(rows)
     finally:
         encoder.train(training).to(place)
-    values = {"features": torch.cat([part.features for part in parts])[torch.cat(order).argsort()]}
-    if tokens:
-        values |= joined_tokens([part.tokens for part in parts], [part.mask for part in parts], order)
-    return values
+    if tokens and parts[0].tokens is None:
+        raise ValueError("this encoder gives no tokens, only features")
+    return {key: value for key, value in join_batches(parts, order)._asdict().items() if value is not None}
 
 
-def to_cpu(encoded: Encoded, tokens: bool) -> Encoded:
-    """The parts that are kept, float32 on the CPU."""
-    if not tokens:
-        return Encoded(encoded.features.float().cpu())
+def to_cpu(encoded: Encoded) -> Encoded:
+    """The same in float32 on the CPU."""
     return Encoded(*(part if part is None else part.float().cpu() for part in encoded))
 
 
-def joined_tokens(
-    tokens: Sequence[Tensor | None], masks: Sequence[Tensor | None], rows: Sequence[Tensor] | None = None
-) -> dict[str, Tensor]:
-    """Tokens (N, T, D) and mask (N, T) from batches of different lengths T.
+def join_batches(parts: Sequence[Encoded], rows: Sequence[Tensor] | None = None) -> Encoded:
+    """What an encoder says of all examples, from batches of different lengths T.
 
-    rows: where each batch's rows belong; by default one batch after the other.
+    rows: row numbers of each batch's examples; by default one batch follows the other.
     """
-    if tokens[0] is None:
-        raise ValueError("this encoder gives no tokens, only features")
-    shape = sum(map(len, tokens)), max(part.shape[1] for part in tokens), tokens[0].shape[2]
-    dtype = torch.float32 if 4 * shape[0] * shape[1] * shape[2] <= LARGE else torch.float16
-    joined, mask = torch.zeros(shape, dtype=dtype), torch.zeros(shape[:2], dtype=torch.bool)
-    rows = rows or torch.arange(shape[0]).split([len(part) for part in tokens])
-    for part, real, place in zip(tokens, masks, rows, strict=True):
-        length = part.shape[1]
-        real = torch.ones(part.shape[:2], dtype=torch.bool) if real is None else real.bool()
-        joined[place, :length] = torch.where(real.unsqueeze(-1), part, 0).to(dtype)
+    sizes = [len(part.features) for part in parts]
+    rows = rows or torch.arange(sum(sizes)).split(sizes)
+    features = torch.cat([part.features for part in parts])[torch.cat(rows).argsort()]  # (N, D)
+    if parts[0].tokens is None:
+        return Encoded(features)
+    shape = len(features), max(part.tokens.shape[1] for part in parts), parts[0].tokens.shape[2]
+    tokens = torch.zeros(shape, dtype=torch.float32 if 4 * math.prod(shape) <= LARGE else torch.float16)  # (N, T, D)
+    mask = torch.zeros(shape[:2], dtype=torch.bool)
+    for part, place in zip(parts, rows, strict=True):
+        length = part.tokens.shape[1]
+        real = torch.ones(part.tokens.shape[:2], dtype=torch.bool) if part.mask is None else part.mask.bool()
+        tokens[place, :length] = torch.where(real.unsqueeze(-1), part.tokens, 0).to(tokens.dtype)
         mask[place, :length] = real
-    return {"tokens": joined, "mask": mask}
+    return Encoded(features, tokens, mask)
 
 
 @torch.inference_mode()

@@ -25,8 +25,8 @@ def image_weights(name: str, pretrained: bool, file: str | Path | None) -> tuple
         return Path(file), f"file {file}"
     if not pretrained:
         return None, "random"
-    if weights := packaged(name):
-        folder, source = weights
+    if package := packaged(name):
+        folder, source = package
         return folder / "model.safetensors", source
     config = timm.get_pretrained_cfg(name)
     if not (config.hf_hub_id or config.url):
@@ -36,8 +36,7 @@ def image_weights(name: str, pretrained: bool, file: str | Path | None) -> tuple
         if isinstance(cached, str):
             return Path(cached), "hub"
     if not reachable():
-        advice = "give a file of them: weights='...safetensors'", "pretrained=False for random weights"
-        raise _not_found(name, PACKAGED, *advice)
+        raise _not_found(name, PACKAGED, "give a file: weights='...safetensors'", "pretrained=False for random weights")
     return None, "hub"
 
 

@@ -98,10 +98,9 @@ def cut(model: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
     total = model.config.num_hidden_layers
     lists = {path: part for path, part in model.named_modules() if isinstance(part, nn.ModuleList)}
     path = next((path for path, layers in lists.items() if len(layers) == total), None)
-    if path is None:
-        raise ValueError(f"{type(model).__name__} has no list of {total} layers to choose from")
-    if "inputs_embeds" not in inspect.signature(model.forward).parameters:
-        raise ValueError(f"a {type(model).__name__} cannot be cut: it takes no hidden states; train it whole")
+    if path is None or "inputs_embeds" not in inspect.signature(model.forward).parameters:
+        need = f"a list of {total} layers, and inputs_embeds"
+        raise ValueError(f"a {type(model).__name__} cannot be cut: that takes {need}; train it whole")
     if not 0 < count < total:
         raise ValueError(f"cannot cut {count} of {total} layers off: choose 1 to {total - 1}")
     below, above = (_with_layers(model, path, part) for part in (slice(total - count), slice(total - count, None)))
