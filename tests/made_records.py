@@ -1,6 +1,7 @@
 """Records of all runs of a profile with made predictions: what each notebook would record, without any training."""
 
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from mmutils.evaluation.probes import PROBES
 from mmutils.reproduce import experiments
 from mmutils.reproduce.experiments import Run
 from mmutils.runs import fingerprints
-from mmutils.training.pretraining import Pretrained, describe_probes
-from mmutils.training.supervised import describe_systems
+from mmutils.training.pretraining import Pretraining
+from mmutils.training.supervised import Trainings
 
 EXPERIMENTS = fingerprints.ROOT / "report" / "experiments.yaml"
 SEEDS, EXAMPLES = 2, 30
@@ -79,21 +80,33 @@ def _audit(run: Run, planned: dict) -> dict:
     return {"study": "crisis", "systems": [], "predictions": None, "extra": {"audit": audits}, **about}
 
 
-def _supervised(run: Run, planned: dict, names: list[str], study: str = "crisis", **entries) -> dict:
+def _supervised(run: Run, planned: dict, systems: dict[str, dict], study: str = "crisis", **entries) -> dict:
+    """What is recorded of systems that learned from labels, by name with their descriptions; the last one is chosen."""
     parameters = planned[run.name]
-    predictions, extra = _predictions(parameters, names), entries.pop("extra", {})
-    language = entries.pop("language", parameters.get("language")) or None
-    rows = describe_systems(
-        predictions, names[-1], **{"language": language, "weights": "random", "trained": "head"} | entries
-    )
+    predictions, extra = _predictions(parameters, list(systems)), entries.pop("extra", {})
+    shared = {"language": parameters.get("language") or None, "weights": "random", "trained": "head"}
+    trainings = Trainings(range(SEEDS), descriptions=systems)
+    rows = trainings.describe(list(systems)[-1], **shared | entries)
     more = {"study": study, "systems": rows, "predictions": predictions, "extra": extra}
-    return more | {"history": _rows(names, f1_macro=0.5)} | _about(parameters)
+    return more | {"history": _rows(list(systems), f1_macro=0.5)} | _about(parameters)
+
+
+def _undescribed(names: list[str]) -> dict[str, dict]:
+    return {name: {} for name in names}
+
+
+def _gap(run: Run, planned: dict) -> dict:
+    systems = {"Picture": {"inputs": "image", "language": None}}
+    for code, language in (("en", "English"), ("hi", "Hindi")):
+        systems[f"Text, {language}"] = {"inputs": "text", "language": code}
+        systems[f"Picture + text, {language}"] = {"inputs": "image+text", "language": code}
+    return _supervised(run, planned, systems, "gap")
 
 
 def _image(run: Run, planned: dict) -> dict:
     heads, encoder = planned[run.name]["heads"], planned[run.name]["encoder"]
     names = [f"{encoder}, {f'{hidden} hidden units' if hidden else 'linear head'}" for hidden in heads]
-    return _supervised(run, planned, names, inputs="image", language=None)
+    return _supervised(run, planned, _undescribed(names), inputs="image", language=None)
 
 
 def _text(run: Run, planned: dict) -> dict:
@@ -101,7 +114,7 @@ def _text(run: Run, planned: dict) -> dict:
     layers = planned[run.name]["train_layers"]
     names = [f"{encoder}, {f'last {count} layers trained' if count else 'frozen'}" for count in layers]
     names += ["small transformer, from scratch"] if planned[run.name]["scratch"] else []
-    return _supervised(run, planned, names, inputs="text")
+    return _supervised(run, planned, _undescribed(names), inputs="text")
 
 
 def _use(system: str) -> dict:
@@ -116,31 +129,34 @@ def _fusion(run: Run, planned: dict) -> dict:
     noise = [{"side": side, "level": level, "score": 0.6, "low": 0.5, "high": 0.7}
              for side in ("picture", "text") for level in (0.0, 2.0)]  # fmt: skip
     extra = {"modality_use": _use(names[-1]), "noise": {names[-1]: noise}}
-    return _supervised(run, planned, names, inputs="image+text", extra=extra)
+    return _supervised(run, planned, _undescribed(names), inputs="image+text", extra=extra)
 
 
 def _transfer(run: Run, planned: dict) -> dict:
-    names = ["frozen, linear", "last 4 layers trained"]
+    systems = {"frozen, linear": {}, "last 4 layers trained": {}}
     numbers = {"estimate": 0.1, "low": -0.1, "high": 0.3, "p_value": 0.3, "en_estimate": 0.7, "hi_estimate": 0.6}
     gap = [{"score": score, **numbers} for score in ("f1_macro", "f1_weighted", "accuracy")]
     slices = {"class": [{"slice": "a", "examples": 9, "score": 0.5, "low": 0.4, "high": 0.6}]}
     extra = {"gap": gap, "paired": 9, "encoder": planned[run.name]["encoder"], "slices": slices}
-    return _supervised(run, planned, names, "transfer", inputs="text", language="en", extra=extra)
+    return _supervised(run, planned, systems, "transfer", inputs="text", language="en", extra=extra)
 
 
-def _pretraining(run: Run, planned: dict, forms: list[str], branches: list[str], method: str, **columns) -> dict:
-    """What CLIP, DINO, CASS and CASS-MM record of their probes."""
+def _pretraining(run: Run, planned: dict, forms: dict[str, dict], branches: list[str], method: str, **columns) -> dict:
+    """What CLIP, DINO, CASS and CASS-MM record of their probes; forms: descriptions by name."""
     parameters = planned[run.name]
     untrained = "before" if parameters.get("pretrained") else "random"
-    names = [f"{form}, {branch}" for form in (untrained, *forms) for branch in branches]
+    encoders = {
+        f"{form}, {branch}": {"weights": untrained, **description}
+        for form, description in ({untrained: {}} | forms).items()
+        for branch in branches
+    }
     numbers = {"accuracy": 0.5, "f1_macro": 0.5, "auroc": 0.6, "spread": 1.0, "effective_rank": 9.0}
-    probes = [{"encoder": name, "seed": seed, "probe": probe, "split": split, **numbers}
-              for name in names for seed in range(SEEDS) for probe in PROBES for split in ("val", "test")]  # fmt: skip
-    predictions = _predictions(parameters, [f"{name}: {shown}" for name in names for shown in PROBES.values()])
-    history = _rows(forms, **columns)
-    became = Pretrained(history, predictions, probes, [], names, None)
-    inputs = "image+text" if method == "CASS-MM" else "image"
-    rows = describe_probes(became, method, dict.fromkeys(branches, untrained), inputs=inputs, language=None)
+    places = product(encoders, range(SEEDS), PROBES, ("val", "test"))
+    probes = [dict(zip(("encoder", "seed", "probe", "split"), place, strict=True)) | numbers for place in places]
+    predictions = _predictions(parameters, [f"{name}: {probe}" for name in encoders for probe in PROBES.values()])
+    history = _rows(list(forms), **columns)
+    study = Pretraining(method, 2, None, range(SEEDS), probes=probes, encoders=encoders)
+    rows = study.describe(inputs="image+text" if method == "CASS-MM" else "image", language=None)
     more = {"study": "memes", "systems": rows, "predictions": predictions, "history": history}
     return more | {"extra": {"pretraining": 900, "probes": probes}} | _about(parameters)
 
@@ -148,7 +164,7 @@ def _pretraining(run: Run, planned: dict, forms: list[str], branches: list[str],
 def _clip(run: Run, planned: dict) -> dict:
     parameters = planned[run.name]
     watched = {"loss_chance": 2.0, "effective_rank_image": 9.0}
-    entries = _pretraining(run, planned, ["CLIP"], [parameters["image_encoder"]], "CLIP", **watched)
+    entries = _pretraining(run, planned, {"CLIP": {}}, [parameters["image_encoder"]], "CLIP", **watched)
     recalls = {f"{way}_r{k}": k / 20 for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)}
     languages = parameters["languages"] or [""]
     shown = _examples(parameters["data"], "test")["id"].tolist()[:3]
@@ -159,15 +175,15 @@ def _clip(run: Run, planned: dict) -> dict:
 
 def _dino(run: Run, planned: dict) -> dict:
     watched = {"loss_chance": 2.0, "teacher_entropy": 1.0, "effective_rank_teacher": 9.0}
-    return _pretraining(run, planned, ["DINO"], list(planned[run.name]["encoders"]), "DINO", **watched)
+    return _pretraining(run, planned, {"DINO": {}}, list(planned[run.name]["encoders"]), "DINO", **watched)
 
 
 def _cass(run: Run, planned: dict) -> dict:
     parameters, method = planned[run.name], "CASS-MM" if "variants" in planned[run.name] else "CASS"
-    forms = [f"CASS, {cure}" for cure in parameters.get("cures", ())] + [
-        f"CASS-MM {'as published' if cure == 'none' else cure}, {sharing} text, {kind}, {100 * hide:.0f} % hidden"
-        for cure, sharing, kind, hide in parameters.get("variants", ())
-    ]
+    forms = {f"CASS, {cure}": {} for cure in parameters.get("cures", ())}
+    for number, variant in enumerate(parameters.get("variants", ())):
+        settings = dict(zip(("cure", "text_encoders", "views", "hidden_sides"), variant, strict=True))
+        forms[f"CASS-MM, form {number}"] = {"variant": settings}
     branches = [parameters["cnn"], parameters["vit"]]
     watched = {"agreement": 0.1, "effective_rank_cnn": 9.0, "effective_rank_vit": 9.0}
     watched |= {f"knn_{branch}": 0.6 for branch in branches}
@@ -175,7 +191,7 @@ def _cass(run: Run, planned: dict) -> dict:
 
 
 def _finetuning(run: Run, planned: dict) -> dict:
-    parameters, kept = planned[run.name], {}
+    parameters, systems = planned[run.name], {}
     for start, encoders in parameters["starts"].items():
         inside = [_inside(encoder, planned, parameters["size"]) for encoder in encoders]
         networks = [network for kind in ("image", "text") for part in inside for network in part.get(kind, ())]
@@ -184,11 +200,10 @@ def _finetuning(run: Run, planned: dict) -> dict:
         for share in parameters["shares"]:
             counts = {"labels": round(900 * share), "val_labels": EXAMPLES}
             more = {"share": share, "baseline": parameters["baselines"].get(start), **counts}
-            kept[f"{start}, {100 * share:.3g} % of labels"] = entry | more
-    columns = {key: {name: entry[key] for name, entry in kept.items()} for key in next(iter(kept.values()))}
-    use = next((_use(name) for name, entry in kept.items() if " and " in entry["model"]), {})
+            systems[f"{start}, {100 * share:.3g} % of labels"] = entry | more
+    use = next((_use(name) for name, entry in systems.items() if " and " in entry["model"]), {})
     trained = "head" if parameters["frozen"] else "everything"
-    return _supervised(run, planned, list(kept), "memes", trained=trained, extra={"modality_use": use}, **columns)
+    return _supervised(run, planned, systems, "memes", trained=trained, extra={"modality_use": use})
 
 
 def _inside(encoder: str, planned: dict, size: int) -> dict[str, list[str]]:
@@ -211,6 +226,7 @@ RECORDED = {
     "text_models": _text,
     "fusion": _fusion,
     "language_transfer": _transfer,
+    "the_gap": _gap,
     "CLIP": _clip,
     "DINO": _dino,
     "CASS": _cass,

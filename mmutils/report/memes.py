@@ -8,11 +8,23 @@ its `networks` and, in `model`, the encoders: `run:name` was saved by the pretra
 import re
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
-from mmutils import data, statistics
+from mmutils import statistics
 from mmutils.report import diagnostics, markdown, plots, pretraining
 from mmutils.report.explorer import Explorer
-from mmutils.report.sections import Page, Section, between, p_value, percent, points, spread
+from mmutils.report.sections import (
+    COMPARED,
+    Page,
+    Section,
+    between,
+    compared,
+    dot,
+    percent,
+    points,
+    spread,
+    tested,
+)
 
 WARNING = "Emoji data, not memes."
 CHAPTER = Path(__file__).with_name("memes.md")  # the prose, with markers for BLOCKS
@@ -27,7 +39,24 @@ KINDS = {
 }
 TRANSFORMERS = ("vit", "deit", "swin", "xcit", "beit", "cait", "eva", "pvt", "hiera", "volo")  # in names of networks
 HELD = ["System", "Pretrained by", "Networks", "Trained", "AUROC", "95 % interval", "Accuracy"]
-TESTED = ["Difference", "95 % interval", "p", "p, Holm", "Verdict"]
+
+
+class Pair(NamedTuple):
+    """A pretrained system and its baseline."""
+
+    system: dict
+    baseline: dict
+    test: statistics.Comparison
+
+    @property
+    def difference(self) -> statistics.Interval:
+        """AUROC of the system minus that of the baseline."""
+        return self.test.difference
+
+    @property
+    def same(self) -> bool:
+        """Are their networks the same?"""
+        return self.system["networks"] == self.baseline["networks"]
 
 
 def tuned(page: Page) -> list[dict]:
@@ -36,20 +65,19 @@ def tuned(page: Page) -> list[dict]:
     for system in page.study.systems:
         if "start" in system:
             encoders = system["model"].split(" and ")
-            on = page.study.records[system["run"]]["data"]
-            more = {"parts": [_part(page, encoder) for encoder in encoders], "data": (on["name"], on.get("splits"))}
+            about = page.study.records[system["run"]]["data"]
             networks = system.get("networks") or [encoder.removeprefix("random:") for encoder in encoders]
-            rows.append(system | more | {"networks": networks})
+            more = {"networks": networks, "parts": [_part(page, encoder) for encoder in encoders]}
+            rows.append(system | more | {"data": (about["name"], about.get("splits"))})
     return rows
 
 
 def _part(page: Page, encoder: str) -> dict:
     """The method that trained an encoder ("" for a package's), and whether it was left untrained."""
-    if ":" not in encoder:
-        return {"method": "", "random": False}
-    *random, run, _ = encoder.split(":", 2) if encoder.startswith("random:") else encoder.split(":", 1)
+    run, separator, _ = encoder.removeprefix("random:").partition(":")
     record = page.study.records.get(run)
-    return {"method": (record and pretraining.method(record)) or run, "random": bool(random)}
+    trained_by = (record and pretraining.method(record)) or run
+    return {"method": trained_by if separator else "", "random": encoder.startswith("random:")}
 
 
 def _pretrained(system: dict) -> list[str]:
@@ -60,11 +88,9 @@ def _pretrained(system: dict) -> list[str]:
 def _baseline(system: dict, systems: list[dict]) -> dict | None:
     """The system that this one is compared with, of the same run where it is there; None where none is named."""
     keys = ("data", "inputs", "language", "share", "trained")
-    name = system.get("baseline")
-    alike = [
-        s for s in systems if s["start"] == name and s is not system and all(s[key] == system[key] for key in keys)
-    ]
-    return next(iter(sorted(alike, key=lambda s: s["run"] != system["run"])), None)
+    named = [s for s in systems if s["start"] == system.get("baseline") and s is not system]
+    alike = [s for s in named if all(s[key] == system[key] for key in keys)]
+    return min(alike, key=lambda s: s["run"] != system["run"], default=None)
 
 
 def _kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
@@ -78,7 +104,7 @@ def _kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
 
 
 def _kind(system: dict) -> str:
-    """The table of a system by itself, whoever is compared with it."""
+    """The table of a system by itself, whatever is compared with it."""
     pretrained = _pretrained(system)
     if not pretrained:
         if system["inputs"] != "image+text":
@@ -98,55 +124,50 @@ def _val(system: dict) -> float:
     return system["val"]["auroc"].mean()
 
 
-def pairs(page: Page) -> list[dict]:
+def pairs(page: Page) -> list[Pair]:
     """Every pretrained system against its baseline on the same test examples, Holm's correction over all of them."""
     return page.study.cached(("pairs",), lambda: _pairs(page))
 
 
-def _pairs(page: Page) -> list[dict]:
-    systems, compared = tuned(page), []
-    for system in systems:
-        baseline = _baseline(system, systems)
-        if baseline:
-            tables = (page.study.predictions(s) for s in (system, baseline))
-            difference = statistics.paired_difference(*tables, "auroc", resamples=RESAMPLES)
-            same = system["networks"] == baseline["networks"]
-            compared.append({"system": system, "baseline": baseline, "same": same, "difference": difference})
-    corrected = statistics.holm([pair["difference"].p_value for pair in compared])
-    return [pair | {"holm": float(p)} for pair, p in zip(compared, corrected, strict=True)]
+def _pairs(page: Page) -> list[Pair]:
+    systems = tuned(page)
+    compared = {_key(system): (system, _baseline(system, systems)) for system in systems}
+    compared = {key: pair for key, pair in compared.items() if pair[1]}
+    tests = page.study.compare(compared, "auroc", RESAMPLES)
+    return [Pair(*pair, tests[key]) for key, pair in compared.items()]
 
 
 def answer(page: Page) -> str:
     """The sentence and the figure of the first screen: the start that val picked, at every share of the labels."""
     if not pairs(page):
         return "*Not run yet: fine-tuning from a pretrained network and from its baseline, which the answer compares.*"
-    most = max(pair["system"]["share"] for pair in pairs(page))
-    full = [pair for pair in pairs(page) if pair["system"]["share"] == most]
-    best = max(full, key=lambda pair: (pair["same"], _val(pair["system"])))
-    start = [best["system"][key] for key in ("run", "start")]
-    shown = [pair for pair in pairs(page) if [pair["system"][key] for key in ("run", "start")] == start]
-    shown.sort(key=lambda pair: pair["system"]["share"])
-    also = "; ".join(f"with {_labels(p['system'])} {_said(p['difference'])}" for p in shown if p is not best)
+    most = max(pair.system["share"] for pair in pairs(page))
+    full = [pair for pair in pairs(page) if pair.system["share"] == most]
+    best = max(full, key=lambda pair: (pair.same, _val(pair.system)))
+    shown = [p for p in pairs(page) if all(p.system[key] == best.system[key] for key in ("run", "start"))]
+    shown.sort(key=lambda pair: pair.system["share"])
+    also = "; ".join(f"with {_labels(p.system)} {_said(p.difference)}" for p in shown if p is not best)
     note = (
         f"AUROC on {'the built-in data (emoji data, not memes)' if page.study.built_in else 'the test split'}: "
-        f"{best['difference'].groups:,} groups of test examples, {best['difference'].seeds} seeds; "
-        f"{_called(page, best['system'])} was picked on val among the pretrained, and is compared with "
-        f"{markdown.escape(best['baseline']['start'])}, {'the same network' if best['same'] else 'other networks'} "
+        f"{best.difference.groups:,} groups of test examples, {best.difference.seeds} seeds; "
+        f"{_called(page, best.system)} was picked on val among the pretrained, and is compared with "
+        f"{markdown.escape(best.baseline['start'])}, {'the same network' if best.same else 'other networks'} "
         "without this pretraining, on the same examples"
         + (f" ({also})" if also else "")
         + ". All comparisons are in [the chapter](#harmful-memes)."
     )
-    return f"> **{_verdict(page, best)}{_others(page, pairs(page))}**\n\n{_answer_figure(page, shown)}\n\n{note}"
+    return f"> **{_verdict(page, best)}{_others(page)}**\n\n{_answer_figure(page, shown)}\n\n{note}"
 
 
-def _verdict(page: Page, pair: dict) -> str:
-    with_, without = (percent(pair[side]["test"]["auroc"].mean()) for side in ("system", "baseline"))
-    name, baseline, d = _called(page, pair["system"]), markdown.escape(pair["baseline"]["start"]), pair["difference"]
-    change = f"AUROC is {with_} with {name} and {without} without this pretraining ({baseline}): {_said(d)}, "
-    change += f"with {_labels(pair['system'])}."
-    if d.low <= 0 <= d.high:
+def _verdict(page: Page, pair: Pair) -> str:
+    with_, without = (percent(system["test"]["auroc"].mean()) for system in (pair.system, pair.baseline))
+    change = (
+        f"AUROC is {with_} with {_called(page, pair.system)} and {without} without this pretraining "
+        f"({markdown.escape(pair.baseline['start'])}): {_said(pair.difference)}, with {_labels(pair.system)}."
+    )
+    if 0 in pair.difference:
         return f"Inconclusive for the best: {change}"
-    return f"Pretraining {'helps' if d.estimate > 0 else 'hurts'}: {change}"
+    return f"Pretraining {'helps' if pair.difference.estimate > 0 else 'hurts'}: {change}"
 
 
 def _called(page: Page, system: dict) -> str:
@@ -155,25 +176,24 @@ def _called(page: Page, system: dict) -> str:
     return markdown.escape(f"{system['start']} ({system['run']})" if len(runs) > 1 else system["start"])
 
 
-def _others(page: Page, compared: list[dict]) -> str:
+def _others(page: Page) -> str:
     """A sentence on all comparisons, where there are several."""
-    if len(compared) == 1:
+    better, worse = ([p for p in pairs(page) if p.test.verdict == word] for word in ("better", "worse"))
+    if len(pairs(page)) == 1:
         return ""
-    clear = [pair for pair in compared if pair["holm"] < 0.05]
-    better = [pair for pair in clear if pair["difference"].estimate > 0]
-    said = f" Of all {len(compared)} comparisons {len(better) or 'none'} are better with pretraining, "
-    said += f"{len(clear) - len(better) or 'none'} worse (Holm, .05)"
+    said = (
+        f" Of all {len(pairs(page))} comparisons {len(better) or 'none'} are better with pretraining, "
+        f"{len(worse) or 'none'} worse (Holm, .05)"
+    )
     if better:
-        most = max(better, key=lambda pair: pair["difference"].estimate)
-        gain = points(most["difference"].estimate)
-        said += f"; most of all {_called(page, most['system'])} with {_labels(most['system'])}, {gain} points"
+        most = max(better, key=lambda pair: pair.difference.estimate)
+        gain = points(most.difference.estimate)
+        said += f"; most of all {_called(page, most.system)} with {_labels(most.system)}, {gain} points"
     return f"{said}."
 
 
-def _said(d: statistics.Interval) -> str:
-    p = p_value(d.p_value)
-    p = p if "<" in p else f"= {p}"
-    return f"{points(d.estimate)} points (95 % interval {points(d.low)} to {points(d.high)}, p {p})"
+def _said(difference: statistics.Interval) -> str:
+    return f"{points(difference.estimate)} points ({tested(difference)})"
 
 
 def _labels(system: dict) -> str:
@@ -182,21 +202,22 @@ def _labels(system: dict) -> str:
 
 def _counted(system: dict) -> str:
     """The share, and how many labels that is: of train, and of val, which chose the epoch."""
-    counts = [f"{system[key]:,} of {split}" for key, split in (("labels", "train"), ("val_labels", "val"))
-              if system.get(key) is not None]  # fmt: skip
+    splits = {"labels": "train", "val_labels": "val"}
+    counts = [f"{system[key]:,} of {split}" for key, split in splits.items() if system.get(key) is not None]
     return _labels(system) + (f" ({', '.join(counts)})" if counts else "")
 
 
-def _percents(found: statistics.Interval) -> tuple[float, float, float]:
-    return 100 * found.estimate, 100 * found.low, 100 * found.high
+def _dot(page: Page, system: dict) -> dict[str, float]:
+    return dot(page.study.interval(system, "auroc", RESAMPLES))
 
 
-def _answer_figure(page: Page, shown: list[dict]) -> str:
-    rows, sides = [], {"without": "baseline", "with": "system"}
+def _answer_figure(page: Page, shown: list[Pair]) -> str:
+    rows = []
     for pair in shown:
-        dots = {key: _percents(page.study.interval(pair[side], "auroc", RESAMPLES)) for key, side in sides.items()}
-        rows.append({"label": f"{_labels(pair['system'])}: {points(pair['difference'].estimate)} points"} | dots)
-    names = {"without": shown[0]["baseline"]["start"], "with": f"pretrained: {shown[0]['system']['start']}"}
+        dots = {"without": pair.baseline, "with": pair.system}
+        dots = {key: tuple(_dot(page, system).values()) for key, system in dots.items()}
+        rows.append({"label": f"{_labels(pair.system)}: {points(pair.difference.estimate)} points", **dots})
+    names = {"without": shown[0].baseline["start"], "with": f"pretrained: {shown[0].system['start']}"}
     figure = plots.paired_dots(rows, names, "AUROC on test, % (mean over seeds, 95 % interval)")
     text = "; ".join(f"{r['label']}, {r['without'][0]:.1f} without, {r['with'][0]:.1f} with" for r in rows)
     return page.figure("memes-answer", figure, f"AUROC without and with pretraining, {text}")
@@ -208,11 +229,12 @@ def results(page: Page) -> str:
     kinds = _kinds(systems)
     for s in systems:
         most[s["run"], s["start"]] = max(s["share"], most.get((s["run"], s["start"]), 0))
-    won = {_key(p["system"]) for p in pairs(page) if p["holm"] < 0.05 and p["difference"].estimate > 0}
+    better = {_key(pair.system) for pair in pairs(page) if pair.test.verdict == "better"}
     for kind, title in KINDS.items():
         rows = [s for s in systems if kind in kinds[_key(s)] and s["share"] == most[s["run"], s["start"]]]
         if rows:
-            tables.append(page.table(title, HELD, [_row(page, s, won) for s in rows], slice(4, None)))
+            cells = [_row(page, system, _key(system) in better) for system in rows]
+            tables.append(page.table(title, HELD, cells, slice(4, None)))
     if not tables:
         return "*Not run yet: fine-tuning.*"
     note = (
@@ -222,46 +244,36 @@ def results(page: Page) -> str:
     return "\n\n".join([note, *tables])
 
 
-def _row(page: Page, system: dict, won: set) -> list[str]:
-    found, parts = page.study.interval(system, "auroc", RESAMPLES), system["parts"]
-    label = page.record(system, system["system"]) + (" (= chance)" if 0.5 in found else "")
-    methods = "; ".join("nothing" if p["random"] else p["method"] or "package" for p in parts)
-    auroc = spread(system["test"]["auroc"])
-    auroc = f"**{auroc}**" if _key(system) in won else auroc
-    cells = (methods, "; ".join(system["networks"]), system["trained"])
-    accuracy = spread(system["test"]["accuracy"])
-    return [label, *map(markdown.escape, cells), auroc, between(found.low, found.high), accuracy]
+def _row(page: Page, system: dict, bold: bool) -> list[str]:
+    interval = page.study.interval(system, "auroc", RESAMPLES)
+    label = page.record(system["run"], system["system"]) + (" (= chance)" if 0.5 in interval else "")
+    methods = "; ".join("nothing" if p["random"] else p["method"] or "package" for p in system["parts"])
+    words = (methods, "; ".join(system["networks"]), system["trained"])
+    auroc, accuracy = (spread(system["test"][score]) for score in ("auroc", "accuracy"))
+    auroc = f"**{auroc}**" if bold else auroc
+    return [label, *map(markdown.escape, words), auroc, between(interval.low, interval.high), accuracy]
 
 
 def comparisons(page: Page) -> str:
     """Paired tests of the pretrained against their baselines."""
     rows = []
     for pair in pairs(page):
-        names = f"{_called(page, pair['system'])} – {markdown.escape(pair['baseline']['start'])}"
-        names += "" if pair["same"] else " (other networks)"
-        rows.append([names, _counted(pair["system"]), *_cells(pair["difference"], pair["holm"])])
+        names = f"{_called(page, pair.system)} – {markdown.escape(pair.baseline['start'])}"
+        names += "" if pair.same else " (other networks)"
+        rows.append([names, _counted(pair.system), *compared(pair.test)])
     caption = (
         "Pretrained minus its baseline, which is without this pretraining: paired differences in AUROC on the same "
         f"test examples, in points; bootstrap over groups and seeds, {RESAMPLES:,} resamples. Holm corrects for the "
         "table's tests. Labels of train were learned from, those of val chose the epoch."
     )
-    return page.table(caption, ["Pretrained – baseline", "Labels", *TESTED], rows, slice(2, -1)) if rows else ""
-
-
-def _cells(d: statistics.Interval, holm: float) -> list[str]:
-    verdict = ("better" if d.estimate > 0 else "worse") if holm < 0.05 else "inconclusive"
-    return [points(d.estimate), between(d.low, d.high, points), p_value(d.p_value), p_value(holm), verdict]
+    return page.table(caption, ["Pretrained – baseline", "Labels", *COMPARED], rows, slice(2, -1)) if rows else ""
 
 
 def shares(page: Page) -> str:
     """AUROC over the share of labels, a figure for each run that has several."""
     images = []
-    for run, group in groupby(tuned(page), key=lambda s: s["run"]):
-        rows = []
-        for system in group:
-            estimate, low, high = _percents(page.study.interval(system, "auroc", RESAMPLES))
-            row = {"label": system["start"], "share": 100 * system["share"]}
-            rows.append(row | {"estimate": estimate, "low": low, "high": high})
+    for run, systems in groupby(tuned(page), key=lambda system: system["run"]):
+        rows = [{"label": s["start"], "share": 100 * s["share"], **_dot(page, s)} for s in systems]
         if len({row["share"] for row in rows}) > 1:
             figure = plots.step_curves(rows, "share", "share of the labels, %", "AUROC on test, %", chance=50)
             images.append(page.figure(f"memes-shares-{run}", figure, f"AUROC over the share of labels, run {run}"))
@@ -280,13 +292,14 @@ def explorer(page: Page) -> Explorer | None:
     systems = [system for system in tuned(page) if system["share"] == 1]
     if not systems or not page.study.built_in:
         return None
-    systems = sorted(systems, key=lambda s: (s["inputs"] != "image+text", -_val(s)))
-    kinds = _kinds(systems)
-    best = {(kinds[_key(system)][0], system["inputs"]): _key(system) for system in reversed(systems)}
-    shown = [system for system in systems if _key(system) in best.values()]
+    systems.sort(key=lambda system: (system["inputs"] != "image+text", -_val(system)))
+    kinds, best = _kinds(systems), {}
+    for system in systems:
+        best.setdefault((kinds[_key(system)][0], system["inputs"]), system)
+    shown = list(best.values())
     record = page.study.records[shown[0]["run"]]
-    module, language = data.dataset(record["data"]["name"]), record["data"].get("language") or "en"
-    tables = {language: module.examples(None, "test", language=language).set_index("id")}
+    language = record["data"].get("language") or "en"
+    tables = {language: diagnostics.examples_by_id(page, record["data"]["name"], language)}
     named = [(system["start"], system, page.study.averaged(system)) for system in shown]
     return Explorer(WARNING.rstrip("."), tables, named, record["classes"])
 

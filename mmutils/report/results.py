@@ -2,16 +2,16 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mmutils import runs, statistics
 from mmutils.report import extras
 from mmutils.runs.storage import check_predictions
+from mmutils.statistics.panel import check_probabilities, probability_columns
 
 
 class Study:
@@ -25,7 +25,7 @@ class Study:
         root = Path(folder) / "runs"
         records = runs.load_records(root) if root.is_dir() else []
         self.folder, self.name = Path(folder), name
-        self._known: dict[tuple, object] = {}
+        self._cache: dict[tuple, object] = {}
         self.records = {r["run"]: r for r in records if r["study"] == name}
         self.failed = [r for r in records if r["status"] != "ok" and r["study"] in (name, None)]
         for run in list(self.records):
@@ -39,8 +39,8 @@ class Study:
         try:
             extras.check(record["extra"])
             if record["status"] == "ok":
-                _check_predictions(self._table(run), record)
-        except Exception as error:  # a broken file of predictions raises what it likes
+                _check_run(self._table(run), record)
+        except Exception as error:  # a broken file of predictions may raise any
             self._leave_out(run, f"{type(error).__name__}: {error}")
 
     def _leave_out(self, run: str, reason: str) -> None:
@@ -49,9 +49,9 @@ class Study:
 
     def _keep_same_classes(self) -> None:
         classes = {run: tuple(record["classes"]) for run, record in self.records.items() if record["classes"]}
-        usual = max(Counter(classes.values()).items(), key=lambda pair: pair[1], default=((), 0))[0]
-        for run in [run for run, names in classes.items() if names != usual]:
-            self._leave_out(run, f"its classes are {list(classes[run])}, those of most runs {list(usual)}")
+        for usual, _ in Counter(classes.values()).most_common(1):
+            for run in [run for run, names in classes.items() if names != usual]:
+                self._leave_out(run, f"its classes are {list(classes[run])}, those of most runs {list(usual)}")
 
     def _table(self, run: str) -> pd.DataFrame:
         return self.cached(("run", run), lambda: runs.load_predictions(self.folder / "runs" / run))
@@ -61,24 +61,18 @@ class Study:
         other = Study.__new__(Study)
         other.folder, other.name, other.failed = self.folder, self.name, self.failed
         other.records = {name: record for name, record in self.records.items() if name != run}
-        other._known = {
-            key: value for key, value in self._known.items() if key[0] in ("run", "predictions", "interval")
-        }
+        other._cache = {k: value for k, value in self._cache.items() if k[0] in ("run", "predictions", "interval")}
         return other
 
-    def has(self, *prefixes: str) -> bool:
-        """Is there, for each prefix of a run's name, a run that went well?"""
-        return not self.missing(*prefixes)
-
     def missing(self, *prefixes: str) -> list[str]:
-        """The prefixes without a run that went well."""
+        """The prefixes of a run's name without a run that went well."""
         good = [name for name, record in self.records.items() if record["status"] == "ok"]
         return [p for p in prefixes if not any(name == p or name.startswith(p + "-") for name in good)]
 
     @cached_property
     def built_in(self) -> bool:
         """Were the examples those that come with the package?"""
-        return any(r["data"].get("built_in") for r in self.records.values())
+        return any(record["data"].get("built_in") for record in self.records.values())
 
     @cached_property
     def classes(self) -> list[str]:
@@ -88,22 +82,21 @@ class Study:
     @cached_property
     def systems(self) -> list[dict]:
         """All systems of all runs that went well, each with its run's name and its mean scores on val and test."""
-        found = []
-        for name, record in self.records.items():
-            table = pd.DataFrame(record["scores"], columns=None if record["scores"] else ["system", "split", "seed"])
-            for system in record["systems"] if record["status"] == "ok" else []:
-                rows = table[table["system"] == system["system"]].drop(columns="system")
-                by_split = {
-                    split: part.drop(columns="split").set_index("seed") for split, part in rows.groupby("split")
-                }
-                if "test" in by_split:  # else all its seeds failed
-                    found.append({**system, "run": name, **by_split})
-        return found
+        systems = []
+        for run, record in self.records.items():
+            if record["status"] == "ok" and record["scores"]:
+                scores = pd.DataFrame(record["scores"]).set_index("seed")
+                for system in record["systems"]:
+                    rows = scores[scores["system"] == system["system"]].drop(columns="system")
+                    by_split = {split: part.drop(columns="split") for split, part in rows.groupby("split")}
+                    if "test" in by_split:  # else all its seeds failed
+                        systems.append({**system, "run": run, **by_split})
+        return systems
 
     def chosen(self, inputs: str, language: str | None) -> dict | None:
         """The system of these inputs that val picked; of several runs the one with the best mean macro F1 on val."""
-        of_kind = [s for s in self.systems if s["inputs"] == inputs and s["language"] == language and s["chosen"]]
-        return max(of_kind, key=lambda s: s["val"]["f1_macro"].mean(), default=None)
+        alike = [s for s in self.systems if s["inputs"] == inputs and s["language"] == language and s["chosen"]]
+        return max(alike, key=lambda system: system["val"]["f1_macro"].mean(), default=None)
 
     def predictions(self, system: dict, split: str = "test") -> pd.DataFrame:
         """The predictions of all seeds of one system on one split, ordered by seed and id."""
@@ -120,11 +113,16 @@ class Study:
         compute = partial(statistics.bootstrap_interval, self.predictions(system), score, resamples=resamples)
         return self.cached(key, compute)
 
+    def compare(self, pairs: Mapping, score: str = "f1_macro", resamples: int = 10_000) -> dict:
+        """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""
+        tables = {key: (self.predictions(a), self.predictions(b)) for key, (a, b) in pairs.items()}
+        return statistics.compare_pairs(tables, score, resamples=resamples)
+
     def cached(self, key: tuple, compute: Callable):
         """What `compute()` gave the first time it was asked for under this key."""
-        if key not in self._known:
-            self._known[key] = compute()
-        return self._known[key]
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
     def averaged(self, system: dict) -> pd.DataFrame:
         """Probabilities averaged over seeds, a row for each test example (index: id), with `label` and `guess`."""
@@ -139,16 +137,12 @@ class Study:
         return table[table["system"] == system["system"]] if len(table) else table
 
 
-def _check_predictions(table: pd.DataFrame, record: dict) -> None:
+def _check_run(table: pd.DataFrame, record: dict) -> None:
     """ValueError where the predictions are not those that the record describes."""
     if not len(table) and not record["scores"]:
         return
     rows = check_predictions(table, len(record["classes"]), record["systems"], record["failed"])
-    values = rows.filter(regex=r"^p_\d+$").to_numpy(dtype=float)
-    if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError("its predictions are no probabilities")
-    if not rows["label"].between(0, len(record["classes"]) - 1).all():
-        raise ValueError("its labels are not those of its classes")
+    check_probabilities(rows["label"].to_numpy(), rows[probability_columns(rows)].to_numpy())
     scored = {(score["system"], score["seed"], score["split"]) for score in record["scores"]}
     if scored != set(rows[["system", "seed", "split"]].drop_duplicates().itertuples(index=False, name=None)):
         raise ValueError("its scores and its predictions are not of the same systems, seeds and splits")

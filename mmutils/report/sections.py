@@ -1,8 +1,6 @@
-"""What a study's chapter is made of: blocks of Markdown that fill the markers of report.md.
+"""What a study's chapter is made of: blocks of Markdown that fill the markers of report.md, and how numbers look there.
 
-A `Section` has the name of its marker, the runs that it needs (prefixes of their names) and a function that builds it.
-Where runs are missing it says so with the command that makes them, or vanishes if it is `quiet`. A further study is one
-module with a tuple `SECTIONS`, named in `mmutils.report.STUDIES`.
+A further study is one module with WARNING, SECTIONS and `explorer`, named in `mmutils.report.rendering.STUDIES`.
 """
 
 import warnings
@@ -12,30 +10,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from mmutils import statistics
 from mmutils.report import markdown, plots
 from mmutils.report.results import Study
 
 LANGUAGES = {"en": "English", "hi": "Hindi"}
-
-
-@dataclass(frozen=True)
-class Section:
-    """One block of the report."""
-
-    name: str
-    needs: tuple[str, ...]
-    build: Callable[["Page"], str]
-    quiet: bool = False
-
-    def markdown(self, page: "Page") -> str:
-        """The block's content for the runs there are."""
-        missing = page.study.missing(*self.needs)
-        if not missing and (self.needs or page.study.systems):
-            return page.guarded(self.name, self.build)
-        if self.quiet:
-            return ""
-        wanted = ", ".join(f"`{name}`" for name in missing) or "the study's runs"
-        return f"*Not run yet: {wanted}.* Command: `python -m mmutils.reproduce --profile {page.profile}`"
 
 
 @dataclass
@@ -58,7 +37,7 @@ class Page:
         before = dict(self.made)
         try:
             return build(self)
-        except Exception as error:  # whatever odd numbers and names lead to
+        except Exception as error:  # odd numbers and names in a record may lead to any
             self.made = before
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         for run in self.study.records:
@@ -90,16 +69,41 @@ class Page:
         self.made[name] = make() if self.draw else b""
         return f"![{markdown.escape(text)}](figures/{name})"
 
-    def record(self, system: dict, label: str) -> str:
-        """A link from a row to the record that it was made from."""
-        return f"[{markdown.escape(label)}](runs/{system['run']}/record.json)"
+    def record(self, run: str, label: str) -> str:
+        """A link from a row to the record of the run that it was made from."""
+        return f"[{markdown.escape(label)}](runs/{run}/record.json)"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One block of the report.
+
+    Args:
+        name: of its marker.
+        needs: prefixes of the names of the runs that it is made from; empty: any run of the study.
+        build: makes the block.
+        quiet: where runs are missing the block is empty, instead of the command that makes them.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    build: Callable[[Page], str]
+    quiet: bool = False
+
+    def markdown(self, page: Page) -> str:
+        """The block's content for the runs there are."""
+        missing = page.study.missing(*self.needs)
+        if not missing and (self.needs or page.study.systems):
+            return page.guarded(self.name, self.build)
+        if self.quiet:
+            return ""
+        wanted = ", ".join(f"`{name}`" for name in missing) or "the study's runs"
+        return f"*Not run yet: {wanted}.* Command: `python -m mmutils.reproduce --profile {page.profile}`"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
     """0.8263 -> '82.6', with a real minus sign; a dash for what could not be computed, which a record holds as None."""
-    if value is None:
-        return "–"
-    return f"{100 * value:.{digits}f}".replace("-", "−")
+    return "–" if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
 
 
 def points(value: float) -> str:
@@ -122,3 +126,25 @@ def p_value(p: float | None) -> str:
     if p is None:
         return "–"
     return "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".")
+
+
+def tested(value: statistics.Interval, show: Callable[[float], str] = points) -> str:
+    """Interval and p-value of a difference, for a sentence."""
+    p = p_value(value.p_value)
+    return f"95 % interval {show(value.low)} to {show(value.high)}, p {p if p.startswith('<') else f'= {p}'}"
+
+
+COMPARED = ["Difference", "95 % interval", "p", "p, Holm", "Verdict"]
+
+
+def compared(comparison: statistics.Comparison) -> list[str]:
+    """A paired comparison as cells under COMPARED."""
+    difference, p_holm = comparison
+    interval = between(difference.low, difference.high, points)
+    p_values = p_value(difference.p_value), p_value(p_holm)
+    return [points(difference.estimate), interval, *p_values, comparison.verdict]
+
+
+def dot(interval: statistics.Interval) -> dict[str, float]:
+    """Estimate and interval in percent, as figures take them."""
+    return {key: 100 * getattr(interval, key) for key in ("estimate", "low", "high")}

@@ -51,11 +51,11 @@ def _slices(predictions: pd.DataFrame, column: str | pd.Series) -> pd.Series:
 
 
 def chance(predictions: pd.DataFrame) -> dict[str, float]:
-    """Accuracy and f1_macro of always saying the most frequent class of this split.
+    """Accuracy, f1_macro and auroc of always saying the most frequent class of this split.
 
-    With a largest class of share p among the K classes that occur: accuracy p, f1_macro 2 p / (1 + p) / K.
+    With a largest class of share p among the K classes that occur: accuracy p, f1_macro 2 p / (1 + p) / K; auroc .5.
     """
     system = panel(predictions)
     shares = np.bincount(system.labels) / len(system.labels)
     largest, classes = float(shares.max()), int((shares > 0).sum())
-    return {"accuracy": largest, "f1_macro": 2 * largest / (1 + largest) / classes}
+    return {"accuracy": largest, "f1_macro": 2 * largest / (1 + largest) / classes, "auroc": 0.5}

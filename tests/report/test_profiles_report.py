@@ -27,7 +27,7 @@ def profile(request, tmp_path_factory):
             text = (folder / "report.md").read_text(encoding="utf-8")
             assert "Kept of each pretraining" in (folder / "report.html").read_text(encoding="utf-8")
         else:
-            text, pages = report._filled(folder, request.param, draw=False)
+            text, pages = report.filled(folder, request.param, draw=False)
             problems += [problem for page in pages.values() for problem in page.problems]
         return planned, text, problems
 
@@ -44,6 +44,8 @@ def test_every_table_and_both_answers_are_there(profile):
     assert not [name for name, content in blocks.items() if not content.strip() and name not in quiet]
     for part in PARTS:
         assert f"### {part}" in text
+    compared = any(len(run.get("variants", ())) > 1 for run in planned.values())
+    assert ("### What matters in CASS-MM" in text) == compared
 
 
 def test_every_baseline_has_its_comparisons_and_every_start_its_row(profile):

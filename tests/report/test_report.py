@@ -9,7 +9,6 @@ import shutil
 import sys
 from pathlib import Path
 from subprocess import run
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from mmutils import runs
-from mmutils.report import crisis, diagnostics, markdown, plots, pretraining, transfer
+from mmutils import data, runs
+from mmutils.report import crisis, markdown, plots, pretraining, transfer
 from mmutils.report import memes as memes_chapter
 from mmutils.report import rendering as report
 from mmutils.report.results import Study
@@ -27,10 +26,10 @@ from mmutils.report.sections import Page
 CLASSES = ["Animals & Nature", "Food & Drink", "<b>People</b>"]
 HOSTILE = "<script>alert(1)</script> | $x$ *y* [z](javascript:1) #चेतावनी"
 SHIFT = {"text-en": 1.2, "text-hi": 0.5, "image": 0.8, "fusion-en": 2.4, "fusion-hi": 2.2}
-LOAD = diagnostics.data.load
 LISTS = ("classes", "systems", "failed", "scores", "history")
 EMPTY = dict.fromkeys(runs.KEYS) | {key: [] for key in LISTS} | {"schema": runs.SCHEMA, "status": "ok", "notebook": ""}
 EMPTY |= {key: {} for key in ("parameters", "extra", "files", "needs", "environment")}
+EXAMPLES = data.examples
 DATA = {"name": "emoji_topics", "fingerprint": "f", "splits": {}, "built_in": True}
 PRINTS = {"notebook": "n", "files": {}}
 
@@ -121,10 +120,9 @@ def rendered(tmp_path_factory):
     """A report of five made-up runs, rendered once."""
     folder = tmp_path_factory.mktemp("report")
     pictures = tmp_path_factory.mktemp("pictures")
-    module = SimpleNamespace(examples=lambda root, split, language="en": _examples(pictures, language, 120))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnostics.data, "load", lambda name: module)
-        examples = module.examples(None, "test")
+        patch.setattr(data, "examples", lambda name, root, split, language: _examples(pictures, language, 120))
+        examples = data.examples("emoji", None, "test", language="en")
         make_records(folder, {"val": examples, "test": examples}, CLASSES)
         problems = []
         report.render(folder, problems=problems)
@@ -311,7 +309,7 @@ def make_memes_records(folder: Path, examples: pd.DataFrame, gain: float = 1.0) 
 def memes(rendered, tmp_path_factory):
     """A report of the memes study alone, on the examples of the other report."""
     folder = tmp_path_factory.mktemp("memes")
-    make_memes_records(folder, diagnostics.data.load("emoji").examples(None, "test"))
+    make_memes_records(folder, data.examples("emoji", None, "test", language="en"))
     report.render(folder)
     return folder
 
@@ -375,12 +373,12 @@ def test_memes_tables_begin_with_the_warning_and_hold_no_markup(memes):
     page = (memes / "report.html").read_text()
     assert "<script>alert" not in page
     assert (memes / "report.pdf").read_bytes().startswith(b"%PDF")
-    assert report.stale(memes) == []
+    assert report.filled(memes, "demo", draw=False)[0] == text
 
 
 def test_readme_shows_the_second_answer(memes):
     markers = "# x\n<!-- begin: results -->\n<!-- end: results -->\n"
-    text = report._readme(markers, (memes / "report.md").read_text())
+    text = report.readme(markers, (memes / "report.md").read_text())
     assert "## The second answer\n\n> **Pretraining helps" in text
     assert "](report/figures/memes-answer.svg)" in text
 
@@ -553,21 +551,12 @@ def test_a_name_is_shown_as_it_is_everywhere(tmp_path, name):
     assert [entry.get_text() for entry in figure.legends[0].get_texts()] == [f" _{name}"]
 
 
-def test_stale_names_the_text_that_records_no_longer_give(rendered):
-    assert report.stale(rendered) == []
-    path = rendered / "report.md"
-    good = path.read_text()
-    path.write_text(good.replace("± ", "± 1", 1))
-    assert report.stale(rendered) == ["report.md"]
-    path.write_text(good)
-
-
 def test_readme_shows_the_answer_and_the_table_with_links_from_the_root(rendered):
     markers = "# x\n<!-- begin: results -->\n<!-- end: results -->\n"
-    text = report._readme(markers, (rendered / "report.md").read_text())
+    text = report.readme(markers, (rendered / "report.md").read_text())
     assert "](report/figures/gap.svg)" in text
     assert "| [Text, English](report/runs/text-en/record.json)" in text
-    assert report._readme(text, (rendered / "report.md").read_text()) == text
+    assert report.readme(text, (rendered / "report.md").read_text()) == text
 
 
 def test_fill_names_a_marker_without_a_block():
@@ -586,9 +575,14 @@ def test_rendering_needs_no_torch():
 
 @pytest.mark.skipif(not (report.REPOSITORY / "report" / "runs").is_dir(), reason="no committed records")
 def test_committed_report_is_what_its_records_give(monkeypatch):
-    monkeypatch.setattr(diagnostics.data, "load", LOAD)  # the fixture has put made-up data in its place
-    assert report.stale() == [], "run: python -m mmutils.report"
-    assert "Cannot be shown" not in (report.REPOSITORY / "report" / "report.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(data, "examples", EXAMPLES)  # the fixture has put made-up data in its place
+    folder = report.REPOSITORY / "report"
+    committed = (folder / "report.md").read_text(encoding="utf-8")
+    text, pages = report.filled(folder, "demo", draw=False)
+    assert text == committed, "run: python -m mmutils.report"
+    assert not [problem for page in pages.values() for problem in page.problems]
+    readme = (report.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert report.readme(readme, committed) == readme
 
 
 @pytest.mark.skipif(
@@ -639,10 +633,12 @@ def test_a_run_of_which_everything_failed_has_no_systems(tmp_path):
     assert study.systems == []
 
 
-def test_variants_are_compared_that_differ_in_one_thing_and_advice_needs_clear_differences():
-    published, cured = ["none", "two", "plain", 0.0], ["contrastive", "two", "plain", 0.0]
-    hidden = ["contrastive", "shared", "plain", 1.0]
-    assert pretraining._steps([published, cured, hidden]) == [("cure", published, cured)]
+def test_forms_are_compared_that_differ_in_one_thing_and_advice_needs_clear_differences():
+    published = {"cure": "none", "text_encoders": "two", "views": "plain", "hidden_sides": 0.0}
+    cured, hidden = published | {"cure": "contrastive"}, published | {"hidden_sides": 1.0}
+    assert pretraining._change(published, cured) == "cure: contrastive instead of as published"
+    assert pretraining._change(published, hidden) == "hidden sides: 100 % instead of 0 %"
+    assert pretraining._change(cured, hidden) == pretraining._change(cured, cured) == ""
     said = pretraining._advice({"A": ["better", "inconclusive"], "B": ["inconclusive"], "C": ["better", "worse"]})
     assert "A is better (1 of 2 differences are clear)" in said and "C is worse (1 of 2" in said
     assert said.endswith("Nothing can be said of: B.")

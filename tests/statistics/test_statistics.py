@@ -491,7 +491,7 @@ def test_chance_is_that_of_the_majority_and_an_interval_knows_it():
     labels = np.repeat([0, 1, 2], [60, 30, 10])
     constant = table(labels, np.tile([0.6, 0.3, 0.1], (100, 1)))
     chance = st.chance(constant)
-    for name in ("accuracy", "f1_macro"):
+    for name in ("accuracy", "f1_macro", "auroc"):
         assert chance[name] == pytest.approx(st.estimate(constant, name)), name
     assert chance["f1_macro"] == pytest.approx(0.25)
     assert chance["accuracy"] in st.bootstrap_interval(constant, "accuracy")
