@@ -125,7 +125,8 @@ def rescued(page: Page, before: dict, after: dict) -> tuple[str, int, int]:
     won = old.index[~was & now]
     table = ""
     if examples(page) and len(won):
-        gain = [_probability(new, i, old["label"][i]) - _probability(old, i, old["label"][i]) for i in won]
+        truths = [f"p_{label}" for label in old["label"][won]]
+        gain = [float(new.loc[i, p]) - float(old.loc[i, p]) for i, p in zip(won, truths, strict=True)]
         shown = pd.Series(gain, won).sort_values(ascending=False, kind="stable").index[:RESCUED]
         caption = "Those whose true class gains most probability; probabilities are means over seeds."
         header = ["Picture", *LANGUAGES.values(), "Text alone says (wrong)", "With the picture (right)"]
@@ -138,16 +139,11 @@ def _rescued_row(page: Page, name: str, old: pd.DataFrame, new: pd.DataFrame) ->
     tables = examples(page)
     image = picture(page, name, next(iter(tables.values())).loc[name, "image"])
     texts = [markdown.escape(table.loc[name, "text"]) for table in tables.values()]
-    guesses = [(table, table.loc[name, "guess"]) for table in (old, new)]
-    said = [
-        f"{markdown.escape(page.study.classes[guess])} ({_probability(table, name, guess):.2f})"
-        for table, guess in guesses
-    ]
+    said = []
+    for table in (old, new):
+        guess = table.loc[name, "guess"]
+        said.append(f"{markdown.escape(page.study.classes[guess])} ({table.loc[name, f'p_{guess}']:.2f})")
     return [image, *texts, *said]
-
-
-def _probability(table: pd.DataFrame, name: str, label: int) -> float:
-    return float(table.loc[name, f"p_{label}"])
 
 
 def explorer_notice(page: Page) -> str:

@@ -1,35 +1,17 @@
-"""The chapter on harmful memes: does pretraining without labels help when labels are few?
-
-A fine-tuning run names for each system its `start`, the start that is its `baseline` (or None), the `share` of labels,
-its `networks` and, in `model`, the encoders: `run:name` was saved by the pretraining run of that name,
-`random:run:name` is the same network untrained, anything else a package's.
-"""
+"""The chapter on harmful memes: does pretraining without labels help when labels are few?"""
 
 import re
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 from mmutils import statistics
 from mmutils.report import diagnostics, markdown, plots, pretraining
 from mmutils.report.explorer import Explorer
-from mmutils.report.sections import (
-    COMPARED,
-    Page,
-    Section,
-    between,
-    compared,
-    dot,
-    percent,
-    points,
-    spread,
-    tested,
-)
+from mmutils.report.finetuned import Pair, kinds, pairs, system_key, tuned
+from mmutils.report.sections import COMPARED, Page, Section, between, compared, dot, percent, points, spread, tested
 
 WARNING = "Emoji data, not memes."
 CHAPTER = Path(__file__).with_name("memes.md")  # the prose, with markers for BLOCKS
-RESAMPLES = 2_000  # there are many pairs; p-values are then at least .001
-TOGETHER = ("CLIP", "CASS-MM")  # methods that learn from pictures and texts together
 KINDS = {
     "CNN": "Pretraining on pictures, convolutional network; with the baselines.",
     "ViT": "Pretraining on pictures, vision transformer; with the baselines.",
@@ -37,104 +19,11 @@ KINDS = {
     "packages": "For reference: encoders that come with packages.",
     "alone": "Control: one input alone.",
 }
-TRANSFORMERS = ("vit", "deit", "swin", "xcit", "beit", "cait", "eva", "pvt", "hiera", "volo")  # in names of networks
 HELD = ["System", "Pretrained by", "Networks", "Trained", "AUROC", "95 % interval", "Accuracy"]
-
-
-class Pair(NamedTuple):
-    """A pretrained system and its baseline."""
-
-    system: dict
-    baseline: dict
-    test: statistics.Comparison
-
-    @property
-    def difference(self) -> statistics.Interval:
-        """AUROC of the system minus that of the baseline."""
-        return self.test.difference
-
-    @property
-    def same(self) -> bool:
-        """Are their networks the same?"""
-        return self.system["networks"] == self.baseline["networks"]
-
-
-def tuned(page: Page) -> list[dict]:
-    """The fine-tuned systems, each with what its encoders are (`parts`), in the order of runs and systems."""
-    rows = []
-    for system in page.study.systems:
-        if "start" in system:
-            encoders = system["model"].split(" and ")
-            about = page.study.records[system["run"]]["data"]
-            networks = system.get("networks") or [encoder.removeprefix("random:") for encoder in encoders]
-            more = {"networks": networks, "parts": [_part(page, encoder) for encoder in encoders]}
-            rows.append(system | more | {"data": (about["name"], about.get("splits"))})
-    return rows
-
-
-def _part(page: Page, encoder: str) -> dict:
-    """The method that trained an encoder ("" for a package's), and whether it was left untrained."""
-    run, separator, _ = encoder.removeprefix("random:").partition(":")
-    record = page.study.records.get(run)
-    trained_by = (record and pretraining.method(record)) or run
-    return {"method": trained_by if separator else "", "random": encoder.startswith("random:")}
-
-
-def _pretrained(system: dict) -> list[str]:
-    """The methods by which its encoders were pretrained; none for a baseline or a control."""
-    return [part["method"] for part in system["parts"] if part["method"] and not part["random"]]
-
-
-def _baseline(system: dict, systems: list[dict]) -> dict | None:
-    """The system that this one is compared with, of the same run where it is there; None where none is named."""
-    keys = ("data", "inputs", "language", "share", "trained")
-    named = [s for s in systems if s["start"] == system.get("baseline") and s is not system]
-    alike = [s for s in named if all(s[key] == system[key] for key in keys)]
-    return min(alike, key=lambda s: s["run"] != system["run"], default=None)
-
-
-def _kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
-    """By run and name of each system the tables it belongs to; a baseline stands in those of all that name it."""
-    kinds = {_key(system): [_kind(system)] if _pretrained(system) else [] for system in systems}
-    for system in systems:
-        baseline = _baseline(system, systems)
-        if baseline and not _pretrained(baseline):
-            kinds[_key(baseline)] += kinds[_key(system)]
-    return {_key(system): kinds[_key(system)] or [_kind(system)] for system in systems}
-
-
-def _kind(system: dict) -> str:
-    """The table of a system by itself, whatever is compared with it."""
-    pretrained = _pretrained(system)
-    if not pretrained:
-        if system["inputs"] != "image+text":
-            return "alone"
-        if not any(part["random"] for part in system["parts"]):
-            return "packages"
-    if set(pretrained) & set(TOGETHER):
-        return "both"
-    return "ViT" if any(word in system["networks"][0] for word in TRANSFORMERS) else "CNN"
-
-
-def _key(system: dict) -> tuple[str, str]:
-    return system["run"], system["system"]
 
 
 def _val(system: dict) -> float:
     return system["val"]["auroc"].mean()
-
-
-def pairs(page: Page) -> list[Pair]:
-    """Every pretrained system against its baseline on the same test examples, Holm's correction over all of them."""
-    return page.study.cached(("pairs",), lambda: _pairs(page))
-
-
-def _pairs(page: Page) -> list[Pair]:
-    systems = tuned(page)
-    compared = {_key(system): (system, _baseline(system, systems)) for system in systems}
-    compared = {key: pair for key, pair in compared.items() if pair[1]}
-    tests = page.study.compare(compared, "auroc", RESAMPLES)
-    return [Pair(*pair, tests[key]) for key, pair in compared.items()]
 
 
 def answer(page: Page) -> str:
@@ -208,7 +97,7 @@ def _counted(system: dict) -> str:
 
 
 def _dot(page: Page, system: dict) -> dict[str, float]:
-    return dot(page.study.interval(system, "auroc", RESAMPLES))
+    return dot(page.study.interval(system, "auroc", pretraining.RESAMPLES))
 
 
 def _answer_figure(page: Page, shown: list[Pair]) -> str:
@@ -226,14 +115,14 @@ def _answer_figure(page: Page, shown: list[Pair]) -> str:
 def results(page: Page) -> str:
     """Source project 2's tables, as far as they have run, each system with the most labels it was given."""
     systems, tables, most = tuned(page), [], {}
-    kinds = _kinds(systems)
+    belongs = kinds(systems)
     for s in systems:
         most[s["run"], s["start"]] = max(s["share"], most.get((s["run"], s["start"]), 0))
-    better = {_key(pair.system) for pair in pairs(page) if pair.test.verdict == "better"}
+    better = {system_key(pair.system) for pair in pairs(page) if pair.test.verdict == "better"}
     for kind, title in KINDS.items():
-        rows = [s for s in systems if kind in kinds[_key(s)] and s["share"] == most[s["run"], s["start"]]]
+        rows = [s for s in systems if kind in belongs[system_key(s)] and s["share"] == most[s["run"], s["start"]]]
         if rows:
-            cells = [_row(page, system, _key(system) in better) for system in rows]
+            cells = [_row(page, system, system_key(system) in better) for system in rows]
             tables.append(page.table(title, HELD, cells, slice(4, None)))
     if not tables:
         return "*Not run yet: fine-tuning.*"
@@ -245,7 +134,7 @@ def results(page: Page) -> str:
 
 
 def _row(page: Page, system: dict, bold: bool) -> list[str]:
-    interval = page.study.interval(system, "auroc", RESAMPLES)
+    interval = page.study.interval(system, "auroc", pretraining.RESAMPLES)
     label = page.record(system["run"], system["system"]) + (" (= chance)" if 0.5 in interval else "")
     methods = "; ".join("nothing" if p["random"] else p["method"] or "package" for p in system["parts"])
     words = (methods, "; ".join(system["networks"]), system["trained"])
@@ -263,8 +152,8 @@ def comparisons(page: Page) -> str:
         rows.append([names, _counted(pair.system), *compared(pair.test)])
     caption = (
         "Pretrained minus its baseline, which is without this pretraining: paired differences in AUROC on the same "
-        f"test examples, in points; bootstrap over groups and seeds, {RESAMPLES:,} resamples. Holm corrects for the "
-        "table's tests. Labels of train were learned from, those of val chose the epoch."
+        f"test examples, in points; bootstrap over groups and seeds, {pretraining.RESAMPLES:,} resamples. Holm "
+        "corrects for the table's tests. Labels of train were learned from, those of val chose the epoch."
     )
     return page.table(caption, ["Pretrained – baseline", "Labels", *COMPARED], rows, slice(2, -1)) if rows else ""
 
@@ -293,15 +182,15 @@ def explorer(page: Page) -> Explorer | None:
     if not systems or not page.study.built_in:
         return None
     systems.sort(key=lambda system: (system["inputs"] != "image+text", -_val(system)))
-    kinds, best = _kinds(systems), {}
+    tables, best = kinds(systems), {}
     for system in systems:
-        best.setdefault((kinds[_key(system)][0], system["inputs"]), system)
+        best.setdefault((tables[system_key(system)][0], system["inputs"]), system)
     shown = list(best.values())
     record = page.study.records[shown[0]["run"]]
     language = record["data"].get("language") or "en"
-    tables = {language: diagnostics.examples_by_id(page, record["data"]["name"], language)}
+    examples = {language: diagnostics.examples_by_id(page, record["data"]["name"], language)}
     named = [(system["start"], system, page.study.averaged(system)) for system in shown]
-    return Explorer(WARNING.rstrip("."), tables, named, record["classes"])
+    return Explorer(WARNING.rstrip("."), examples, named, record["classes"])
 
 
 BLOCKS = {

@@ -16,7 +16,7 @@ from mmutils.report.sections import LANGUAGES, Page, between, compared, percent
 PROBED = ["Encoder", "Neighbours", "Gain", "p, Holm", "Linear probe", "Gain", "p, Holm", "Rank"]
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
 BEFORE = ("random, ", "before, ")
-RESAMPLES = 2_000
+RESAMPLES = 2_000  # there are many tests; p-values are then at least .001
 RECALLS = ("R@1", "R@5", "R@10")
 WATCHED = {"CLIP": ("loss", "effective_rank_image"), "DINO": ("loss", "teacher_entropy", "effective_rank_teacher")}
 AGREEMENT = ("agreement", "effective_rank_cnn", "effective_rank_vit")  # CASS and CASS-MM

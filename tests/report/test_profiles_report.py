@@ -6,7 +6,7 @@ import pytest
 import yaml
 from made_records import EXAMPLES, EXPERIMENTS, make
 
-from mmutils.report import memes, pretraining
+from mmutils.report import pretraining
 from mmutils.report import rendering as report
 
 PROFILES = list(yaml.safe_load(EXPERIMENTS.read_text(encoding="utf-8"))["profiles"])
@@ -18,8 +18,7 @@ def profile(request, tmp_path_factory):
     """The parameters of a profile's runs, the text of a report from made records of them, and its problems."""
     folder = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (memes, pretraining):
-            patch.setattr(module, "RESAMPLES", 50)
+        patch.setattr(pretraining, "RESAMPLES", 50)
         planned = make(folder, request.param)
         problems = []
         if request.param == "smoke":  # one of them as a page too

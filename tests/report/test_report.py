@@ -6,9 +6,7 @@ import html.parser
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
-from subprocess import run
 
 import numpy as np
 import pandas as pd
@@ -17,7 +15,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from mmutils import data, runs
-from mmutils.report import crisis, markdown, plots, pretraining, transfer
+from mmutils.report import crisis, finetuned, markdown, plots, pretraining, transfer
 from mmutils.report import memes as memes_chapter
 from mmutils.report import rendering as report
 from mmutils.report.results import Study
@@ -330,7 +328,7 @@ def test_baselines_stand_in_the_tables_of_those_compared_with_them_and_controls_
     for system in systems:
         system |= usual | {"start": system["system"], "networks": [system["networks"]]}
         system["parts"] = [{"method": system["method"], "random": system["random"]}]
-    kinds = [memes_chapter._kinds(systems)["r", row[0]] for row in rows]
+    kinds = [finetuned.kinds(systems)["r", row[0]] for row in rows]
     assert kinds == [["ViT"], ["both"], ["ViT", "both"], ["CNN"], ["CNN"], ["alone"], ["packages"]]
 
 
@@ -566,11 +564,6 @@ def test_fill_names_a_marker_without_a_block():
         markdown.fill(text, {"b": ""})
     with pytest.raises(ValueError, match="end"):
         markdown.fill("<!-- begin: a -->\n", {"a": ""})
-
-
-def test_rendering_needs_no_torch():
-    code = "import sys, mmutils.report.rendering; sys.exit('torch' in sys.modules)"
-    assert run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.skipif(not (report.REPOSITORY / "report" / "runs").is_dir(), reason="no committed records")
