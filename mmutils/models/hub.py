@@ -1,4 +1,4 @@
-"""Where weights come from: a file, a package, the hub's cache, the hub; and whether the hub can be reached at all."""
+"""Where weights come from: a package, the hub's cache, the hub; and whether the hub can be reached at all."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +13,11 @@ FOLDER = "give the folder of a saved model as its name"
 PACKAGED = f"take a model whose weights come in a package ({', '.join(PACKAGES)})"
 
 
-def image_weights(name: str, pretrained: bool, file: str | Path | None) -> tuple[Path | None, str]:
-    """File with the weights of a timm model, and a line on their source.
+def image_weights(name: str, pretrained: bool) -> tuple[Path | None, str]:
+    """File with the weights of a timm model, from a package, the hub's cache or the hub, and a line on their source.
 
-    The given file, random weights unless `pretrained`, a package, the hub's cache, the hub, in this order. The file is
-    None for random weights and where timm downloads them itself.
+    The file is None for random weights, and where timm downloads them itself.
     """
-    if file is not None:
-        if not Path(file).is_file():
-            raise FileNotFoundError(f"weights={str(file)!r} is no file")
-        return Path(file), f"file {file}"
     if not pretrained:
         return None, "random"
     if package := packaged(name):
@@ -36,7 +31,7 @@ def image_weights(name: str, pretrained: bool, file: str | Path | None) -> tuple
         if isinstance(cached, str):
             return Path(cached), "hub"
     if not reachable():
-        raise _not_found(name, PACKAGED, "give a file: weights='...safetensors'", "pretrained=False for random weights")
+        raise _not_found(name, PACKAGED, "take pretrained=False for random weights")
     return None, "hub"
 
 

@@ -1,7 +1,6 @@
 """Image encoder: any timm model by its name."""
 
 import difflib
-from pathlib import Path
 
 import timm
 import torch
@@ -23,10 +22,7 @@ class ImageEncoder(Encoder):
     Args:
         pretrained: weights from a package or the hub; the attribute `source` says which.
         size: pixels of the square input, by default the model's own; a transformer's position table is resized to it.
-            Larger views are shrunk to it.
-        dynamic: take a view smaller than `size` as it is (multi-crop) instead of enlarging it; by default only where
-            the model has no fixed input size.
-        weights: safetensors file with a state dict of the timm model.
+            Larger views are shrunk to it; smaller ones are enlarged where the model has a fixed input size.
 
     Raises:
         ValueError: unknown name.
@@ -39,26 +35,20 @@ class ImageEncoder(Encoder):
         pretrained: bool = False,
         frozen: bool = False,
         size: int | None = None,
-        dynamic: bool | None = None,
-        weights: str | Path | None = None,
     ):
         super().__init__()
         self.name = name
         if not timm.is_model(name):
             near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)) or "none"
             raise ValueError(f"timm has no model {name!r}; near: {near}. timm.list_models() has all")
-        file, self.source = image_weights(name, pretrained, weights)
-        fixed = timm.get_pretrained_cfg(name, allow_unregistered=False).fixed_input_size
-        self.dynamic = not fixed if dynamic is None else dynamic
+        file, self.source = image_weights(name, pretrained)
+        self.fixed_size = timm.get_pretrained_cfg(name, allow_unregistered=False).fixed_input_size
         options = {"pretrained_cfg_overlay": {"file": str(file), "custom_load": False}} if file else {}  # not as .npz
-        options |= {"img_size": size} if fixed and size else {}
-        options |= {"dynamic_img_size": True} if fixed and self.dynamic else {}
+        options |= {"img_size": size} if self.fixed_size and size else {}
         self.network = timm.create_model(name, pretrained=self.source != "random", num_classes=0, **options)
         config = resolve_model_data_config(self.network)
         self.size = size or config["input_size"][-1]
         self.dim = getattr(self.network, "head_hidden_size", self.network.num_features)
-        patch = getattr(getattr(self.network, "patch_embed", None), "patch_size", 1)
-        self.patch = patch if isinstance(patch, int) else patch[0]  # pixels
         for key in ("mean", "std"):
             self.register_buffer(key, torch.tensor(config[key]).view(3, 1, 1), persistent=False)
         if frozen:
@@ -73,12 +63,10 @@ class ImageEncoder(Encoder):
 
     def _resize(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W) at a size that the network takes."""
-        largest = side = max(image.shape[-2:])
-        if largest > self.size or not self.dynamic:
-            side = self.size
-        elif largest < self.size:
-            side = max(largest - largest % self.patch, self.patch)  # whole patches
-        return image if side == largest else F.interpolate(image, (side, side), mode="bilinear", antialias=True)
+        largest = max(image.shape[-2:])
+        if largest == self.size or (largest < self.size and not self.fixed_size):
+            return image
+        return F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
 
     def _tokens(self, grid: Tensor) -> Tensor | None:
         """Tokens (B, T, D) from what timm's forward_features gives: (B, T, D), (B, D, H, W) or (B, H, W, D)."""
