@@ -25,9 +25,7 @@ def examples(name: str, root, split: str, **options) -> pd.DataFrame:
     """The table of examples of a split, which keeps the contract (see `check`).
 
     Args:
-        name: the data set.
-        root: its folder or archive; None or "" where it is built in.
-        split: "train", "val" or "test".
+        root: the data set's folder or archive; None or "" where it is built in.
         options: what else its `examples` takes; converted to the types that it declares.
 
     Raises:
@@ -47,18 +45,12 @@ def unlabelled(name: str, root=None, **options) -> pd.DataFrame:
 def tables(
     name: str, root=None, limit: int = 0, language: str = "", labelled: bool = False, **options
 ) -> dict[str, pd.DataFrame]:
-    """The table of examples of each split.
+    """The table of examples of each split (see `examples` for the arguments that are not listed).
 
     Args:
-        name: the data set.
-        root: its folder or archive; None or "" where it is built in.
         limit: number of examples of a split (see `subset`), 0 for all.
         language: "" where the data has only one.
         labelled: whether every split needs labels (see `require_labels`).
-        options: what else its `examples` takes.
-
-    Raises:
-        ValueError, FileNotFoundError: as `examples`.
     """
     options |= {"language": language} if language else {}
     splits = {split: subset(examples(name, root, split, **options), limit) for split in SPLITS}

@@ -14,7 +14,7 @@ TAKEN = ("id", "prediction", "problem")  # columns of `mmutils.predict` beside t
 
 
 def check(examples: pd.DataFrame, classes: Sequence[str], where: str = "") -> pd.DataFrame:
-    """Check that a table of examples keeps the contract.
+    """The table, its labels as int64, if it keeps the contract; else ValueError: what is wrong, in which rows.
 
     - id: string, unique. group: string, not empty; it ties rows that must not be split or resampled apart.
     - image: path of a picture, or None. Whether it can be read is not checked here (see `tools.audit`).
@@ -23,12 +23,6 @@ def check(examples: pd.DataFrame, classes: Sequence[str], where: str = "") -> pd
     Args:
         classes: at least two different names, none of them in TAKEN.
         where: data set and split, or the file, for the error.
-
-    Returns:
-        The table, its labels as int64.
-
-    Raises:
-        ValueError: what is wrong, in which rows.
     """
     try:
         _check_classes(classes)
@@ -80,7 +74,7 @@ def _check_rows(examples: pd.DataFrame, classes: int) -> None:
     for column in ("id", "group", "text"):
         wrong = [not isinstance(value, str) for value in examples[column]]
         _refuse(examples, wrong, f"{column} is not a string")
-    wrong = [not isinstance(value, str) and not _is_missing(value) for value in examples["image"]]
+    wrong = examples["image"].notna() & np.array([not isinstance(value, str) for value in examples["image"]])
     _refuse(examples, wrong, "image is neither a string nor None")
     for column in ("id", "group", "text", "image"):
         wrong = [isinstance(value, str) and not storable(value) for value in examples[column]]
@@ -90,10 +84,6 @@ def _check_rows(examples: pd.DataFrame, classes: int) -> None:
     numeric = numbers.Real | np.bool_
     wrong = [not (isinstance(value, numeric) and value in range(-1, classes)) for value in examples["label"]]
     _refuse(examples, wrong, f"label is not in -1..{classes - 1}")
-
-
-def _is_missing(value: object) -> bool:
-    return pd.api.types.is_scalar(value) and pd.isna(value)
 
 
 def _refuse(examples: pd.DataFrame, wrong: Sequence[bool], problem: str) -> None:

@@ -75,9 +75,7 @@ def read_task(task, classes, root, split, language, which, target, missing, repa
     path = _find(home, name)
     if path is None:
         hint = "with its split folders (crisismmd_datasplit_agreed_label, crisismmd_datasplit_all) inside"
-        raise FileNotFoundError(
-            f"no {name} in {home!r} or below it. Give CrisisMMD v2.0 as root, {hint}; {WHERE}"
-        )
+        raise FileNotFoundError(f"no {name} in {home!r} or below it. Give CrisisMMD v2.0 as root, {hint}; {WHERE}")
     rows = _read(path, COLUMNS)
     table = pd.DataFrame(
         {

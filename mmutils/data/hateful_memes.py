@@ -76,9 +76,7 @@ def _find(home, source: str) -> Path:
             return Path(home, name)
     others = ", ".join(path.name for path in files(home)) if home else ""
     hint = 'Give the folder with the .jsonl files and img/ as root, or take val="dev_seen", test="test_unseen"'
-    raise FileNotFoundError(
-        f"no {' or '.join(names)} in {home!r}; found: {others or 'none'}. {hint}; from {WHERE}"
-    )
+    raise FileNotFoundError(f"no {' or '.join(names)} in {home!r}; found: {others or 'none'}. {hint}; from {WHERE}")
 
 
 def _row(line: str, home, where: str) -> dict:

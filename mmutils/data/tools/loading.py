@@ -52,15 +52,10 @@ def require_root(name: str, root) -> None:
 
 
 def call(name: str, function: str, root, *split: str, **options) -> pd.DataFrame:
-    """The table that a function of a data set module returns, checked.
+    """The checked table of a data set module's function: "examples", which also takes the split, or "unlabelled".
 
-    Args:
-        function: "examples", which also takes the split, or "unlabelled".
-        options: converted to the types that the function declares.
-
-    Raises:
-        ValueError: a wrong option or table, or an error inside the module, with its line.
-        FileNotFoundError: files are missing.
+    ValueError for a wrong option or table, or an error inside the module, with its line; FileNotFoundError where files
+    are missing.
     """
     module, where = dataset(name), f"{name}, {split[0] if split else function}"
     options = _converted(name, getattr(module, function), options)
@@ -113,14 +108,10 @@ def _converted(name: str, function: Callable, options: dict) -> dict:
         hint = '; give language="" where a data set has only one' if "language" in unknown else ""
         raise ValueError(f"{name} has no {', '.join(unknown)}: its options are {', '.join(declared) or 'none'}{hint}")
     options = {option: os.fspath(value) if isinstance(value, Path) else value for option, value in options.items()}
-    kinds = {option: _kind(declared[option]) for option in options if option in declared}
-    return options | {option: typed(option, options[option], kind) for option, kind in kinds.items() if kind}
-
-
-def _kind(parameter: inspect.Parameter) -> str:
-    """The type of an option as `typed` takes it: as declared, or else of the default; "" where neither says one."""
-    kind = parameter.annotation
-    if kind is inspect.Parameter.empty:
-        kind = type(parameter.default)
-    text = kind if isinstance(kind, str) else inspect.formatannotation(kind)
-    return text if set(re.findall(r"\w+", text)) <= {*NAMES, "None"} else ""
+    for option in options.keys() & declared.keys():
+        default, kind = declared[option].default, declared[option].annotation
+        kind = type(default) if kind is inspect.Parameter.empty else kind
+        kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+        if set(re.findall(r"\w+", kind)) <= {*NAMES, "None"}:  # other types are not converted
+            options[option] = typed(option, options[option], kind)
+    return options

@@ -55,14 +55,10 @@ def relative(name: str) -> str:
 
 
 def inside(root: str | Path, name: str, where: str = "") -> str:
-    """Path of a file under a folder, from the name that a data set's file gives it.
+    """Path of a file under the folder `root`, from the name, relative to it, that a data set's file gives it.
 
-    Args:
-        name: relative to `root`; backslashes are read as slashes.
-        where: file and line that the name is from, for the error.
-
-    Raises:
-        ValueError: the name is absolute, or leaves the folder by "..", a drive or a link.
+    ValueError, with `where` (file and line of the name), if the name is absolute, or leaves the folder by "..", a drive
+    or a link.
     """
     try:
         path = Path(root, relative(name))
@@ -75,25 +71,20 @@ def inside(root: str | Path, name: str, where: str = "") -> str:
 
 
 def settle_missing(table: pd.DataFrame, missing: str, file: Path, remedy: str) -> pd.DataFrame:
-    """Treat the rows whose picture is not there.
+    """The table, with the paths in `image` of pictures that are not there treated, and the index 0..N-1.
 
     Args:
-        table: its column image holds paths.
         missing: "error", "drop", which leaves such rows out, or "none", which keeps them with image None.
-        file: where the rows are from, for the error.
-        remedy: what puts the pictures there, for the error.
-
-    Returns:
-        The table with the index 0..N-1.
+        file, remedy: where the rows are from, and what puts the pictures there, for the error.
     """
     there = table["image"].map(os.path.isfile)
     if missing == "error" and not there.all():
-        shown = ", ".join(table.loc[~there, "image"].head(3))
-        raise FileNotFoundError(
-            f"{(~there).sum()} of {len(table)} pictures of {file} are missing, such as {shown}. {remedy}, "
-            'or pass missing="drop" to leave such rows out, "none" to read the texts alone'
+        problem = (
+            f"{(~there).sum()} of {len(table)} pictures of {file} are missing, such as {table['image'][~there].iloc[0]}"
         )
+        choice = 'pass missing="drop" to leave such rows out, "none" to read the texts alone'
+        raise FileNotFoundError(f"{problem}. {remedy}, or {choice}")
     if missing == "drop" and not there.any():
         raise ValueError(f'none of the {len(table)} pictures of {file} are there: missing="drop" would leave nothing')
-    kept = there if missing == "drop" else slice(None)
-    return table.assign(image=table["image"].where(there, None)).loc[kept].reset_index(drop=True)
+    table = table.assign(image=table["image"].where(there, None))
+    return table[there | (missing != "drop")].reset_index(drop=True)
