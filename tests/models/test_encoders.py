@@ -237,6 +237,14 @@ def test_hub_architectures(name, text, tmp_path):
     assert encoder.pooling == "mean" and encoder(batch).shape == (4, config.hidden_size)
 
 
+def test_new_models_run_no_code_of_others(monkeypatch):
+    options = []
+    make = lambda config, **given: options.append(given)  # noqa: E731
+    monkeypatch.setattr(transformers.AutoModel, "from_config", make)
+    new_model(transformers.AutoConfig.for_model("bert"))
+    assert options[0]["trust_remote_code"] is False
+
+
 def clip_tokenizer():
     """CLIP's own, from the vocabulary that open_clip carries."""
     open_clip = pytest.importorskip("open_clip")

@@ -7,6 +7,7 @@ from PIL import Image
 
 import mmutils.models.features as module
 from mmutils.batches import Batches
+from mmutils.models import saving
 from mmutils.models.features import features
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
@@ -73,6 +74,16 @@ def test_follow_weights_texts_and_settings(examples, encoder, computed):
     assert len(computed) == 2
     run(examples.assign(label=1))
     assert len(computed) == 2  # labels do not matter
+
+
+def test_do_not_depend_on_the_folder_that_an_encoder_lies_in(examples, encoder, computed, tmp_path):
+    names = set()
+    for place in ("here", "elsewhere"):
+        saving.save_encoder(encoder, tmp_path / place / "run", "words")
+        loaded = saving.load_encoder(tmp_path / place / "run", "words")
+        features(loaded, Batches(examples, 2, tokenizer=loaded.tokenizer))
+        names.add(loaded.name)
+    assert len(computed) == 1 and names == {"run/words-text"}
 
 
 def test_pictures(examples, computed):
