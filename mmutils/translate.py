@@ -12,7 +12,6 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
 from importlib import metadata, util
 from pathlib import Path
 
@@ -81,19 +80,14 @@ class Translator:
         return len(self.tokenizer(text, verbose=False)["input_ids"]) > self.tokenizer.model_max_length
 
 
-def translate(
-    ids: Sequence[str], texts: Sequence[str], translator, target: str, file: str | Path, batch_size: int = 32
-) -> dict:
+def translate(ids, texts, translator, target: str, file: str | Path, batch_size: int = 32) -> dict:
     """Write a table of translations, id<tab>text in UTF-8 without quoting, and `file`.json, which describes it.
 
     Each different text is translated once. A run that was killed continues with the batches in `file`.part, to the same
     result. A file that is there already, of the same texts and options, is left as it is.
 
-    Returns:
-        The content of the JSON (options, counts), and "examples": (id, text, translation) by problem (see `problems`).
-
-    Raises:
-        ValueError: an id with two texts; a file or part of another model, revision, language or batch size.
+    Returns the content of the JSON (options, counts), and "examples": (id, text, translation) by problem (see
+    `problems`). ValueError: an id with two texts; a file or part of another model, revision, language or batch size.
     """
     file, rows = Path(file), _rows(ids, texts)
     options = {"to": target, **translator.options, "batch_size": batch_size}
@@ -161,7 +155,7 @@ def _pieces(text: str) -> tuple[str, str, str]:
     return opening.strip(), text.removeprefix(opening).strip(), links
 
 
-def _rows(ids: Sequence[str], texts: Sequence[str]) -> dict[str, str]:
+def _rows(ids, texts) -> dict[str, str]:
     """The text of each id, on one line."""
     rows = {}
     for key, text in zip(map(_clean, ids), map(_clean, texts), strict=True):

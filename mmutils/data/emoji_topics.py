@@ -17,12 +17,8 @@ CLASSES = GROUPS
 def examples(root=None, split: str = "train", language: str = "en", text: str = "name") -> pd.DataFrame:
     """Table of examples; id is the emoji's code points, group its family, the same in both languages.
 
-    Args:
-        language: "en" or "hi".
-        text: "name", or "keywords" (CLDR's, which contain the name's words, joined by commas).
-
-    Returns:
-        Further columns: emoji, subgroup.
+    language: "en" or "hi". text: "name", or "keywords" (CLDR's, which contain the name's words, joined by commas).
+    Further columns: emoji, subgroup.
     """
     check_choice("text", text, ("name", "keywords"))
     rows = labelled(root, split, language)

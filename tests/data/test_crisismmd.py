@@ -79,9 +79,7 @@ def test_broken_encodings_are_repaired_and_counted(root) -> None:
 
 def test_missing_pictures_are_said_left_out_or_done_without(root) -> None:
     next(root.rglob("905952332923338753_0.jpg")).unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"1 of 3 pictures of .*train.tsv are missing, .*52332923338753_0.jpg"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"1 of 3 pictures of .*train.tsv are missing, .*52332923338753_0.jpg"):
         crisismmd.examples(root, "train")
     assert len(crisismmd.examples(root, "train", missing="drop")) == 2
     kept = crisismmd.examples(root, "train", missing="none")

@@ -55,10 +55,10 @@ def main() -> None:
     packages = {package: read_package(package) for package in PACKAGES}
     drawings = collect(packages)
     labelled = add_split(add_family(drawings[drawings["labelled"]].reset_index(drop=True)))
-    names, common = [f"name_{language}" for language in LANGUAGES], ["category", "subgroup", "family"]
-    keywords = [f"keywords_{language}" for language in LANGUAGES]
-    write(labelled[["emoji", "codepoints", "split", *common, *names, *keywords, "picture"]], LABELLED)
-    write(make_pool(drawings, labelled)[["emoji", "codepoints", "style", *common, *names, "picture"]], POOL)
+    common = ["category", "subgroup", "family", "name_en", "name_hi"]
+    columns = ["emoji", "codepoints", "split", *common, "keywords_en", "keywords_hi", "picture"]
+    write(labelled[columns], LABELLED)
+    write(make_pool(drawings, labelled)[["emoji", "codepoints", "style", *common, "picture"]], POOL)
     font = "400Regular/NotoSansDevanagari_400Regular.ttf"
     FONT.write_bytes(packages["@expo-google-fonts/noto-sans-devanagari"][font])
 

@@ -83,13 +83,12 @@ def _lengths(texts: pd.Series) -> dict:
 
 
 def _normalised(text: str) -> str:
-    """Text as it is compared: no links, mentions or punctuation, one form of a character, no case, single spaces."""
     text = unicodedata.normalize("NFKC", re.sub(r"https?://\S+|(\bRT )?@\w+", " ", text)).casefold()
     return " ".join("".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text).split())
 
 
 def _keys(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """The columns that are compared for equality, without empty texts."""
+    """What is compared for equality: texts without links, mentions, punctuation and case, if they are not empty."""
     texts = table["text"].map(_normalised)
     return {"id": table["id"], "group": table["group"], "text": texts[texts != ""]}
 

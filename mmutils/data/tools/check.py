@@ -39,7 +39,7 @@ def _read(options: argparse.Namespace) -> tuple[dict[str, pd.DataFrame], dict[st
     if options.root and not Path(options.root).exists():
         raise ValueError(f"there is no {options.root}: give the folder or archive of {options.data} as --root")
     require_root(options.data, options.root)
-    wrong = [entry for entry in options.option if not entry.partition("=")[0] or "=" not in entry]
+    wrong = [entry for entry in options.option if entry.find("=") < 1]
     if wrong:
         raise ValueError(f"--option {wrong[0]}: give NAME=VALUE, as test=test_unseen")
     chosen, tables, problems = dict(entry.split("=", 1) for entry in options.option), {}, []

@@ -79,9 +79,8 @@ def settle_missing(table: pd.DataFrame, missing: str, file: Path, remedy: str) -
     """
     there = table["image"].map(os.path.isfile)
     if missing == "error" and not there.all():
-        problem = (
-            f"{(~there).sum()} of {len(table)} pictures of {file} are missing, such as {table['image'][~there].iloc[0]}"
-        )
+        lacking = table.loc[~there, "image"]
+        problem = f"{len(lacking)} of {len(table)} pictures of {file} are missing, such as {lacking.iloc[0]}"
         choice = 'pass missing="drop" to leave such rows out, "none" to read the texts alone'
         raise FileNotFoundError(f"{problem}. {remedy}, or {choice}")
     if missing == "drop" and not there.any():
