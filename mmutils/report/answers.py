@@ -97,8 +97,7 @@ def mistakes(predictions: pd.DataFrame, examples: pd.DataFrame, classes: Sequenc
 
 def bars(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure:
     """A bar with its interval for each system; systems: predictions on test by name."""
-    plots.style()
-    figure = Figure(figsize=(6.4, 0.5 + 0.4 * len(systems)))
+    figure = plots.new_figure(6.4, 0.5 + 0.4 * len(systems))
     axis = figure.subplots()
     for name, predictions in systems.items():
         estimate, low, high = _percents(_interval(predictions, score))
@@ -121,8 +120,7 @@ def class_counts(counts: pd.DataFrame, leaks: pd.DataFrame) -> Figure:
         f"{sizes.sum():,} examples; the largest of {len(sizes)} classes, {sizes.idxmax()}, has "
         f"{100 * sizes.max() / sizes.sum():.0f} % of them. In two splits: {', '.join(leaks) or 'nothing'}."
     )
-    plots.style()
-    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(counts)))
+    figure = plots.new_figure(6.4, 0.9 + 0.3 * len(counts))
     axis = figure.subplots()
     counts.plot.barh(stacked=True, ax=axis, color=list(plots.PALETTE), width=0.7)
     axis.invert_yaxis()

@@ -6,6 +6,8 @@ Strings are data, not markup: JSON with `<` written as an escape, and shown as t
 import html
 import io
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -41,10 +43,10 @@ class Explorer(NamedTuple):
     classes: list[str]
 
 
-def explorer_html(given: list[Explorer]) -> str:
+def explorer_html(explorers: list[Explorer]) -> str:
     """The explorers' HTML, one after the other; a picture that several of them show is embedded once."""
     numbers: dict[bytes, int] = {}
-    boxes = [_box(explorer, numbers) for explorer in given]
+    boxes = [_box(explorer, numbers) for explorer in explorers]
     embedded = json.dumps([data_uri(picture, "image/png") for picture in numbers], indent=0)
     return "\n".join([*boxes, f'<script type="application/json" id="explorer-pictures">{embedded}</script>'])
 
@@ -52,31 +54,32 @@ def explorer_html(given: list[Explorer]) -> str:
 def _box(explorer: Explorer, numbers: dict[bytes, int]) -> str:
     """One explorer; its pictures are added to `numbers`."""
     title, tables, systems, classes = explorer
-    first = next(iter(tables.values()))
-    first = first[[all(i in table.index for _, _, table in systems) for i in first.index]]  # a run may take a few only
-    thumbnails = {path: thumbnail(path) for path in first["image"].dropna().unique()}
-    size = sum(map(len, set(thumbnails.values()))) * 4 / 3
-    shown = first.iloc[:: max(1, -(-int(size) // MOST_BYTES))]
+    shown = next(iter(tables.values()))
+    for _, _, predictions in systems:  # a run may have predicted only some examples
+        shown = shown[shown.index.isin(predictions.index)]
+    thumbnails = {path: thumbnail(path) for path in shown["image"].dropna().unique()}
+    size = sum(map(len, set(thumbnails.values()))) * 4 // 3  # as base64
+    shown = shown.iloc[:: max(1, -(-size // MOST_BYTES))]
+
+    def example(row: pd.Series) -> dict:
+        picture = None if pd.isna(row["image"]) else numbers.setdefault(thumbnails[row["image"]], len(numbers))
+        texts = {language: str(table.loc[row.name, "text"]) for language, table in tables.items()}
+        guesses = [_guess(predictions.loc[row.name]) for _, _, predictions in systems]
+        return {"label": int(row["label"]), "picture": picture, "text": texts, "guess": guesses}
+
     content = {
         "classes": classes,
         "languages": list(tables),
         "systems": [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems],
-        "examples": [
-            {
-                "label": int(row["label"]),
-                "picture": None
-                if pd.isna(row["image"])
-                else numbers.setdefault(thumbnails[row["image"]], len(numbers)),
-                "text": {language: str(table.loc[i, "text"]) for language, table in tables.items()},
-                "guess": [_guess(table.loc[i]) for _, _, table in systems],
-            }
-            for i, row in shown.iterrows()
-        ],
+        "examples": [example(row) for _, row in shown.iterrows()],
     }
-    code = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
-    options = "".join(f'<option value="{k}">{html.escape(name)}</option>' for k, name in enumerate(classes))
-    spoken = "".join(f'<option value="{language}">{LANGUAGES[language]}</option>' for language in tables)
-    return _FORM.format(title=html.escape(title), classes=options, languages=spoken, data=code)
+    form = Path(__file__).with_suffix(".html").read_text(encoding="utf-8").rstrip()
+    return form.format(
+        title=html.escape(title),
+        classes=_options(enumerate(classes)),
+        languages=_options((language, LANGUAGES[language]) for language in tables),
+        data=json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c"),
+    )
 
 
 def _guess(row: pd.Series) -> list:
@@ -84,19 +87,5 @@ def _guess(row: pd.Series) -> list:
     return [guess, round(float(row[f"p_{guess}"]), 3)]
 
 
-_FORM = """<div class="explorer">
-<h3>{title}</h3>
-<p>Test examples, their texts, and what each chosen system says: the class with the highest probability, averaged over
-seeds. "Fusion" is the first that reads both.</p>
-<form>
-<label>Agreement<select name="agreement"><option value="">any</option>
-<option value="rescued">text wrong, fusion right</option>
-<option value="lost">text right, fusion wrong</option><option value="all">all right</option>
-<option value="none">all wrong</option></select></label>
-<label>Language<select name="language"><option value="">any</option>{languages}</select></label>
-<label>Class<select name="label"><option value="">any</option>{classes}</select></label>
-<label>Words<input name="words" type="search" size="14"></label>
-</form>
-<output aria-live="polite"></output><div class="cards"></div><button class="more" type="button">Show more</button>
-<script type="application/json">{data}</script>
-</div>"""
+def _options(names: Iterable[tuple[object, str]]) -> str:
+    return "".join(f'<option value="{value}">{html.escape(name)}</option>' for value, name in names)

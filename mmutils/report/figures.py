@@ -1,7 +1,7 @@
 """Pictures of the report as both renderers take them: from figures/ alone, and SVG taken apart and written anew.
 
 A report can hold runs from elsewhere. A picture must not bring a file of the user into the page, and an SVG inside a
-page could run a script, load from the net or lie over the text: what may draw stays, with anything else it is unfit.
+page could run a script, load from the net or lie over the text. So an SVG that holds anything but shapes is refused.
 """
 
 import html
@@ -15,14 +15,14 @@ from PIL import Image
 
 SPACE, LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 WORDS = {"text", "tspan", "title", "desc"}
-SHAPES = {"path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan"}
-ELEMENTS = {"svg", "g", "defs", "use", "clipPath", *WORDS, *SHAPES}
+SHAPES = {"path", "rect", "circle", "ellipse", "line", "polyline", "polygon"}
+ELEMENTS = {"svg", "g", "defs", "use", "clipPath"} | WORDS | SHAPES
 DROPPED = {"metadata", "style"}  # matplotlib's date and its rule for the joins of lines
-PLACES = {"x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy", "width", "height", "d", "points"}
-LOOKS = {"fill", "fill-opacity", "fill-rule", "stroke", "stroke-width", "stroke-opacity", "stroke-linejoin", "opacity",
-         "stroke-linecap", "stroke-dasharray", "stroke-dashoffset", "stroke-miterlimit", "clip-path", "clip-rule",
-         "font", "font-family", "font-size", "font-style", "font-weight", "text-anchor"}  # fmt: skip
-ATTRIBUTES = {"style", "transform", "viewBox", "version", *PLACES, *LOOKS}
+ATTRIBUTE = re.compile(
+    r"[xydr]|[xy][12]|[cdr][xy]|width|height|points|style|transform|viewBox|version|opacity|text-anchor|clip-(path|rule)"
+    r"|fill(-opacity|-rule)?|stroke(-width|-opacity|-linejoin|-linecap|-dasharray|-dashoffset|-miterlimit)?"
+    r"|font(-family|-size|-style|-weight)?"
+)
 VALUE = re.compile(r"[\w\s:;,.%#()+'\"-]*")  # no address, no escape, no comment, no rule
 UNFIT = re.compile(r"(?i)url\s*\((?!#[\w.-]+\))|expression|image|src\s*\(|position")
 
@@ -36,13 +36,12 @@ def path(folder: Path, address: str) -> Path | None:
 
 def png(file: Path) -> bytes | None:
     """The content of a PNG file, None where it is something else."""
-    content = file.read_bytes()
     try:
         with Image.open(file, formats=["PNG"]) as picture:
             picture.verify()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-    return content
+    return file.read_bytes()
 
 
 def svg(file: Path, root: dict[str, str], prefix: str = "", change: Callable[[str], str] = str) -> str | None:
@@ -77,10 +76,9 @@ class _Writer:
             return ""
         if space != f"{{{SPACE}" or name not in ELEMENTS:
             raise ValueError(f"an element {element.tag}")
-        inside = html.escape(element.text or "", quote=False) if name in WORDS else ""
-        for child in element:
-            inside += self.element(child)
-            inside += html.escape(child.tail or "", quote=False) if name in WORDS else ""
+        texts = [element.text, *(child.tail for child in element)] if name in WORDS else [None] * (len(element) + 1)
+        parts = ["", *map(self.element, element)]
+        inside = "".join(part + html.escape(text or "", quote=False) for part, text in zip(parts, texts, strict=True))
         head = name + "".join(self.attribute(key, value) for key, value in element.attrib.items() if value)
         return f"<{head}>{inside}</{name}>" if inside else f"<{head}/>"
 
@@ -93,7 +91,7 @@ class _Writer:
             return f' href="#{self.prefix}{value[1:]}"'
         if key == "id":
             return f' id="{self.prefix}{html.escape(value)}"' if value in self.used else ""
-        if key not in ATTRIBUTES or not VALUE.fullmatch(value) or UNFIT.search(value):
+        if not ATTRIBUTE.fullmatch(key) or not VALUE.fullmatch(value) or UNFIT.search(value):
             raise ValueError(f"an attribute {key}")
         value = self.change(value.replace("url(#", f"url(#{self.prefix}"))
         return f' {key}="{html.escape(value)}"'

@@ -4,6 +4,7 @@ import re
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from mdit_py_plugins.anchors import anchors_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 _BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
@@ -13,7 +14,8 @@ _COMMENT = re.compile(r"^<!--.*?-->\n?", re.DOTALL | re.MULTILINE)
 
 def parser() -> MarkdownIt:
     """The parser of both renderers. HTML in the source is text, so nothing in the data can become markup."""
-    return MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, double_inline=False)
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    return parser.use(dollarmath_plugin, double_inline=False).use(anchors_plugin, max_level=6)
 
 
 def fill(text: str, blocks: dict[str, str]) -> str:
@@ -70,19 +72,23 @@ def words(token: Token) -> str:
     return " " if token.type in ("softbreak", "hardbreak") else token.content
 
 
+def title(tokens: list[Token]) -> str:
+    """The first line of the text, which is its title."""
+    return next((words(token) for token in tokens if token.type == "inline"), "Report")
+
+
 def is_caption(inline: Token) -> bool:
-    """Is this paragraph emphasised from its first to its last letter, as the captions of tables are?"""
-    children = inline.children or []
-    kinds = [child.type for child in children]
-    return len(kinds) > 2 and kinds[0] == "em_open" and kinds[-1] == "em_close" and kinds.count("em_open") == 1
+    """Whether a paragraph is emphasised from its first to its last letter, as the captions of tables are."""
+    kinds = [child.type for child in inline.children]
+    return kinds[:1] == ["em_open"] and kinds[-1] == "em_close" and kinds.count("em_open") == 1
 
 
-def slug(text: str, taken: set[str]) -> str:
-    """GitHub's anchor of a heading, made unique among those taken (which it joins)."""
-    base = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
-    name, number = base, 0
-    while name in taken:
-        number += 1
-        name = f"{base}-{number}"
-    taken.add(name)
-    return name
+def is_right(cell: Token) -> bool:
+    """Whether a table's cell is aligned right."""
+    return cell.attrGet("style") == "text-align:right"
+
+
+def images(inline: Token) -> list[Token]:
+    """The images of a paragraph that has nothing else in it."""
+    children = [child for child in inline.children if child.type != "softbreak"]
+    return children if all(child.type == "image" for child in children) else []

@@ -5,150 +5,129 @@ ziamath as SVG, with their baseline on the line's. The PDF holds no date: the sa
 """
 
 import json
-import os
 import re
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import typst
 import ziamath
+from markdown_it.token import Token
 
 from mmutils.report import figures, markdown, plots
 
 TEMPLATE = Path(__file__).parent / "page.typ"
-_PAIRS = {"strong_open": "#strong[", "em_open": "#emph[", "strong_close": "]", "em_close": "]", "link_close": "]",
-          "bullet_list_open": "#list(", "ordered_list_open": "#enum(", "bullet_list_close": ")\n\n",
-          "ordered_list_close": ")\n\n", "list_item_open": "[", "list_item_close": "],",
-          "blockquote_open": "#quote(block: true)[", "blockquote_close": "]\n\n", "heading_close": "]\n\n",
-          "softbreak": " ", "hardbreak": "#linebreak()", "hr": "#line(length: 100%)\n\n", "thead_open": "",
-          "thead_close": "", "tbody_open": "", "tbody_close": "", "tr_open": "", "tr_close": "\n", "th_close": "],",
-          "td_close": "],"}  # fmt: skip
+_MARKUP = {
+    "strong_open": "#strong[",
+    "em_open": "#emph[",
+    "bullet_list_open": "#list(",
+    "ordered_list_open": "#enum(",
+    "list_item_open": "[",
+    "blockquote_open": "#quote(block: true)[",
+    "th_open": "[",
+    "td_open": "[",
+    **dict.fromkeys(("strong_close", "em_close", "link_close"), "]"),
+    **dict.fromkeys(("list_item_close", "th_close", "td_close"), "],"),
+    **dict.fromkeys(("heading_close", "blockquote_close"), "]\n\n"),
+    **dict.fromkeys(("bullet_list_close", "ordered_list_close"), ")\n\n"),
+    **dict.fromkeys(("thead_open", "thead_close", "tbody_open", "tbody_close", "tr_open"), ""),
+    "tr_close": "\n",
+    "table_close": "))\n\n",
+    "softbreak": " ",
+    "hardbreak": "#linebreak()",
+    "hr": "#line(length: 100%)\n\n",
+}
 
 
 def render(text: str, folder: Path) -> bytes:
     """The PDF of the report's filled Markdown, without the explorer; pictures are relative to `folder`."""
     tokens = markdown.parser().parse(markdown.without_comments(markdown.without(text, "explorer")))
     with tempfile.TemporaryDirectory() as build:
-        writer = _Writer(Path(build), folder)
-        body = writer.blocks(tokens).replace("#heading(level: 2)", "#contents\n\n#heading(level: 2)", 1)
-        title = next((token.content for token in tokens if token.type == "inline"), "Report")
-        source = Path(build) / "report.typ"
-        head = f"#set document(title: {literal(title)}, date: none)\n"
-        source.write_text(head + TEMPLATE.read_text(encoding="utf-8") + body, encoding="utf-8")
-        fonts = [str(plots.FONT.parent)] if plots.FONT.exists() else []
-        epoch, os.environ["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH"), "0"
-        try:
-            return typst.compile(str(source), root=build, font_paths=fonts, ignore_system_fonts=True)
-        finally:
-            os.environ.pop("SOURCE_DATE_EPOCH")
-            if epoch is not None:
-                os.environ["SOURCE_DATE_EPOCH"] = epoch
+        body = _Writer(Path(build), folder).markup(tokens)
+        body = body.replace("#heading(level: 2)", "#contents\n\n#heading(level: 2)", 1)
+        head = f"#set document(title: {_literal(markdown.title(tokens))}, date: none)\n"
+        source = head + TEMPLATE.read_text(encoding="utf-8") + body
+        return typst.compile(source.encode(), root=build, font_paths=[plots.FONT.parent], ignore_system_fonts=True)
 
 
-def literal(text: str) -> str:
+def _literal(text: str) -> str:
     """A string of Typst; without control characters, which it escapes in another way than JSON."""
     return json.dumps(markdown.visible(text), ensure_ascii=False)
 
 
-def string(text: str) -> str:
-    """Text as Typst code that shows exactly this text."""
-    return f"#{literal(text)};" if text else ""
-
-
 class _Writer:
-    """Walks the tokens; pictures and formulas are copied under numbers into the folder where Typst runs."""
+    """Writes tokens as Typst markup; pictures and formulas are stored under numbers in the folder where Typst runs."""
 
     def __init__(self, build: Path, folder: Path):
-        self.build, self.folder, self.files = build, folder, 0
-        self.anchors: set[str] = set()
+        self.build, self.folder, self.numbers = build, folder, count(1)
 
-    def blocks(self, tokens: list) -> str:
-        """Typst markup of block tokens."""
-        parts = []
-        for index, token in enumerate(tokens):
-            if token.type == "inline":
-                parts.append(self.inline(token.children or []))
-            elif token.type in ("fence", "code_block"):
-                parts.append(f"#raw(block: true, {literal(token.content.rstrip())})\n\n")
-            elif token.type == "math_block":
-                parts.append(f"#align(center, {self.formula(token.content, block=True)})\n\n")
-            elif token.type == "heading_open":
-                parts.append(f"#heading(level: {token.tag[1]})[")
-            elif token.type == "table_open":
-                parts.append(self.table_open(tokens[index:]))
-            elif token.type == "table_close":
-                parts.append("))\n\n")
-            elif token.type in ("th_open", "td_open"):
-                parts.append("[")
-            elif token.type == "paragraph_open":
-                parts.append("#caption[" if markdown.is_caption(tokens[index + 1]) else "")
-            elif token.type == "paragraph_close":
-                parts.append("]\n\n" if markdown.is_caption(tokens[index - 1]) else "\n\n")
-            else:
-                parts.append(_PAIRS[token.type])
-        return "".join(parts)
+    def markup(self, tokens: list[Token]) -> str:
+        return "".join(self.token(tokens, index) for index in range(len(tokens)))
 
-    def table_open(self, tokens: list) -> str:
-        """Begins a table: as many columns as its head has, numbers on the right, smaller type where it is wide."""
-        head = [t for t in tokens[: next(i for i, t in enumerate(tokens) if t.type == "thead_close")] if t.tag == "th"]
-        aligned = ["right" if "right" in (t.attrGet("style") or "") else "left" for t in head if t.nesting == 1]
-        end = next(i for i, t in enumerate(tokens) if t.type == "table_close")
-        pictures = any(child.type == "image" for t in tokens[:end] for child in t.children or [])
-        return f"#report-table({len(aligned)}, ({', '.join(aligned)},), {'horizon' if pictures else 'top'}, ("
+    def token(self, tokens: list[Token], index: int) -> str:
+        token = tokens[index]
+        match token.type:
+            case "inline" if len(images := markdown.images(token)) > 1:
+                return f"#figures({', '.join(map(self.image, images))})"
+            case "inline":
+                return self.markup(token.children)
+            case "text":
+                return f"#{_literal(token.content)};" if token.content else ""
+            case "image":
+                return f"#picture({self.image(token)});"
+            case "code_inline":
+                return f"#raw({_literal(token.content)});"
+            case "fence" | "code_block":
+                return f"#raw(block: true, {_literal(token.content.rstrip())})\n\n"
+            case "math_inline":
+                return f"#{self.formula(token.content, inline=True)};"
+            case "math_block":
+                return f"#align(center, {self.formula(token.content, inline=False)})\n\n"
+            case "link_open":  # a link to a file or a heading has no target on a printed page, only its text
+                target = token.attrGet("href")
+                return f"#link({_literal(target)})[" if target.startswith(("http://", "https://")) else "#text()["
+            case "heading_open":
+                return f"#heading(level: {token.tag[1]})["
+            case "table_open":
+                return _table(tokens[index:])
+            case "paragraph_open":
+                return "#caption[" if markdown.is_caption(tokens[index + 1]) else ""
+            case "paragraph_close":
+                return "]\n\n" if markdown.is_caption(tokens[index - 1]) else "\n\n"
+        return _MARKUP[token.type]
 
-    def inline(self, tokens: list) -> str:
-        """Typst markup of what stands in one paragraph, heading or cell."""
-        images = [t for t in tokens if t.type == "image"]
-        if len(images) > 1 and all(t.type in ("image", "softbreak") for t in tokens):
-            return f"#figures({', '.join(self.image(t) for t in images)})"
-        parts = []
-        for token in tokens:
-            if token.type == "text":
-                parts.append(string(token.content))
-            elif token.type == "code_inline":
-                parts.append(f"#raw({literal(token.content)});")
-            elif token.type == "math_inline":
-                parts.append(f"#{self.formula(token.content)};")
-            elif token.type == "link_open":
-                parts.append(_link(token.attrGet("href")))
-            elif token.type == "image":
-                parts.append(f"#picture({self.image(token)});")
-            else:
-                parts.append(_PAIRS[token.type])
-        return "".join(parts)
-
-    def image(self, token) -> str:
+    def image(self, token: Token) -> str:
         """A call of Typst's image, with the Markdown's text for those who do not see it; else a box with that text."""
         text, file = markdown.words(token), figures.path(self.folder, token.attrGet("src"))
-        content = self.content(file) if file else None
-        if not content:
-            return f"box({literal(text)})"
-        return f"image({literal(self.write(content, file.suffix))}, alt: {literal(text)})"
+        content = None
+        if file and file.suffix == ".svg":
+            root = {"xmlns": figures.SPACE, "style": "stroke-linejoin:round;stroke-linecap:butt"}
+            content = (figures.svg(file, root) or "").encode()
+        elif file:
+            content = figures.png(file)
+        return (
+            f"image({self.store(content, file.suffix)}, alt: {_literal(text)})" if content else f"box({_literal(text)})"
+        )
 
-    def content(self, file: Path) -> bytes | None:
-        """The picture that Typst may read."""
-        if file.suffix != ".svg":
-            return figures.png(file)
-        root = {"xmlns": figures.SPACE, "style": "stroke-linejoin:round;stroke-linecap:butt"}
-        source = figures.svg(file, root)
-        return source.encode() if source else None
-
-    def formula(self, source: str, block: bool = False) -> str:
+    def formula(self, source: str, inline: bool) -> str:
         """A formula as a box that sits on the baseline of its line."""
-        formula = ziamath.Latex(source.strip(), size=10.5, inline=not block)
-        svg = re.sub(r"\s+", " ", formula.svg())
-        _, top, width, height = (float(v) for v in re.search(r'viewBox="([^"]+)"', svg)[1].split())
-        name = self.write(svg.encode(), ".svg")
-        return f"formula({json.dumps(name)}, {width}pt, {height}pt, {top + height}pt, {literal(source.strip())})"
+        svg = re.sub(r"\s+", " ", ziamath.Latex(source.strip(), size=10.5, inline=inline).svg())
+        _, top, width, height = map(float, re.search(r'viewBox="([^"]+)"', svg)[1].split())
+        name = self.store(svg.encode(), ".svg")
+        return f"formula({name}, {width}pt, {height}pt, {top + height}pt, {_literal(source.strip())})"
 
-    def write(self, content: bytes, suffix: str) -> str:
-        """Stores a file for Typst and returns its name."""
-        self.files += 1
-        name = f"{self.files}{suffix}"
+    def store(self, content: bytes, suffix: str) -> str:
+        """Stores a file for Typst and returns its name as a string of Typst."""
+        name = f"{next(self.numbers)}{suffix}"
         (self.build / name).write_bytes(content)
-        return name
+        return _literal(name)
 
 
-def _link(target: str) -> str:
-    """Begins a link; one to a file or a heading has no target in a printed page, only its text."""
-    return f"#link({literal(target)})[" if target.startswith(("http://", "https://")) else "#text()["
+def _table(tokens: list[Token]) -> str:
+    """Begins a table: as many columns as its head has, numbers on the right, smaller type where it is wide."""
+    kinds = [token.type for token in tokens]
+    head = [token for token in tokens[: kinds.index("thead_close")] if token.type == "th_open"]
+    aligned = ["right" if markdown.is_right(token) else "left" for token in head]
+    cells = [token for token in tokens[: kinds.index("table_close")] if token.type == "inline"]
+    pictures = any(child.type == "image" for cell in cells for child in cell.children)
+    return f"#report-table({len(aligned)}, ({', '.join(aligned)},), {'horizon' if pictures else 'top'}, ("

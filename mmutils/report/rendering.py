@@ -17,13 +17,9 @@ from mmutils.report.results import Study
 from mmutils.report.sections import Page
 from mmutils.runs import files
 
-__all__ = ["fill", "render", "stale"]
-
 REPOSITORY = Path(__file__).parents[2]
 # A module for each study: WARNING, SECTIONS, explorer(page).
 STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}
-
-SECOND = "The second answer"  # in README.md
 
 
 def render(folder: str | Path | None = None, profile: str = "demo", problems: list[str] | None = None) -> Path:
@@ -38,52 +34,35 @@ def render(folder: str | Path | None = None, profile: str = "demo", problems: li
         profile: named in the command that a missing section prints.
         problems: a list to which a line is added for each part that could not be shown.
     """
-    folder = Path(folder) if folder else REPOSITORY / "report"
+    folder = Path(folder or REPOSITORY / "report")
     folder.mkdir(parents=True, exist_ok=True)
     files.sweep(folder)
-    text, pages = _filled(folder, profile)
+    text, pages = filled(folder, profile)
+    _write_figures(folder / "figures", {name: made for page in pages.values() for name, made in page.made.items()})
     explorers = [page.guarded(f"{name}, explorer", STUDIES[name].explorer) for name, page in pages.items()]
     shown = [explorer for explorer in explorers if isinstance(explorer, Explorer)]
-    page = folder / "report.html"
-    content = html.render(text, folder, explorer_html(shown) if shown else "")
+    page = html.render(text, folder, explorer_html(shown) if shown else "")
     files.write(folder / "report.md", text)
-    files.write(page, content)
-    if _is_own(folder) and (REPOSITORY / "README.md").exists():
-        readme = REPOSITORY / "README.md"
-        files.write(readme, _readme(readme.read_text(encoding="utf-8"), text))
+    files.write(folder / "report.html", page)
+    path = REPOSITORY / "README.md"
+    if folder.resolve() == (REPOSITORY / "report").resolve() and path.exists():
+        files.write(path, readme(path.read_text(encoding="utf-8"), text))
     files.write(folder / "report.pdf", pdf.render(text, folder))
     if problems is not None:
         problems += [problem for study in pages.values() for problem in study.problems]
-    return page
+    return folder / "report.html"
 
 
-def stale(folder: str | Path | None = None, profile: str = "demo") -> list[str]:
-    """Names of the texts (report.md, README.md) that are not what the records in `folder` give now."""
-    folder = Path(folder) if folder else REPOSITORY / "report"
-    text, _ = _filled(folder, profile, draw=False)
-    names = [] if (folder / "report.md").read_text(encoding="utf-8") == text else ["report.md"]
-    readme = REPOSITORY / "README.md"
-    if _is_own(folder) and readme.exists():
-        current = readme.read_text(encoding="utf-8")
-        names += [] if _readme(current, text) == current else ["README.md"]
-    return names
-
-
-def _filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str, Page]]:
-    """report.md with all blocks filled, and its figures written; figures that no block made any more are deleted."""
+def filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str, Page]]:
+    """report.md with all blocks filled, and the page of each study, with its figures where they are drawn."""
     prose = (REPOSITORY / "report" / "report.md").read_text(encoding="utf-8")
     pages, blocks = {}, {}
     for name, module in STUDIES.items():
         study = Study(folder, name, same_classes=module is crisis)
         pages[name] = Page(study, folder, profile, module.WARNING, draw)
         blocks |= {section.name: section.markdown(pages[name]) for section in module.SECTIONS}
-    text = fill(prose, blocks)
-    if draw:
-        _write_figures(
-            folder / "figures", {name: content for page in pages.values() for name, content in page.made.items()}
-        )
     up = Path(os.path.relpath(REPOSITORY, folder.resolve())).as_posix()
-    return text.replace("](../", f"]({up}/"), pages
+    return fill(prose, blocks).replace("](../", f"]({up}/"), pages
 
 
 def _write_figures(folder: Path, made: dict[str, bytes]) -> None:
@@ -95,15 +74,11 @@ def _write_figures(folder: Path, made: dict[str, bytes]) -> None:
             path.unlink()
 
 
-def _readme(readme: str, report: str) -> str:
+def readme(text: str, report: str) -> str:
     """README.md with the answers and the first study's table, links seen from the repository's root."""
     blocks = dict(re.findall(r"<!-- begin: ([\w-]+) -->\n(.*?)<!-- end: \1 -->", report, re.DOTALL))
     shown = [blocks[name].strip() for name in ("crisis-answer", "crisis-results") if blocks[name].strip()]
     if "> **" in blocks["memes-answer"]:
-        shown += [f"## {SECOND}", blocks["memes-answer"].strip().replace("(#", "(report/report.md#")]
+        shown += ["## The second answer", blocks["memes-answer"].strip().replace("(#", "(report/report.md#")]
     results = "\n\n".join(shown)
-    return fill(readme, {"results": re.sub(r"\]\((?=figures/|runs/)", "](report/", results)})
-
-
-def _is_own(folder: Path) -> bool:
-    return folder.resolve() == (REPOSITORY / "report").resolve()
+    return fill(text, {"results": re.sub(r"\]\((?=figures/|runs/)", "](report/", results)})
