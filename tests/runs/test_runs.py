@@ -115,7 +115,7 @@ def broken(change):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"study": "tweets"}, "study: Input should be 'crisis', 'memes'"),
+        ({"study": "tweets"}, "study: Input should be 'crisis', "),
         ({"systems": [system("a"), system("a")]}, "differ"),
         ({"systems": [system("a"), {"system": "b"}]}, r"systems\.1\.inputs: Field required"),
         ({"systems": [system("a"), system("b"), system("c")]}, r"'c'\]"),
