@@ -80,8 +80,8 @@ def test_a_notebook_in_two_processes_leaves_one_record(tmp_path):
     ("arguments", "message"),
     [
         (["CLIP/CLIP.ipynb", "-p", "epoch", "3"], "did you mean 'epochs'"),
-        (["CLIP/CLIP.ipynb", "-p", "epochs", "three"], "parameter epochs is int, given 'three'"),
-        (["CLIP/CLIP.ipynb", "-p", "epochs", "0.5", "-p", "seeds", "3"], "parameter seeds is list"),
+        (["CLIP/CLIP.ipynb", "-p", "epochs", "three"], "epochs is int, given 'three'"),
+        (["CLIP/CLIP.ipynb", "-p", "epochs", "0.5", "-p", "seeds", "3"], "seeds is list"),
         (["CLIP/CLIP.ipynb", "-p", "queries", "[a, {"], "'[a, {' is no list or dict in YAML"),
         (["CLIP.ipynb"], "no notebook"),
     ],
