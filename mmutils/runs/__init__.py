@@ -2,7 +2,7 @@
 
 Every number of the report comes from here. The record is small readable JSON (nan is null); predictions hold one
 float32 probability per class for every example, system and seed. A notebook calls `begin` after its parameters, and
-`parameters` and `save_record` in its last cell; the report calls `load_records` and `load_predictions`.
+`save` of what that returns in its last cell; the report calls `load_records` and `load_predictions`.
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -21,18 +22,29 @@ from mmutils.runs.files import write
 from mmutils.runs.fingerprints import IMPORTED, digest, file_digest
 from mmutils.runs.parameters import all_typed, printable
 from mmutils.runs.schema import KEYS, NAME, SCHEMA, check_record
-from mmutils.runs.storage import check_predictions, plain, read_record, to_json, to_parquet
+from mmutils.runs.storage import check_predictions, plain, read_record, to_json, to_parquet, to_scores
 
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
 _clock = {"begun": time.monotonic()}  # of the run
 
 
-def begin(notebook: str | Path, namespace: dict) -> None:
+class Run(NamedTuple):
+    """A run that has begun."""
+
+    notebook: str | Path
+    namespace: dict
+
+    def save(self, **entries) -> dict:
+        """`save_record` in the folder `out`, with the values that the parameters have now."""
+        values = parameters(self.notebook, self.namespace)
+        return save_record(self.namespace["out"], notebook=self.notebook, parameters=values, **entries)
+
+
+def begin(notebook: str | Path, namespace: dict) -> Run:
     """Begin a run: call with `globals()` right after the notebook's parameters.
 
     Converts every parameter in place to its declared type, takes the folder `out` for this process (`claim`), seeds
     torch with the first of `seeds`, so that random weights are the same in every run, and starts the record's clock.
-
     ValueError lists all parameters that are not what they are declared as, or says why `out` cannot be used.
     """
     _clock["begun"] = time.monotonic()
@@ -48,6 +60,7 @@ def begin(notebook: str | Path, namespace: dict) -> None:
     import torch  # takes seconds: not before the parameters are checked
 
     torch.manual_seed(next(iter(namespace.get("seeds") or ()), 0))
+    return Run(notebook, namespace)
 
 
 def parameters(notebook: str | Path, namespace: dict) -> dict:
@@ -95,7 +108,7 @@ def save_record(
     record = plain(_record(folder, notebook, parameters) | {"status": "ok"} | entries, "record")
     check_record(record)
     table = check_predictions(predictions, len(record["classes"]), record["systems"], record["failed"])
-    record["scores"] = _scores(table)
+    record["scores"] = to_scores(table)
     precisions = {row["precision"] for row in record["history"] if row.get("precision")}
     record["environment"]["precision"] = sorted(precisions) or None
     record["fingerprints"]["data"] = record["data"]["fingerprint"]
@@ -145,18 +158,6 @@ def _record(folder: str | Path, notebook: str, parameters: dict) -> dict:
         "environment": environment(),
         "fingerprints": fingerprints.of_run(notebook, parameters, IMPORTED),
     }
-
-
-def _scores(table: pd.DataFrame) -> list[dict]:
-    """One row per system, seed and split, in the order in which they come."""
-    if not len(table):
-        return []
-    from mmutils.statistics.scores import scores  # needs scikit-learn, which readers of records do not
-
-    return [
-        {"system": system, "seed": int(seed), "split": split, "examples": len(rows), **scores(rows)}
-        for (system, seed, split), rows in table.groupby(["system", "seed", "split"], sort=False)
-    ]
 
 
 def load_record(folder: str | Path) -> dict:

@@ -69,6 +69,18 @@ def _check_examples(table: pd.DataFrame) -> None:
             raise ValueError(f"an example of {split} has two labels or groups: are the systems on the same data?")
 
 
+def to_scores(table: pd.DataFrame) -> list[dict]:
+    """One row per system, seed and split, in the order in which they come."""
+    if not len(table):
+        return []
+    from mmutils.statistics.scores import scores  # needs scikit-learn, which readers of records do not
+
+    return [
+        {"system": system, "seed": int(seed), "split": split, "examples": len(rows), **scores(rows)}
+        for (system, seed, split), rows in table.groupby(["system", "seed", "split"], sort=False)
+    ]
+
+
 def to_parquet(table: pd.DataFrame) -> bytes:
     """The same bytes for the same table."""
     import pyarrow

@@ -269,6 +269,15 @@ def test_begin_makes_every_parameter_what_it_is_declared_as(begin):
     assert not torch.equal(torch.rand(3), first)
 
 
+def test_what_has_begun_saves_its_parameters_in_its_folder(begin, tmp_path):
+    values = begin(epochs="7")
+    data = {"name": "toy", "fingerprint": "f", "splits": {}, "built_in": True}
+    entries = {"study": "crisis", "data": data, "classes": [], "systems": [], "history": [], "predictions": None}
+    record = runs.Run(str(tmp_path / "begun.ipynb"), values).save(**entries)
+    assert record == runs.load_record(tmp_path / "out")
+    assert record["parameters"]["epochs"] == 7 and "out" not in record["parameters"]
+
+
 def test_begin_refuses_before_any_work_and_says_all(begin, tmp_path):
     with pytest.raises(ValueError, match=r"(?s)begun.ipynb: parameter epochs is int.*parameter precision is str"):
         begin(epochs="many", precision=16)
