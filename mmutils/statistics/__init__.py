@@ -6,7 +6,7 @@ as the pictures of one tweet), `label`, `p_0` .. `p_{K-1}` and, where there are 
 
 from mmutils.statistics.bootstrap import Interval, bootstrap_interval, estimate, paired_difference
 from mmutils.statistics.calibration import apply_temperature, calibration_error, reliability, temperature
-from mmutils.statistics.comparisons import Comparison, compare_pairs, holm
+from mmutils.statistics.comparisons import Comparison, compare_pairs, holm, paired_scores
 from mmutils.statistics.gap import LanguageGap, language_gap
 from mmutils.statistics.modality import emap, modality_use, to_predictions
 from mmutils.statistics.slices import chance, score_by_slice
@@ -26,6 +26,7 @@ __all__ = [
     "language_gap",
     "modality_use",
     "paired_difference",
+    "paired_scores",
     "reliability",
     "score_by_slice",
     "temperature",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from mmutils.statistics.bootstrap import Interval, paired_difference
+from mmutils.statistics.bootstrap import Interval, bootstrap_interval, paired_difference
 
 Key = TypeVar("Key", bound=Hashable)
 SIGNIFICANT = 0.05
@@ -42,6 +42,25 @@ def compare_pairs(
     differences = {key: paired_difference(*pair, score, **options) for key, pair in pairs.items()}
     corrected = holm([difference.p_value for difference in differences.values()])
     return {key: Comparison(differences[key], float(p)) for key, p in zip(differences, corrected, strict=True)}
+
+
+def paired_scores(
+    first: pd.DataFrame, second: pd.DataFrame, scores: Sequence[str], names: tuple[str, str]
+) -> list[dict]:
+    """Two systems by several scores: a row for each score, with the difference, and both systems by their names.
+
+    Returns:
+        Rows with score, estimate, low, high and p_value of the difference, and <name>_estimate, _low and _high.
+    """
+    rows = []
+    for score in scores:
+        difference = paired_difference(first, second, score)
+        intervals = {"": difference}
+        for name, predictions in zip(names, (first, second), strict=True):
+            intervals[f"{name}_"] = bootstrap_interval(predictions, score)
+        ends = {f"{name}{end}": getattr(i, end) for name, i in intervals.items() for end in ("estimate", "low", "high")}
+        rows.append({"score": score, "p_value": difference.p_value, **ends})
+    return rows
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
