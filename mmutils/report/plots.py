@@ -77,6 +77,21 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
     return figure
 
 
+def views(views: list, count: int = 4) -> Figure:
+    """The first `count` pictures of a batch, one in each row, with their views side by side.
+
+    views: for each view an array or CPU tensor (B, 3, H, W) in [0, 1]; sizes may differ.
+    """
+    rows = min(count, len(views[0]))
+    width = min(7, 1.2 * len(views))
+    figure = new_figure(width, width * rows / len(views))
+    for row, axes in enumerate(figure.subplots(rows, len(views), squeeze=False)):
+        for axis, view in zip(axes, views, strict=True):
+            axis.imshow(np.asarray(view[row]).transpose(1, 2, 0).clip(0, 1))
+            axis.axis("off")
+    return figure
+
+
 def curves(history: list[dict] | pd.DataFrame, columns: tuple[str, ...] = ("loss",), title: str = "") -> Figure:
     """One panel for each column over the epochs: a line is a system's mean over seeds, its band their range."""
     table = pd.DataFrame(history)

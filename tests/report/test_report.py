@@ -646,3 +646,10 @@ def test_transfer_names_who_is_ahead(tmp_path, sign, verdict):
     page = Page(Study(tmp_path, "transfer"), tmp_path, "demo", transfer.WARNING, draw=False)
     text = transfer._gap(page, "run", {"gap": [row], "paired": 98}, "")
     assert f"**{verdict} points**" in text and "| Macro F1 | 50.0 | 50.0 |" in text
+
+
+def test_views_are_a_row_for_each_picture():
+    views = [np.random.default_rng(0).random((6, 3, side, side), np.float32) for side in (32, 32, 12)]
+    figure = plots.views(views, count=2)
+    shown = [axis.images[0].get_array().shape for axis in figure.axes]
+    assert shown == 2 * [(32, 32, 3), (32, 32, 3), (12, 12, 3)]
