@@ -20,7 +20,7 @@ from mmutils.runs.parameters import all_typed
 
 ROOT = Path(__file__).resolve().parents[2]  # repository root: notebooks and `mmutils` are found from here
 PACKAGE = "mmutils"
-LOCATIONS = ("out", "root", "translated")  # parameters that say where, not what: they differ between machines, the results do not
+LOCATIONS = ("out", "root", "translated")  # parameters that say where, not what: the results do not depend on them
 DO_NOT_COUNT = {f"{PACKAGE}.{room}" for room in ("runs", "report", "reproduce")}  # they only record, draw or run
 ALWAYS = (f"{PACKAGE}.statistics.scores",)  # computes the scores of every record
 FOUND_BY_NAME = (f"{PACKAGE}.data", f"{PACKAGE}.methods")  # dataset("x") is an import of x that ast cannot see
