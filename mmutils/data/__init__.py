@@ -16,8 +16,7 @@ To add a data set, add a file. Nothing here imports torch.
 import pandas as pd
 
 from mmutils.data.contract import COLUMNS, SPLITS, check, require_labels  # noqa: F401, offered here
-from mmutils.data.tools.fingerprint import fingerprint
-from mmutils.data.tools.loading import available, call, dataset, option_names, require_root  # noqa: F401
+from mmutils.data.tools.loading import available, call, dataset, fingerprint, option_names  # noqa: F401
 from mmutils.data.tools.reading import inside  # noqa: F401
 
 

@@ -24,12 +24,8 @@ def check(examples: pd.DataFrame, classes: Sequence[str], where: str = "") -> pd
         classes: at least two different names, none of them in TAKEN.
         where: data set and split, or the file, for the error.
     """
-    try:
-        _check_classes(classes)
-        _check_columns(examples)
-        _check_rows(examples, len(classes))
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}" if where else str(error)) from None
+    if problem := _problem_of_classes(classes) or _problem_of_table(examples) or _problem_of_rows(examples, classes):
+        raise ValueError(f"{where}: {problem}" if where else problem)
     return examples if examples["label"].dtype == np.int64 else examples.astype({"label": np.int64})
 
 
@@ -45,50 +41,43 @@ def require_labels(tables: dict[str, pd.DataFrame]) -> None:
             raise ValueError(f"{split} has {len(table):,} examples of {classes} class: {hint}")
 
 
-def _check_classes(classes) -> None:
+def _problem_of_classes(classes) -> str:
     if not isinstance(classes, tuple | list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"CLASSES must be a tuple of names, not {classes!r}")
+        return f"CLASSES must be a tuple of names, not {classes!r}"
     if len(set(classes)) < max(len(classes), 2):
-        raise ValueError(f"CLASSES must have two different names or more, each once, not {classes!r}")
-    for name in classes:
-        if name in TAKEN or not name.strip() or not storable(name):
-            raise ValueError(f"a class cannot be called {name!r}: not empty, text in UTF-8, and not {', '.join(TAKEN)}")
+        return f"CLASSES must have two different names or more, each once, not {classes!r}"
+    wrong = [name for name in classes if name in TAKEN or not name.strip() or not storable(name)]
+    return f"classes cannot be called {wrong}: not empty, text in UTF-8, and not {', '.join(TAKEN)}" if wrong else ""
 
 
-def _check_columns(examples: pd.DataFrame) -> None:
+def _problem_of_table(examples) -> str:
     if not isinstance(examples, pd.DataFrame):
-        raise ValueError(f"the examples are a {type(examples).__name__}, not a pandas DataFrame")
-    missing = [column for column in COLUMNS if column not in examples]
-    if missing:
-        raise ValueError(f"the table of examples lacks {', '.join(missing)}; it has {', '.join(map(str, examples))}")
-    repeated = examples.columns[examples.columns.duplicated()]
-    if len(repeated):
-        raise ValueError(f"the table of examples has more than one column {repeated[0]}")
+        return f"the examples are a {type(examples).__name__}, not a pandas DataFrame"
+    if missing := [column for column in COLUMNS if column not in examples]:
+        return f"the table of examples lacks {', '.join(missing)}; it has {', '.join(map(str, examples))}"
+    if not examples.columns.is_unique:
+        return f"the table of examples has a column more than once; it has {', '.join(map(str, examples))}"
     if not examples.index.equals(pd.RangeIndex(len(examples))):
-        raise ValueError("the index of the examples is not 0..N-1: end with .reset_index(drop=True)")
-    if not len(examples):
-        raise ValueError("the table of examples is empty")
+        return "the index of the examples is not 0..N-1: end with .reset_index(drop=True)"
+    return "" if len(examples) else "the table of examples is empty"
 
 
-def _check_rows(examples: pd.DataFrame, classes: int) -> None:
-    for column in ("id", "group", "text"):
-        wrong = [not isinstance(value, str) for value in examples[column]]
-        _refuse(examples, wrong, f"{column} is not a string")
-    wrong = examples["image"].notna() & np.array([not isinstance(value, str) for value in examples["image"]])
-    _refuse(examples, wrong, "image is neither a string nor None")
-    for column in ("id", "group", "text", "image"):
-        wrong = [isinstance(value, str) and not storable(value) for value in examples[column]]
-        _refuse(examples, wrong, f"{column} holds half a surrogate pair, which cannot be written as UTF-8")
-    _refuse(examples, (examples["id"] == "") | (examples["group"] == ""), "id or group is empty")
-    _refuse(examples, examples["id"].duplicated(keep=False), "id occurs more than once")
-    numeric = numbers.Real | np.bool_
-    wrong = [not (isinstance(value, numeric) and value in range(-1, classes)) for value in examples["label"]]
-    _refuse(examples, wrong, f"label is not in -1..{classes - 1}")
-
-
-def _refuse(examples: pd.DataFrame, wrong: Sequence[bool], problem: str) -> None:
-    """ValueError with the first three rows at fault, if there are any."""
-    rows = examples[wrong]
-    if len(rows):
-        shown = "; ".join(f"row {row.Index}: id {row.id!r}, label {row.label!r}" for row in rows[:3].itertuples())
-        raise ValueError(f"{len(rows)} of {len(examples)} examples: {problem} ({shown})")
+def _problem_of_rows(examples: pd.DataFrame, classes: Sequence[str]) -> str:
+    """The first rule that rows break, with the first three of them."""
+    cells, numeric = examples[list(COLUMNS)].astype(object), numbers.Real | np.bool_
+    strings = cells.map(lambda value: isinstance(value, str))
+    unstorable = cells.map(lambda value: isinstance(value, str) and not storable(value))
+    rules = {f"{column} is not a string": ~strings[column] for column in ("id", "group", "text")} | {
+        "image is neither a string nor None": ~strings["image"] & cells["image"].notna(),
+        **{f"{column} holds half a surrogate pair, which is no UTF-8": unstorable[column] for column in COLUMNS[:4]},
+        "id or group is empty": (cells["id"] == "") | (cells["group"] == ""),
+        "id occurs more than once": cells["id"].astype(str).duplicated(keep=False),
+        f"label is not in -1..{len(classes) - 1}": [
+            not (isinstance(label, numeric) and label in range(-1, len(classes))) for label in cells["label"]
+        ],
+    }
+    for problem, wrong in rules.items():
+        if len(rows := examples[wrong]):
+            shown = "; ".join(f"row {row.Index}: id {row.id!r}, label {row.label!r}" for row in rows[:3].itertuples())
+            return f"{len(rows)} of {len(examples)} examples: {problem} ({shown})"
+    return ""

@@ -11,12 +11,12 @@ groups of `builtin.emoji`, label 0 when from the same one. Nothing harmful is in
 """
 
 import hashlib
-from itertools import count
+from itertools import count, product
 
 import pandas as pd
 
-from mmutils.data import emoji_topics
 from mmutils.data.builtin.emoji import files, labelled
+from mmutils.data.emoji_topics import unlabelled  # pictures with their own names: train's pairs are wrong on purpose
 
 __all__ = ["CLASSES", "examples", "files", "unlabelled"]
 CLASSES = ("match", "mismatch")
@@ -47,42 +47,28 @@ def examples(root=None, split: str = "train", language: str = "en") -> pd.DataFr
     )
 
 
-def unlabelled(root=None, language: str = "en") -> pd.DataFrame:
-    """The pictures of train with their own names, then the pool: train's pairs are wrong ones on purpose."""
-    return emoji_topics.unlabelled(root, language)
-
-
 def _pairs(categories: pd.Series, split: str) -> set[tuple[str, str]]:
     """Pairs (picture, caption) of code points: per round, one permutation within each category and one across them.
 
+    A permutation is a circle in which each picture takes the name that lies `offset` further on. Across the categories,
+    which lie side by side, an offset from the largest one's size to N minus it always ends in another category.
     A permutation that would repeat a pair is drawn again. categories: that of each emoji, by code points.
     """
     members, pairs = categories.groupby(categories).groups, set()  # members: category -> code points
-    for number in range(ROUNDS[split]):
-        draws = [(_within, members[name], f"{split} {number} {name}") for name in members]
-        for permute, emoji, key in [*draws, (_across, members, f"{split} {number}")]:
-            attempts = (permute(emoji, f"{key} {attempt}") for attempt in count())
-            pairs |= next(drawn for drawn in attempts if not drawn & pairs)
-    return pairs
-
-
-def _within(emoji, key: str) -> set[tuple[str, str]]:
-    """Shuffled in a circle, each picture takes its neighbour's name: never its own."""
-    return _neighbours(_shuffled(emoji, key), 1)
-
-
-def _across(members, key: str) -> set[tuple[str, str]]:
-    """Sorted by category in a circle, each picture takes the name that lies `offset` further on.
-
-    With an offset from the largest category's size to N minus it, that name is always in another category.
-    """
-    order = [emoji for name in _shuffled(members, key) for emoji in _shuffled(members[name], key)]
     largest = max(map(len, members.values()))
-    return _neighbours(order, largest + _digest(key) % (len(order) - 2 * largest + 1))
-
-
-def _neighbours(order: list[str], offset: int) -> set[tuple[str, str]]:
-    return set(zip(order, order[offset:] + order[:offset], strict=True))
+    for number, category in product(range(ROUNDS[split]), [*members, None]):
+        for attempt in count():
+            if category is None:
+                key = f"{split} {number} {attempt}"
+                order = [emoji for name in _shuffled(members, key) for emoji in _shuffled(members[name], key)]
+                offset = largest + _digest(key) % (len(order) - 2 * largest + 1)
+            else:
+                order, offset = _shuffled(members[category], f"{split} {number} {category} {attempt}"), 1
+            drawn = set(zip(order, order[offset:] + order[:offset], strict=True))
+            if not drawn & pairs:
+                break
+        pairs |= drawn
+    return pairs
 
 
 def _shuffled(items, key: str) -> list[str]:

@@ -51,7 +51,7 @@ def memes():
 
 def test_data_sets_are_found_by_name():
     assert {"emoji_memes", "emoji_topics"} <= set(data.available())
-    assert not {"emoji", "build_emoji", "audit", "__init__"} & set(data.available())
+    assert not {"emoji", "contract", "audit", "__init__"} & set(data.available())
     with pytest.raises(ValueError, match=r"'emoij_topics'.*emoji_memes, emoji_topics"):
         data.dataset("emoij_topics")
     with pytest.raises(ValueError, match="unknown data set 'audit'"):
@@ -65,7 +65,7 @@ def test_data_needs_no_torch():
 
 
 def test_table_has_the_documented_counts():
-    table = emoji.labelled_table()
+    table = pd.read_parquet(emoji.LABELLED)
     assert table["category"].value_counts().to_dict() == GROUP_SIZES
     assert table["split"].value_counts().to_dict() == SIZES
     assert table["family"].nunique() == 1114
@@ -75,17 +75,17 @@ def test_table_has_the_documented_counts():
 
 
 def test_splits_are_stratified():
-    table = emoji.labelled_table()
+    table = pd.read_parquet(emoji.LABELLED)
     shares = pd.crosstab(table["category"], table["split"], normalize="index")
     assert (shares - pd.Series({"train": 0.55, "val": 0.15, "test": 0.30})).abs().max(axis=None) < 0.01
 
 
 def test_variants_of_one_emoji_share_a_family_and_a_split():
-    family = emoji.labelled_table().set_index("name_en")["family"]
+    family = pd.read_parquet(emoji.LABELLED).set_index("name_en")["family"]
     assert family["man running"] == family["woman running"] == family["person running"]
     assert family["one o’clock"] == family["twelve-thirty"] and family["red heart"] == family["blue heart"]
     assert family["tiger"] != family["lion"]
-    assert emoji.labelled_table().groupby("family")["split"].nunique().max() == 1
+    assert pd.read_parquet(emoji.LABELLED).groupby("family")["split"].nunique().max() == 1
 
 
 @pytest.mark.parametrize("name", ["emoji_topics", "emoji_memes"])
@@ -122,10 +122,10 @@ def test_languages_differ_only_in_the_text(name):
 
 
 def test_hindi_names_are_in_devanagari():
-    for table in (emoji.labelled_table(), emoji.pool("hi").rename(columns={"text": "name_hi"})):
+    for table in (pd.read_parquet(emoji.LABELLED), emoji.pool("hi").rename(columns={"text": "name_hi"})):
         has_devanagari = table["name_hi"].map(lambda name: any("\u0900" <= letter <= "\u097f" for letter in name))
         assert has_devanagari.all()
-    letters = {letter for name in emoji.labelled_table()["name_hi"] for letter in name if letter.isalpha()}
+    letters = {letter for name in pd.read_parquet(emoji.LABELLED)["name_hi"] for letter in name if letter.isalpha()}
     latin = {letter for letter in letters if "LATIN" in unicodedata.name(letter)}
     assert len(letters - latin) > 40 and not {
         letter for letter in letters - latin if not "\u0900" <= letter <= "\u097f"
@@ -429,7 +429,7 @@ def test_labels_that_are_no_numbers_of_classes_are_refused(labels) -> None:
 @pytest.mark.parametrize("name", ["emoji_topics", "emoji_memes"])
 def test_pretraining_sees_pictures_with_their_own_names(name) -> None:
     table = data.unlabelled(name, language="hi")
-    names = emoji.labelled_table().set_index("codepoints")["name_hi"]
+    names = pd.read_parquet(emoji.LABELLED).set_index("codepoints")["name_hi"]
     train = table.iloc[: SIZES["train"]]
     assert len(table) == SIZES["train"] + 2893 and (table["label"] == -1).all()
     assert train["text"].tolist() == names[train["image"].map(lambda path: Path(path).stem)].tolist()

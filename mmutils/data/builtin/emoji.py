@@ -2,7 +2,7 @@
 
 Pictures: Noto Emoji (Apache-2.0). Names and keywords: Unicode CLDR 48.2 (Unicode-3.0). Groups: Unicode's, as given by
 emoji-datasource (MIT). Further drawing styles, in the pool only: Fluent (MIT), Twemoji (CC BY 4.0). Notices are in
-`builtin/LICENSES.md`; `python -m mmutils.data.builtin.build` makes the two tables again from the public packages.
+`builtin/LICENSES.md`; `python tests/data/build_emoji.py` makes the two tables again from the public packages.
 
 - The split is by emoji, fixed in the table: train 55 %, val 15 %, test 30 % of each group.
 - Emoji that differ only in gender, age, colour, hour or direction, or whose drawings are nearly the same, form a
@@ -34,26 +34,17 @@ GROUPS = (
 )
 LANGUAGES = ("en", "hi")
 FOLDER = Path(__file__).parent
-LABELLED = FOLDER / "emoji.parquet"
-POOL = FOLDER / "emoji_pool.parquet"
-
-
-def labelled_table() -> pd.DataFrame:
-    """The labelled emoji: emoji, codepoints, split, category (one of GROUPS), subgroup, family, name_en, name_hi,
-    keywords_en, keywords_hi (lists), picture (a WebP file of 64x64 pixels with transparency, as bytes)."""
-    return pd.read_parquet(LABELLED)
+LABELLED, POOL = FOLDER / "emoji.parquet", FOLDER / "emoji_pool.parquet"
 
 
 def labelled(root, split: str, language: str) -> pd.DataFrame:
-    """The rows of `labelled_table` in a split, with `image` (path of a PNG) in place of `picture`, index 0..N-1.
-
-    ValueError for an unknown split or language, and for a root, since there is no folder to read.
-    """
+    """The labelled emoji of a split: emoji, codepoints, split, category (one of GROUPS), subgroup, family, name_en,
+    name_hi, keywords_en, keywords_hi (lists), image (path of a PNG of 64x64 pixels with transparency)."""
     if root is not None:
         raise ValueError(f"the emoji data is built in, there is no folder to read: pass root=None, not {str(root)!r}")
     check_choice("split", split, SPLITS)
     check_choice("language", language, LANGUAGES)
-    rows = labelled_table()
+    rows = pd.read_parquet(LABELLED)
     rows["image"] = _pictures(LABELLED, rows["codepoints"], rows["picture"])
     return rows[rows["split"] == split].drop(columns="picture").reset_index(drop=True)
 
@@ -62,7 +53,6 @@ def pool(language: str = "en") -> pd.DataFrame:
     """Table of examples for pretraining without labels: label is -1, text the CLDR name, group the family.
 
     Further columns: emoji, style ("noto", "fluent", "twemoji"), category (Unicode's, "Flags" and "Symbols" among them).
-    It goes with the train split and holds none of its rows. ValueError for an unknown language.
     """
     check_choice("language", language, LANGUAGES)
     rows = pd.read_parquet(POOL)

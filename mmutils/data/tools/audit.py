@@ -10,7 +10,7 @@ https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html
 import re
 import unicodedata
 import warnings
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +36,40 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
         leaks: what (also "group"), first and second split, values in both, example.
         unreadable: split, id, image, error.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a picture that is only odd can be read
-        hashes, unreadable = _hashes(tables)
+    counts = pd.DataFrame({split: table["label"].value_counts() for split, table in tables.items()})
+    labels = [*range(len(classes)), *([-1] if -1 in counts.index else [])]
+    counts = counts.reindex(labels).fillna(0).astype(int).set_axis([*classes, "unknown"][: len(labels)])
+    texts = pd.concat({split: table["text"] for split, table in tables.items()})
+    sizes = pd.DataFrame({"words": texts.str.split().str.len(), "characters": texts.str.len()})
+    sizes = sizes.assign(empty=sizes["words"] == 0).groupby(level=0, sort=False)
+    lengths = sizes.agg(
+        words_median=("words", "median"),
+        words_longest=("words", "max"),
+        characters_median=("characters", "median"),
+        characters_longest=("characters", "max"),
+        empty=("empty", "sum"),
+    )
+    hashes, unreadable = _hashes(tables)
+    values = {split: _values(table) for split, table in tables.items()}
+    duplicates, leaks = [], []
+    for split, (files, codes) in hashes.items():
+        for what in ("id", "text"):  # groups recur by design
+            repeated = values[split][what][values[split][what].duplicated(keep=False)]
+            duplicates.append((what, split, repeated.nunique(), len(repeated), next(iter(repeated), None)))
+        pairs = [(files[i], files[j]) for i, j in near_pairs(codes, codes) if i < j]
+        duplicates.append(("picture", split, len(pairs), len({*chain(*pairs)}), _names(pairs)))
+    for first, second in combinations(tables, 2):
+        for what in ("id", "group", "text"):
+            common = sorted(set(values[first][what]) & set(values[second][what]))
+            leaks.append((what, first, second, len(common), next(iter(common), None)))
+        (files, codes), (other_files, other_codes) = hashes[first], hashes[second]
+        pairs = [(files[i], other_files[j]) for i, j in near_pairs(codes, other_codes)]
+        leaks.append(("picture", first, second, len(pairs), _names(pairs)))
     return {
-        "counts": _counts(tables, classes),
-        "text_lengths": pd.DataFrame([_lengths(table["text"]) for table in tables.values()], index=list(tables)),
-        "duplicates": pd.DataFrame(_duplicates(tables, hashes), columns=["what", "split", "values", "rows", "example"]),
-        "leaks": pd.DataFrame(_leaks(tables, hashes), columns=["what", "first", "second", "values", "example"]),
+        "counts": counts,
+        "text_lengths": lengths,
+        "duplicates": pd.DataFrame(duplicates, columns=["what", "split", "values", "rows", "example"]),
+        "leaks": pd.DataFrame(leaks, columns=["what", "first", "second", "values", "example"]),
         "unreadable": pd.DataFrame(unreadable, columns=["split", "id", "image", "error"]),
     }
 
@@ -65,21 +91,10 @@ def near_pairs(first: np.ndarray, second: np.ndarray, distance: int = NEAR) -> l
     return pairs
 
 
-def _counts(tables, classes) -> pd.DataFrame:
-    counts = pd.DataFrame({split: table["label"].value_counts() for split, table in tables.items()})
-    labels = [*range(len(classes)), *([-1] if -1 in counts.index else [])]
-    return counts.reindex(labels).fillna(0).astype(int).set_axis([*classes, "unknown"][: len(labels)])
-
-
-def _lengths(texts: pd.Series) -> dict:
-    words, characters = texts.str.split().str.len(), texts.str.len()
-    return {
-        "words_median": words.median(),
-        "words_longest": words.max(),
-        "characters_median": characters.median(),
-        "characters_longest": characters.max(),
-        "empty": int((words == 0).sum()),
-    }
+def _values(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """What is compared for equality: texts without links, mentions, punctuation and case, if they are not empty."""
+    texts = table["text"].map(_normalised)
+    return {"id": table["id"], "group": table["group"], "text": texts[texts != ""]}
 
 
 def _normalised(text: str) -> str:
@@ -87,49 +102,20 @@ def _normalised(text: str) -> str:
     return " ".join("".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text).split())
 
 
-def _keys(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """What is compared for equality: texts without links, mentions, punctuation and case, if they are not empty."""
-    texts = table["text"].map(_normalised)
-    return {"id": table["id"], "group": table["group"], "text": texts[texts != ""]}
-
-
-def _duplicates(tables, hashes) -> list[tuple]:
-    rows = []
-    for split, table in tables.items():
-        for what, values in _keys(table).items():
-            repeated = values[values.duplicated(keep=False)]
-            if what != "group":  # groups recur by design
-                rows.append((what, split, repeated.nunique(), len(repeated), next(iter(repeated), None)))
-        paths, codes = hashes[split]
-        pairs = [(i, j) for i, j in near_pairs(codes, codes) if i < j]
-        example = tuple(Path(paths[k]).name for k in pairs[0]) if pairs else None
-        rows.append(("picture", split, len(pairs), len({k for pair in pairs for k in pair}), example))
-    return rows
-
-
-def _leaks(tables, hashes) -> list[tuple]:
-    rows, keys = [], {split: _keys(table) for split, table in tables.items()}
-    for first, second in combinations(tables, 2):
-        for what in ("id", "group", "text"):
-            common = sorted(set(keys[first][what]) & set(keys[second][what]))
-            rows.append((what, first, second, len(common), next(iter(common), None)))
-        (paths, codes), (other_paths, other_codes) = hashes[first], hashes[second]
-        pairs = near_pairs(codes, other_codes)
-        example = (Path(paths[pairs[0][0]]).name, Path(other_paths[pairs[0][1]]).name) if pairs else None
-        rows.append(("picture", first, second, len(pairs), example))
-    return rows
+def _names(pairs: list[tuple[str, str]]) -> tuple[str, ...] | None:
+    return tuple(Path(path).name for path in pairs[0]) if pairs else None
 
 
 def _hashes(tables) -> tuple[dict, list[tuple]]:
     """Per split: paths and hashes (N, 256) of its distinct readable pictures; and the rows that cannot be read."""
     hashes, unreadable = {}, []
     for split, table in tables.items():
-        rows = table[table["image"].notna()].drop_duplicates("image")
-        codes = {}  # by path
-        for row in tqdm(rows.itertuples(), f"{split}: pictures", len(rows), delay=2, leave=False):
-            try:
-                codes[row.image] = picture_hash(pictures.open_picture(row.image, (256, 256)))
-            except (OSError, ValueError) as error:
-                unreadable.append((split, row.id, row.image, str(error)))
+        rows, codes = table[table["image"].notna()].drop_duplicates("image"), {}  # codes: path -> hash
+        with warnings.catch_warnings(action="ignore"):  # a picture that is only odd can be read
+            for row in tqdm(rows.itertuples(), f"{split}: pictures", len(rows), delay=2, leave=False):
+                try:
+                    codes[row.image] = picture_hash(pictures.open_picture(row.image, (256, 256)))
+                except (OSError, ValueError) as error:
+                    unreadable.append((split, row.id, row.image, str(error)))
         hashes[split] = list(codes), np.array(list(codes.values()), dtype=bool).reshape(len(codes), 256)
     return hashes, unreadable

@@ -1,5 +1,9 @@
-"""Data set modules: found by name, called with options of the declared types; their errors get file and line."""
+"""Data set modules: found by name, called with options of the declared types; their errors get file and line.
 
+And the fingerprint of a data set, which a record keeps to tell later whether the data has changed.
+"""
+
+import hashlib
 import importlib
 import inspect
 import os
@@ -12,18 +16,19 @@ from types import ModuleType
 
 import pandas as pd
 
-from mmutils.data.contract import check
+from mmutils.data.contract import COLUMNS, SPLITS, check
 from mmutils.runs.parameters import NAMES, typed
 
-FOLDER = Path(__file__).parents[1]
+FOLDER, FILES = Path(__file__).parents[1], "[!._]*.py"  # without hidden files of editors and file managers
+_fingerprints: dict[tuple, str] = {}  # by name, root, and the state of the listed files
 
 
 def available() -> list[str]:
     """The names of all data sets; a warning names files that are broken."""
     names = []
-    for path in _files():
+    for path in sorted(FOLDER.glob(FILES)):
         try:
-            names += [path.stem] if _is_dataset(_imported(path)) else []
+            names += [path.stem] if _module(path) else []
         except ValueError as error:
             warnings.warn(f"{error}. The other data sets can be used", stacklevel=2)
     return names
@@ -32,11 +37,11 @@ def available() -> list[str]:
 def dataset(name: str) -> ModuleType:
     """The data set module of that name. ValueError that lists the names, or says where the module's file is broken."""
     path = FOLDER / f"{name}.py"
-    module = _imported(path) if path in _files() else None
-    if not _is_dataset(module):
-        hint = f" ({path.name} defines no CLASSES or no examples)" if module else ""
-        raise ValueError(f"unknown data set {name!r}{hint}: there are {', '.join(available())}")
-    return module
+    there = path in FOLDER.glob(FILES)
+    if module := there and _module(path):
+        return module
+    hint = f" ({path.name} defines no CLASSES or no examples)" if there else ""
+    raise ValueError(f"unknown data set {name!r}{hint}: there are {', '.join(available())}")
 
 
 def option_names(name: str) -> list[str]:
@@ -72,19 +77,44 @@ def call(name: str, function: str, root, *split: str, **options) -> pd.DataFrame
     return check(table, module.CLASSES, where)
 
 
-def _files() -> list[Path]:
-    return sorted(FOLDER.glob("[!._]*.py"))  # without hidden files of editors and file managers
+def fingerprint(name: str, root=None) -> str:
+    """sha256 of what a data set's examples depend on: the files its module lists, or else the tables of its splits.
+
+    Where the files lie does not matter, their content does; of pictures in a root, names and sizes do.
+    FileNotFoundError for a listed file that is not there.
+    """
+    module, digest = dataset(name), hashlib.sha256(name.encode())
+    files = [Path(path) for path in module.files(root)] if hasattr(module, "files") else []
+    state = (name, str(root), *((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+    if files and state in _fingerprints:
+        return _fingerprints[state]
+    for path in files:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    options = {"missing": "none"} if "missing" in option_names(name) else {}
+    for split in SPLITS if root or not files else ():
+        try:
+            table = call(name, "examples", root, split, **options)
+        except (ValueError, FileNotFoundError):
+            if files:  # a split that cannot be read is in no result
+                continue
+            raise
+        paths = sorted(os.path.abspath(path) for path in table["image"].dropna().unique() if os.path.isfile(path))
+        home = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+        digest.update(repr([(os.path.relpath(path, home), os.path.getsize(path)) for path in paths]).encode())
+        if not files:
+            names = [Path(path).name if isinstance(path, str) else None for path in table["image"]]
+            digest.update(table.assign(image=names)[list(COLUMNS)].to_json(orient="values").encode())
+    _fingerprints[state] = digest.hexdigest()
+    return _fingerprints[state]
 
 
-def _imported(path: Path) -> ModuleType:
+def _module(path: Path) -> ModuleType | None:
+    """The data set module in a file; None where it is none, ValueError where it is broken."""
     try:
-        return importlib.import_module(f"mmutils.data.{path.stem}")
+        module = importlib.import_module(f"mmutils.data.{path.stem}")
     except (Exception, SystemExit) as error:
         raise ValueError(f"{_place(error, path)} cannot be loaded: {type(error).__name__}: {error}") from error
-
-
-def _is_dataset(module: ModuleType | None) -> bool:
-    return hasattr(module, "CLASSES") and hasattr(module, "examples")
+    return module if hasattr(module, "CLASSES") and hasattr(module, "examples") else None
 
 
 def _place(error: BaseException, path: Path) -> str:
@@ -94,7 +124,6 @@ def _place(error: BaseException, path: Path) -> str:
 
 
 def _options(function: Callable) -> dict[str, inspect.Parameter]:
-    """The named parameters of a function besides root and split."""
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = inspect.signature(function).parameters.items()
     return {name: each for name, each in parameters if each.kind not in variadic and name not in ("root", "split")}

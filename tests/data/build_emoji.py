@@ -1,4 +1,4 @@
-"""Make the built-in emoji tables again: `python -m mmutils.data.builtin.build`.
+"""Make the built-in emoji tables again: `python tests/data/build_emoji.py`.
 
 Fetches the packages below (165 MB) with `npm pack` into outputs/packages, checks them against their hashes, and writes
 emoji.parquet, emoji_pool.parquet and the Devanagari font. The same versions of pillow and pyarrow give the same bytes.
@@ -10,6 +10,7 @@ import io
 import json
 import re
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # mmutils, from wherever this is started
 
 from mmutils.data.builtin.emoji import FOLDER, GROUPS, LABELLED, LANGUAGES, POOL
 from mmutils.data.contract import SPLITS
