@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ROWS = 512  # examples whose features `Watch` keeps
+
 
 def spread(features: Tensor) -> float:
     """Standard deviation of L2-normalised features (N, D) per dimension, averaged, times sqrt(D).
@@ -34,28 +36,27 @@ def effective_rank(features: Tensor) -> float:
 
 
 class Watch:
-    """Collects numbers of an epoch's steps and the features of its last `rows` examples."""
+    """Collects numbers of an epoch's steps and the features of its last `ROWS` examples."""
 
-    def __init__(self, rows: int = 512):
-        self.rows = rows
-        self.numbers = defaultdict(list)
-        self.features = {}
+    def __init__(self):
+        self.numbers, self.features = defaultdict(list), {}
 
     def add(self, **numbers: Tensor | float) -> None:
         """One value per name and step (scalars), averaged over the steps when read."""
         for name, number in numbers.items():
             self.numbers[name].append(torch.as_tensor(number).detach())
 
-    def keep(self, name: str, features: Tensor) -> None:
-        """Features (B, D) of this step."""
-        rows = features.detach().float()
-        self.features[name] = torch.cat([self.features.get(name, rows[:0]), rows])[-self.rows :]
+    def keep(self, **features: Tensor) -> None:
+        """Features (B, D) of this step by name."""
+        for name, rows in features.items():
+            rows = rows.detach().float()
+            self.features[name] = torch.cat([self.features.get(name, rows[:0]), rows])[-ROWS:]
 
     def read(self) -> dict[str, float]:
         """Mean of each number, `spread_<name>` and `effective_rank_<name>` of features; then it is empty again."""
-        result = {name: torch.stack(values).float().mean().item() for name, values in self.numbers.items()}
+        means = {name: torch.stack(values).float().mean().item() for name, values in self.numbers.items()}
         for name, features in self.features.items():
-            result |= {f"spread_{name}": spread(features), f"effective_rank_{name}": effective_rank(features)}
+            means |= {f"spread_{name}": spread(features), f"effective_rank_{name}": effective_rank(features)}
         self.numbers.clear()
         self.features.clear()
-        return result
+        return means

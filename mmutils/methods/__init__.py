@@ -9,7 +9,10 @@ from mmutils.models.fusion import Fusion
 
 
 class Method(nn.Module):
-    """What the training loop needs of a method. `progress` in [0, 1) is the trained fraction."""
+    """What the training loop needs of a method. `progress` in [0, 1) is the trained fraction.
+
+    `watch` collects in each step what the history says of an epoch beside the loss.
+    """
 
     minimum_batch = 8  # examples that `check_batch` asks for
 
@@ -31,17 +34,11 @@ class Method(nn.Module):
         """The encoders by name: they run in reduced precision, and are evaluated and kept."""
         raise NotImplementedError
 
-    def monitor(self) -> dict[str, float]:
-        """What to record of an epoch beside the loss: by default what `watch` collected."""
-        return self.watch.read()
-
-    def check_batch(self, size: int, reason: str) -> None:
-        """ValueError for a batch of fewer examples than the method needs."""
+    def check_batch(self, size: int) -> None:
+        """ValueError for a batch of fewer than `minimum_batch` examples, on which the loss would say little."""
         if size < self.minimum_batch:
-            raise ValueError(
-                f"{type(self).__name__} was given a batch of {size} examples and needs at least {self.minimum_batch}: "
-                f"{reason}. Take a larger batch_size, and drop_last=True so that no epoch ends with a smaller batch."
-            )
+            message = f"{type(self).__name__} was given a batch of {size} examples and needs at least"
+            raise ValueError(f"{message} {self.minimum_batch}: take a larger batch_size, and drop_last=True")
 
     def parameter_groups(self) -> list[dict]:
         """What is trained, as dicts of `params`, `encoder` and `decay`, for learning rate and weight decay.
@@ -49,10 +46,9 @@ class Method(nn.Module):
         `encoder`: inside an encoder, but not in its fusion, which starts from scratch as heads do. `decay`: neither a
         bias nor 1-D (norms, scales).
         """
-        encoders = list(self.encoders().values())
-        fusions = [module for encoder in encoders for module in encoder.modules() if isinstance(module, Fusion)]
-        fused = {id(parameter) for fusion in fusions for parameter in fusion.parameters()}
-        in_encoder = {id(parameter) for encoder in encoders for parameter in encoder.parameters()} - fused
+        inside = [module for encoder in self.encoders().values() for module in encoder.modules()]
+        fused = {id(p) for module in inside if isinstance(module, Fusion) for p in module.parameters()}
+        in_encoder = {id(p) for module in inside for p in module.parameters(recurse=False)} - fused
         groups = defaultdict(list)
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:

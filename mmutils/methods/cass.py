@@ -15,12 +15,14 @@ from mmutils.methods import Method
 from mmutils.methods.clip import chance, contrastive_loss, duplicates
 
 CURES = ("none", "stop_gradient", "variance", "contrastive")
+COVARIANCE = 0.04  # weight of the covariance term of "variance", as in VICReg
+TEMPERATURE = 0.1  # of "contrastive"
 
 
 class CASS(Method):
     """Two encoders of different architecture that agree.
 
-    Both see the same picture, or the first and the second view where the batch has a list of views. Cures:
+    Both see the same picture, or the first and the last view where the batch has a list of them. Cures:
 
     - "none": the published form;
     - "stop_gradient": each branch predicts the other through a small network, and only the predicting side learns
@@ -33,46 +35,34 @@ class CASS(Method):
     Args:
         cnn, vit: encoders, from a batch to features (B, D).
         dim: E of the embeddings that are compared.
-        hidden: width of the hidden layer between features and embedding; None for the published single linear layer.
-        covariance: weight of the covariance term of "variance".
-        temperature: of "contrastive".
+        hidden: width of the layer between features and embedding; None for the published single linear layer.
     """
 
     def __init__(
-        self,
-        cnn: nn.Module,
-        vit: nn.Module,
-        dim: int = 256,
-        hidden: int | None = None,
-        cure: str = "contrastive",
-        covariance: float = 0.04,
-        temperature: float = 0.1,
+        self, cnn: nn.Module, vit: nn.Module, dim: int = 256, hidden: int | None = None, cure: str = "contrastive"
     ):
         super().__init__()
         if cure not in CURES:
             raise ValueError(f"cure={cure!r} is unknown; there are {', '.join(CURES)}")
-        self.cnn, self.vit = cnn, vit
+        self.cnn, self.vit, self.cure = cnn, vit, cure
         self.cnn_head, self.vit_head = (
             nn.Linear(encoder.dim, dim) if hidden is None else _mlp(encoder.dim, hidden, dim) for encoder in (cnn, vit)
         )
         if cure == "stop_gradient":
             self.cnn_predictor, self.vit_predictor = (_mlp(dim, max(8, dim // 4), dim) for _ in range(2))
-        self.cure, self.covariance, self.temperature = cure, covariance, temperature
 
     def embed(self, batch: dict) -> tuple[Tensor, Tensor]:
         """Projections (B, E) of both branches, float32 and not normalised."""
         views, first, second = batch.get("image"), batch, batch
         if isinstance(views, list | tuple):
-            first, second = ({**batch, "image": view} for view in (views[0], views[min(1, len(views) - 1)]))
+            first, second = ({**batch, "image": view} for view in (views[0], views[-1]))
         return self.cnn_head(self.cnn(first).float()), self.vit_head(self.vit(second).float())
 
     def loss(self, batch: dict, progress: float) -> Tensor:
-        """The loss of the chosen cure. ValueError for fewer than `minimum_batch` examples."""
-        self.check_batch(len(batch["id"]), "batch norm and variance are taken over the batch")
+        self.check_batch(len(batch["id"]))
         a, b = self.embed(batch)  # (B, E) each
         loss, at_chance = self.objective(a, b, batch)
-        self.watch.keep("cnn", a)
-        self.watch.keep("vit", b)
+        self.watch.keep(cnn=a, vit=b)
         self.watch.add(agreement=agreement_loss(a, b), loss_chance=at_chance)
         return loss
 
@@ -85,11 +75,11 @@ class CASS(Method):
             a, b = (F.normalize(x, dim=-1) * math.sqrt(x.shape[-1]) for x in (a, b))  # even directions: variance 1
             variance = (variance_loss(a) + variance_loss(b)) / 2
             covariance = covariance_loss(a) + covariance_loss(b)
-            at_chance = 2 + self.covariance * 2 * (a.shape[1] - 1) / len(a)
-            return agreement_loss(a, b) + variance + self.covariance * covariance, at_chance
+            at_chance = 2 + COVARIANCE * 2 * (a.shape[1] - 1) / len(a)
+            return agreement_loss(a, b) + variance + COVARIANCE * covariance, at_chance
         if self.cure == "contrastive":
             a, b, same = F.normalize(a, dim=-1), F.normalize(b, dim=-1), duplicates(batch).to(a.device)
-            return contrastive_loss(a, b, 1 / self.temperature, same), chance(same)
+            return contrastive_loss(a, b, 1 / TEMPERATURE, same), chance(same)
         return agreement_loss(a, b), 2.0
 
     def encoders(self) -> dict[str, nn.Module]:

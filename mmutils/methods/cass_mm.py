@@ -1,7 +1,7 @@
-"""CASS-MM: CASS for posts. Each of the two branches reads picture and text: a CNN or a vision transformer, and words.
+"""CASS-MM: CASS for posts. Each branch reads picture and text: a CNN or a vision transformer, and words.
 
-The multimodal extension of CASS (Singh et al. 2022, https://arxiv.org/abs/2206.04170). It has no loss of its own: it is
-CASS on two fused encoders, whose features are a layer of 256 units on picture and text side by side.
+It has no loss of its own: it is CASS on two fused encoders, whose features are a layer of 256 units on picture and text
+side by side.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,11 @@ def cass_mm(
         pretrained: whether the image networks start from ImageNet weights.
         shared_text: one text encoder for both branches, else one each.
         hidden: share of the examples of which a branch is not shown picture or text, drawn anew for each branch.
-        cure: what keeps the branches from collapse, see `CASS`.
     """
     images = [ImageEncoder(name, pretrained, size=size) for name, size in networks.items()]
     first = load_text_encoder(texts, text_encoder, frozen=False)
     second = first if shared_text else load_text_encoder(texts, text_encoder, frozen=False)
     branches = []
     for image, text in zip(images, (first, second), strict=True):
-        fusion = Concatenation(image.dim, text.dim, (256,), dropout=0.0, hide=hidden)
-        branches.append(FusedEncoder(image, text, fusion))
+        branches.append(FusedEncoder(image, text, Concatenation(image.dim, text.dim, (256,), dropout=0.0, hide=hidden)))
     return CASS(*branches, cure=cure)

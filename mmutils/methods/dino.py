@@ -13,23 +13,27 @@ from torch import Tensor, nn
 
 from mmutils.methods import Method
 
+GLOBAL_VIEWS = 2  # the first views of each picture, which the teacher sees
+STUDENT_TEMPERATURE = 0.1
+CENTER_MOMENTUM = 0.9
+WARMUP = 0.3
+
 
 class DINO(Method):
     """Self-distillation without labels.
 
-    The first `global_views` views go through teacher and student, the small local ones only through the student. The
-    teacher follows the student's parameters; its batch norms stay in training mode and gather their own statistics.
-    Centering alone leads to uniform answers (teacher_entropy at log P in the history), sharpening alone to a constant
-    one (prototypes_used at 1); together they prevent both.
+    The first two views go through teacher and student, the small local ones only through the student. The teacher
+    follows the student's parameters; its batch norms stay in training mode and gather their own statistics. Centering
+    alone leads to uniform answers (teacher_entropy at log P in the history), sharpening alone to a constant one
+    (prototypes_used at 1); together they prevent both.
 
     Args:
         encoder: from a batch to features (B, D); becomes the student, and the teacher is a copy of it.
         prototypes: P; 65,536 in the paper, 1,000 to 8,000 for small data.
-        hidden, bottleneck: widths inside the heads.
-        teacher_temperature: (start, end), linear over the share `temperature_warmup` of the training.
+        teacher_temperature: at the start, and after the share `WARMUP` of the training; linear between them.
         momentum: where the teacher's schedule starts. 0.996 is for long runs; 1 - 10 / steps or lower for short ones.
         freeze: share of the training in which the prototypes stand still (in the paper the first epoch: 1 / epochs).
-        clip: largest gradient norm of each parameter, None for no clipping.
+        clip: largest gradient norm of each parameter.
     """
 
     def __init__(
@@ -38,23 +42,18 @@ class DINO(Method):
         prototypes: int = 2048,
         hidden: int = 1024,
         bottleneck: int = 256,
-        global_views: int = 2,
-        student_temperature: float = 0.1,
         teacher_temperature: tuple[float, float] = (0.04, 0.07),
-        temperature_warmup: float = 0.3,
         momentum: float = 0.996,
-        center_momentum: float = 0.9,
         freeze: float = 0.1,
-        clip: float | None = 3.0,
+        clip: float = 3.0,
     ):
         super().__init__()
         head = Head(encoder.dim, prototypes, hidden, bottleneck)
         self.student = nn.ModuleDict({"encoder": encoder, "head": head})
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self.register_buffer("center", torch.zeros(prototypes))
-        self.global_views, self.freeze, self.clip = global_views, freeze, clip
-        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
-        self.temperature_warmup, self.momentum, self.center_momentum = temperature_warmup, momentum, center_momentum
+        self.teacher_temperature, self.momentum = teacher_temperature, momentum
+        self.freeze, self.clip = freeze, clip
 
     def train(self, mode: bool = True) -> "DINO":
         """As for any module, but the teacher drops nothing out: dropout and stochastic depth are the student's."""
@@ -65,44 +64,41 @@ class DINO(Method):
         return self
 
     def loss(self, batch: dict, progress: float) -> Tensor:
-        """`dino_loss` in nats of a batch whose `image` is a list of views, the global ones first; moves the center.
-
-        ValueError for fewer than two views or `global_views`, or fewer than `minimum_batch` examples.
-        """
-        views, needed = batch["image"], max(2, self.global_views)
+        """`dino_loss` of a batch whose `image` is a list of views, the global ones first; moves the center."""
+        views = batch["image"]
         count = len(views) if isinstance(views, list | tuple) else 1
-        if count < needed:
-            raise ValueError(f"DINO needs at least {needed} views of each example, not {count}: augment with MultiCrop")
-        self.check_batch(len(views[0]), "the center is a mean over the batch")
+        if count < GLOBAL_VIEWS:
+            raise ValueError(f"DINO needs at least {GLOBAL_VIEWS} views of each example, not {count}: use MultiCrop")
+        self.check_batch(len(batch["id"]))
         with torch.no_grad():
-            features = encode_views(self.teacher["encoder"], batch, views[: self.global_views])  # (G, B, D)
+            features = encode_views(self.teacher["encoder"], batch, views[:GLOBAL_VIEWS])  # (G, B, D)
             teacher = self.teacher["head"](features)  # (G, B, P)
         student = self.student["head"](encode_views(self.student["encoder"], batch, views))  # (V, B, P)
-        temperature = temperature_schedule(progress, *self.teacher_temperature, self.temperature_warmup)
-        loss = dino_loss(student, teacher, self.center, self.student_temperature, temperature)
+        start, end = self.teacher_temperature
+        temperature = end if progress >= WARMUP else start + (end - start) * progress / WARMUP
+        loss = dino_loss(student, teacher, self.center, temperature)
         answers = F.softmax((teacher - self.center) / temperature, dim=-1)  # (G, B, P)
-        self.watch.keep("teacher", features[0])
+        self.watch.keep(teacher=features[0])
         self.watch.add(
             loss_chance=math.log(teacher.shape[-1]),
             teacher_entropy=torch.special.entr(answers).sum(dim=-1).mean(),
             prototypes_used=torch.special.entr(answers.mean(dim=(0, 1))).sum().exp(),
         )
-        self.center.copy_(update_center(self.center, teacher, self.center_momentum))  # after the loss
+        moved = CENTER_MOMENTUM * self.center + (1 - CENTER_MOMENTUM) * teacher.mean(dim=(0, 1))  # (P,)
+        self.center.copy_(moved)  # after the loss
         return loss
 
     @torch.no_grad()
     def before_step(self, progress: float) -> None:
-        """Clip each parameter's gradient by itself; remove the prototypes' gradient while they are frozen."""
         for parameter in self.student.parameters():
-            if self.clip is not None and parameter.grad is not None:
+            if parameter.grad is not None:
                 nn.utils.clip_grad_norm_(parameter, self.clip)
         if progress < self.freeze:
             self.student["head"].prototypes.weight.grad = None  # a zero would still let momentum and decay move it
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Move the teacher's parameters towards the student's."""
-        momentum = momentum_schedule(progress, self.momentum)
+        momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2  # half a cosine up to 1
         for teacher, student in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             teacher.lerp_(student, 1 - momentum)
 
@@ -128,50 +124,29 @@ class Head(nn.Module):
         return F.linear(bottleneck, F.normalize(self.prototypes.weight, dim=-1))
 
 
-def dino_loss(
-    student: Tensor, teacher: Tensor, center: Tensor, student_temperature: float, teacher_temperature: float
-) -> Tensor:
+def dino_loss(student: Tensor, teacher: Tensor, center: Tensor, temperature: float) -> Tensor:
     """Cross-entropy in nats between teacher and student, mean over examples and all pairs of two different views.
 
     log P for a student at chance; at the optimum the entropy of the teacher. No gradient reaches the teacher.
 
-    student: logits (V, B, P); teacher: logits (G, B, P) of the first G of these views; center: (P,). ValueError where
-    there is no pair of two different views.
+    student: logits (V, B, P); teacher: those (G, B, P) of the first G of these views; temperature: of the teacher.
     """
-    targets = F.softmax((teacher.detach() - center) / teacher_temperature, dim=-1)  # (G, B, P)
-    guesses = F.log_softmax(student / student_temperature, dim=-1)  # (V, B, P)
+    targets = F.softmax((teacher.detach() - center) / temperature, dim=-1)  # (G, B, P)
+    guesses = F.log_softmax(student / STUDENT_TEMPERATURE, dim=-1)  # (V, B, P)
     losses = -torch.einsum("gbp,vbp->gv", targets, guesses) / student.shape[1]  # (G, V)
-    other = ~torch.eye(*losses.shape, dtype=torch.bool, device=losses.device)
-    if not other.any():
-        raise ValueError(f"DINO compares different views, but was given {len(student)} view of each picture")
-    return losses[other].mean()
-
-
-@torch.no_grad()
-def update_center(center: Tensor, teacher: Tensor, momentum: float = 0.9) -> Tensor:
-    """The next center (P,): the old one times momentum plus the mean of the teacher logits (G, B, P) times the rest."""
-    return momentum * center + (1 - momentum) * teacher.mean(dim=(0, 1))
-
-
-def temperature_schedule(progress: float, start: float, end: float, warmup: float) -> float:
-    """Teacher temperature: linear from start to end while progress goes from 0 to warmup, then end."""
-    return end if progress >= warmup else start + (end - start) * progress / warmup
-
-
-def momentum_schedule(progress: float, start: float) -> float:
-    """Teacher momentum: half a cosine from start at progress 0 to 1 at progress 1."""
-    return 1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2
+    return losses[~torch.eye(*losses.shape, dtype=torch.bool, device=losses.device)].mean()
 
 
 def encode_views(encoder: nn.Module, batch: dict, views: list[Tensor]) -> Tensor:
     """Float32 features (V, B, D) of V views (B, 3, H, W) of any sizes, one pass per size; text is repeated per view."""
-    rest = {name: value for name, value in batch.items() if name != "image"}
     features = [None] * len(views)
     for size in sorted({view.shape[-2:] for view in views}, reverse=True):
         places = [place for place, view in enumerate(views) if view.shape[-2:] == size]
-        inputs = {"image": torch.cat([views[place] for place in places])}
-        for name, value in rest.items():
-            inputs[name] = torch.cat([value] * len(places)) if isinstance(value, Tensor) else value * len(places)
+        inputs = {
+            name: torch.cat([value] * len(places)) if isinstance(value, Tensor) else value * len(places)
+            for name, value in batch.items()
+        }
+        inputs["image"] = torch.cat([views[place] for place in places])
         for place, part in zip(places, encoder(inputs).float().chunk(len(places)), strict=True):  # (B, D)
             features[place] = part
     return torch.stack(features)

@@ -70,7 +70,7 @@ def fit(
 
     Returns:
         The history, a dict per epoch: epoch (from 1), progress, loss (mean over examples), learning_rate (of the heads,
-        at the last step), precision ("bf16" or "no"), seconds, the scores, and what method.monitor() gives.
+        at the last step), precision ("bf16" or "no"), seconds, the scores, and what method.watch collected.
 
     Raises:
         FloatingPointError: a loss or a weight is not finite.
@@ -96,7 +96,7 @@ def fit(
                 row = _train_epoch(method, optimizer, batches, config, epoch, bar)
                 row |= {"precision": config.precision, "seconds": time.perf_counter() - started}
                 method.eval()
-                scores = (evaluate(method) if evaluate else {}) | method.monitor()
+                scores = (evaluate(method) if evaluate else {}) | method.watch.read()
                 state.end_epoch(row | {name: float(score) for name, score in scores.items()})
         state.finish()
     method.eval()

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from mmutils.evaluation import collapse
 from mmutils.evaluation.collapse import Watch, effective_rank, spread
 
 
@@ -28,11 +29,12 @@ def test_features_that_are_not_finite_have_no_rank():
     assert math.isnan(effective_rank(torch.tensor([[1.0, math.nan]])))
 
 
-def test_watch_averages_an_epoch_and_starts_afresh():
-    watch = Watch(rows=4)
+def test_watch_averages_an_epoch_and_starts_afresh(monkeypatch):
+    monkeypatch.setattr(collapse, "ROWS", 4)
+    watch = Watch()
     for step in range(3):
         watch.add(loss_chance=step, entropy=torch.tensor(2.0, requires_grad=True) * step)
-        watch.keep("image", torch.eye(3) + step)
+        watch.keep(image=torch.eye(3) + step)
     row = watch.read()
     assert row["loss_chance"] == 1 and row["entropy"] == 2
     last = torch.cat([torch.eye(3)[2:] + 1, torch.eye(3) + 2])  # the last four rows

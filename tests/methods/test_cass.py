@@ -98,7 +98,7 @@ def test_variance_loss_has_its_known_values():
 @pytest.mark.parametrize("shape", [(8, 4), (20, 12), (9, 100)])
 def test_variance_cure_and_gradient_equal_lightly_on_normalised_embeddings(shape):
     reference = pytest.importorskip("lightly.loss").VICRegLoss(lambda_param=1.0, mu_param=1.0, nu_param=0.04)
-    method = make_method("variance", covariance=0.04)
+    method = make_method("variance")
     torch.manual_seed(0)
     values = torch.randn(2, *shape) + 0.5
 
@@ -123,11 +123,11 @@ def test_published_form_is_the_agreement_of_two_linear_heads():
 
 
 def test_contrastive_cure_is_the_contrastive_loss_of_the_branches():
-    method = make_method("contrastive", temperature=0.2)
+    method = make_method("contrastive")
     batch = make_batch()
     a, b = (F.normalize(x, dim=-1) for x in method.embed(batch))
-    torch.testing.assert_close(method.loss(batch, 0.0), contrastive_loss(a, b, 5.0))
-    assert method.monitor()["loss_chance"] == pytest.approx(math.log(16))
+    torch.testing.assert_close(method.loss(batch, 0.0), contrastive_loss(a, b, 10.0))
+    assert method.watch.read()["loss_chance"] == pytest.approx(math.log(16))
 
 
 @pytest.mark.parametrize(("silent", "heard"), [("cnn", "vit"), ("vit", "cnn")])
@@ -193,9 +193,9 @@ def train(cure):
         optimizer.zero_grad()
         method.loss(batch, 0.0).backward()
         optimizer.step()
-    method.monitor()
+    method.watch.read()
     method.loss(batch, 0.0)
-    return method.monitor()
+    return method.watch.read()
 
 
 def test_published_form_collapses_and_the_default_does_not():

@@ -109,13 +109,13 @@ def test_duplicates_are_found_by_keys():
 def test_method_leaves_out_duplicates_and_reports_chance(method):
     batch = make_batch()
     method.loss(batch, 0.0)
-    assert method.monitor()["loss_chance"] == pytest.approx(math.log(8))
+    assert method.watch.read()["loss_chance"] == pytest.approx(math.log(8))
     batch["text_key"] = torch.tensor([0, 0, 1, 2, 3, 4, 5, 6])
     same = batch["text_key"][:, None] == batch["text_key"][None]
     image, text = method.embed_image(batch), method.embed_text(batch)
     expected = contrastive_loss(image, text, 1 / 0.07, same)
     torch.testing.assert_close(method.loss(batch, 0.0), expected)
-    row = method.monitor()
+    row = method.watch.read()
     assert row["loss_chance"] == pytest.approx((6 * math.log(8) + 2 * math.log(7)) / 8)
     assert row["scale"] == pytest.approx(14.2857, rel=1e-4)
     assert {"spread_image", "spread_text", "effective_rank_image", "effective_rank_text"} <= row.keys()

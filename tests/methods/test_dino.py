@@ -7,15 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmutils.methods.dino import (
-    DINO,
-    Head,
-    dino_loss,
-    encode_views,
-    momentum_schedule,
-    temperature_schedule,
-    update_center,
-)
+from mmutils.methods import dino
+from mmutils.methods.dino import DINO, Head, dino_loss, encode_views
 
 
 class Encoder(nn.Module):
@@ -63,12 +56,12 @@ def test_loss_gradient_and_center_equal_lightly(views, shape, temperature):
     for _ in range(3):  # three steps, so that the center is used and moved
         teacher, student = (torch.randn(count, *shape) * 0.3 for count in views)
         ours, theirs = student.clone().requires_grad_(), student.clone().requires_grad_()
-        loss = dino_loss(ours, teacher, center, 0.1, temperature)
+        loss = dino_loss(ours, teacher, center, temperature)
         expected = reference(list(teacher), list(theirs))
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
         gradients = torch.autograd.grad(loss, ours)[0], torch.autograd.grad(expected, theirs)[0]
         torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
-        center = update_center(center, teacher)
+        center = 0.9 * center + 0.1 * teacher.mean(dim=(0, 1))
         torch.testing.assert_close(center, reference.center.view(-1), rtol=1e-5, atol=1e-5)
 
 
@@ -81,47 +74,55 @@ def test_loss_equals_a_naive_loop_and_leaves_out_the_same_view():
             if g != v:
                 target = F.softmax((teacher[g] - center) / 0.05, dim=-1)
                 terms.append(-(target * F.log_softmax(student[v] / 0.1, dim=-1)).sum(-1).mean())
-    torch.testing.assert_close(dino_loss(student, teacher, center, 0.1, 0.05), torch.stack(terms).mean())
+    torch.testing.assert_close(dino_loss(student, teacher, center, 0.05), torch.stack(terms).mean())
 
 
 def test_loss_at_chance_is_log_of_the_prototypes():
-    loss = dino_loss(torch.zeros(3, 4, 32), torch.randn(2, 4, 32), torch.zeros(32), 0.1, 0.04)
+    loss = dino_loss(torch.zeros(3, 4, 32), torch.randn(2, 4, 32), torch.zeros(32), 0.04)
     assert loss.item() == pytest.approx(math.log(32), rel=1e-5)
 
 
 def test_loss_at_the_optimum_is_the_entropy_of_the_teacher():
     teacher = torch.randn(1, 4, 9).expand(2, 4, 9)
     entropy = torch.distributions.Categorical(logits=teacher[0] / 0.5).entropy().mean()
-    loss = dino_loss(teacher * 0.2, teacher, torch.zeros(9), 0.1, 0.5)  # both temperatures come out at 0.5
+    loss = dino_loss(teacher * 0.2, teacher, torch.zeros(9), 0.5)  # both temperatures come out at 0.5
     torch.testing.assert_close(loss, entropy)
 
 
 def test_no_gradient_reaches_the_teacher():
     teacher = torch.randn(2, 4, 9, requires_grad=True)
     student = torch.randn(3, 4, 9, requires_grad=True)
-    dino_loss(student, teacher, torch.zeros(9), 0.1, 0.04).backward()
+    dino_loss(student, teacher, torch.zeros(9), 0.04).backward()
     assert teacher.grad is None and student.grad.abs().sum() > 0
 
 
-def test_one_view_is_an_error():
-    with pytest.raises(ValueError, match="different views"):
-        dino_loss(torch.zeros(1, 4, 9), torch.zeros(1, 4, 9), torch.zeros(9), 0.1, 0.04)
+def test_the_teachers_temperature_has_its_closed_form(monkeypatch):
+    used = []
+    monkeypatch.setattr(dino, "dino_loss", lambda student, teacher, center, temperature: used.append(temperature))
+    method = make_method(teacher_temperature=(0.04, 0.07))
+    for progress in (0.0, 0.1, 0.3, 0.9):
+        method.loss(make_batch(), progress)
+    assert used == pytest.approx([0.04, 0.05, 0.07, 0.07])
 
 
-def test_schedules_have_their_closed_forms():
-    assert temperature_schedule(0.0, 0.04, 0.07, 0.3) == 0.04
-    assert temperature_schedule(0.1, 0.04, 0.07, 0.3) == pytest.approx(0.05)
-    assert temperature_schedule(0.3, 0.04, 0.07, 0.3) == temperature_schedule(0.9, 0.04, 0.07, 0.3) == 0.07
-    assert temperature_schedule(0.0, 0.04, 0.07, 0.0) == 0.07  # no warm-up
-    assert momentum_schedule(0.0, 0.996) == pytest.approx(0.996)
-    assert momentum_schedule(0.5, 0.996) == pytest.approx(0.998)
-    assert momentum_schedule(1.0, 0.996) == pytest.approx(1)
+def momentum(progress: float, start: float) -> float:
+    """What is left of a teacher of ones beside a student of zeros, after a step."""
+    method = make_method(momentum=start)
+    for weights, value in ((method.teacher, 1.0), (method.student, 0.0)):
+        for parameter in weights.parameters():
+            nn.init.constant_(parameter, value)
+    method.after_step(progress)
+    return next(method.teacher.parameters()).flatten()[0].item()
+
+
+def test_momentum_has_its_closed_form():
+    assert [momentum(progress, 0.996) for progress in (0.0, 0.5, 1.0)] == pytest.approx([0.996, 0.998, 1])
 
 
 def test_momentum_schedule_equals_lightly():
     reference = pytest.importorskip("lightly.utils.scheduler").cosine_schedule
     for i in range(11):
-        assert momentum_schedule(i / 10, 0.9) == pytest.approx(reference(i, 11, 0.9, 1.0), abs=1e-6)
+        assert momentum(i / 10, 0.9) == pytest.approx(reference(i, 11, 0.9, 1.0), abs=1e-6)
 
 
 def test_head_equals_weight_norm_with_fixed_gain():
@@ -165,7 +166,7 @@ def test_teacher_is_a_true_copy():
 
 
 def test_loss_equals_its_parts_and_the_center_moves_after_it():
-    method = make_method(teacher_temperature=(0.04, 0.08), temperature_warmup=0.5)
+    method = make_method(teacher_temperature=(0.04, 0.08))
     for part in (method.student, method.teacher):
         part["encoder"].layers[3].p = 0.0
     batch = make_batch()
@@ -173,7 +174,7 @@ def test_loss_equals_its_parts_and_the_center_moves_after_it():
         center = method.center.clone()
         student = method.student["head"](encode_views(method.student["encoder"], batch, batch["image"]))
         teacher = method.teacher["head"](encode_views(method.teacher["encoder"], batch, batch["image"][:2]))
-        torch.testing.assert_close(method.loss(batch, 0.25), dino_loss(student, teacher, center, 0.1, 0.06))
+        torch.testing.assert_close(method.loss(batch, 0.15), dino_loss(student, teacher, center, 0.06))
         torch.testing.assert_close(method.center, 0.9 * center + 0.1 * teacher.mean(dim=(0, 1)))
 
 
@@ -240,10 +241,10 @@ def test_gradients_are_clipped_per_parameter():
         torch.testing.assert_close(p.grad, old * min(1.0, 3.0 / norm), rtol=1e-5, atol=1e-6)
 
 
-def test_steps_lower_the_loss_on_a_fixed_batch():
+def test_steps_lower_the_loss_on_a_fixed_batch(monkeypatch):
     method = make_method(momentum=1.0)  # a teacher that stands still, so that the target does too
     method.student["encoder"].layers[3].p = 0.0
-    method.center_momentum = 1.0
+    monkeypatch.setattr(dino, "CENTER_MOMENTUM", 1.0)
     batch = make_batch()
     first = step(method, batch, 0.5, rate=1e-6)
     assert method.loss(batch, 0.5) < first
@@ -252,11 +253,11 @@ def test_steps_lower_the_loss_on_a_fixed_batch():
 def test_monitor_names_entropy_and_its_chance():
     method = make_method()
     method.loss(make_batch(), 0.0)
-    row = method.monitor()
+    row = method.watch.read()
     assert row["loss_chance"] == pytest.approx(math.log(16))
     assert 0 < row["teacher_entropy"] <= math.log(row["prototypes_used"]) + 1e-5 <= math.log(16) + 1e-4
     assert {"spread_teacher", "effective_rank_teacher"} <= row.keys()
-    assert method.monitor() == {}
+    assert method.watch.read() == {}
 
 
 def test_input_that_does_not_fit_is_an_error_that_says_so():

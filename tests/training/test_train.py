@@ -41,6 +41,7 @@ class Toy(Method):
 
     def after_step(self, progress):
         self.calls.append(("after", self.head.weight.detach().clone()))
+        self.watch.add(calls=len(self.calls))
 
     def encoders(self):
         return {"encoder": self.encoder}
@@ -48,9 +49,6 @@ class Toy(Method):
     def freeze(self):
         self.encoder[0].requires_grad_(False)
         return self
-
-    def monitor(self):
-        return {"calls": len(self.calls)}
 
 
 def batches(count=24, batch_size=10, **options):
@@ -100,14 +98,14 @@ def test_fit_equals_a_loop_written_out():
     assert all(row["seconds"] > 0 for row in history)
 
 
-def test_order_of_a_step_and_monitor():
+def test_order_of_a_step_and_what_is_watched():
     method = Toy()
     history = fit(method, batches(), TrainConfig(2, warmup=0.0))
     assert [name for name, _ in method.calls] == ["loss", "before", "after"] * 6
     assert [value for name, value in method.calls if name == "loss"] == pytest.approx([step / 6 for step in range(6)])
     (_, before), (_, after) = method.calls[1:3]
     assert not torch.equal(before, after)
-    assert [row["calls"] for row in history] == [9, 18]
+    assert [row["calls"] for row in history] == [6, 15]  # means over the three steps
 
 
 def test_training_learns():
