@@ -1,27 +1,26 @@
 """Bootstrap intervals and paired differences for any score, over examples and seeds at once.
 
-- Efron & Tibshirani, An Introduction to the Bootstrap, 1993: https://doi.org/10.1201/9780429246593
-- Koehn, Statistical Significance Tests for Machine Translation Evaluation, 2004 (paired, any score):
-  https://aclanthology.org/W04-3250/
-- Owen, The Pigeonhole Bootstrap, 2007 (two crossed factors): https://doi.org/10.1214/07-AOAS122
-
-Groups of examples and, independently, seeds are drawn with replacement. Of S seeds S - 1 are drawn, which makes the
-variance between few seeds unbiased. So the interval is about the expected score of newly trained models on new
-examples. Two crossed draws count part of the variance up to three times: intervals are too wide rather than too short.
+Groups of examples and, independently, seeds are drawn with replacement (Owen, The Pigeonhole Bootstrap, 2007:
+https://doi.org/10.1214/07-AOAS122), S - 1 of S seeds, which makes the variance between few seeds unbiased. Intervals
+are about the expected score of newly trained models on new examples, and too wide rather than too short.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
+from statsmodels.stats.multitest import multipletests
 
 from mmutils.statistics.panel import Panel, panel, panels
-from mmutils.statistics.weighted import weighted_score
+from mmutils.statistics.weighted import estimate, weighted_score
 
 LEVEL = 0.95
-ENDS = (0.025, 0.975)  # quantiles of a LEVEL interval
+SIGNIFICANT = 0.05
+SMALL = 30  # groups of a slice; with fewer, read its score with care
+_ENDS = (0.025, 0.975)  # quantiles of a LEVEL interval
 _CELLS = 2**20  # weights held at once: 4 MB, which stays in the processor's cache
 
 
@@ -43,21 +42,10 @@ class Interval:
         return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def estimate(predictions: pd.DataFrame, score: str = "f1_macro") -> float:
-    """The score of predictions, computed on each seed and averaged. ValueError: as `bootstrap_interval`."""
-    system = panel(predictions)
-    return float(_means([system], [weighted_score(system, score)], score)[0])
-
-
 def bootstrap_interval(predictions: pd.DataFrame, score: str = "f1_macro", *, resamples: int = 10_000) -> Interval:
     """Percentile interval of a score: the mean over seeds, resampled over groups and seeds at once.
 
-    Args:
-        score: "accuracy", "f1_macro", "f1_weighted", "auroc" or "brier".
-
-    Raises:
-        ValueError: bad predictions (see `panel`), an unknown score, one group only, or a score that is not defined on
-            these examples (auroc where all labels are equal).
+    ValueError: bad predictions (see `panel`), a bad score (see `weighted_score`), or one group only.
     """
     return Draws([panel(predictions)], score, resamples).interval(lambda means: means[..., 0])
 
@@ -65,18 +53,67 @@ def bootstrap_interval(predictions: pd.DataFrame, score: str = "f1_macro", *, re
 def paired_difference(
     a: pd.DataFrame, b: pd.DataFrame, score: str = "f1_macro", *, resamples: int = 10_000
 ) -> Interval:
-    """Score of a minus score of b on the same examples, with interval and two-sided p-value.
+    """Score of a minus score of b on the same drawn examples, with interval and two-sided p-value.
 
-    Both systems are scored on the same drawn examples. Where they have the same seeds, these are drawn together;
-    otherwise each system's seeds are drawn independently. The p-value inverts the interval: twice the share of
-    resamples beyond 0, (1 + count) / (1 + resamples), on the side where it is smaller, at most 1. So p < .05 exactly
-    when the interval leaves 0 out (up to the added one), and equal systems have p = 1.
-
-    Raises:
-        ValueError: as `bootstrap_interval`; ids, labels, groups or classes that differ between a and b.
+    Equal seeds of a and b are drawn together, others independently. The p-value inverts the interval: p < .05 exactly
+    when it leaves 0 out (but for the one added to numerator and denominator), and equal systems have p = 1.
+    (Koehn, Statistical Significance Tests for Machine Translation Evaluation, 2004: https://aclanthology.org/W04-3250/)
+    ValueError: as `bootstrap_interval`; ids, labels, groups or classes that differ between a and b.
     """
     draws = Draws(panels([a, b]), score, resamples)
     return draws.interval(lambda means: means[..., 0] - means[..., 1], test=True)
+
+
+class Comparison(NamedTuple):
+    """Score of one system minus score of another, and the p-value corrected for all comparisons of its family."""
+
+    difference: Interval
+    p_holm: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether the first system is "better" or "worse" than the second, or the test "inconclusive"."""
+        if self.p_holm >= SIGNIFICANT:
+            return "inconclusive"
+        return "better" if self.difference.estimate > 0 else "worse"
+
+
+def compare_pairs(pairs: Mapping, score: str = "f1_macro", *, resamples: int = 10_000) -> dict:
+    """A Comparison for each pair of predictions, by their keys, corrected over all of them."""
+    differences = {key: paired_difference(*pair, score, resamples=resamples) for key, pair in pairs.items()}
+    corrected = holm([difference.p_value for difference in differences.values()])
+    return {key: Comparison(differences[key], float(p)) for key, p in zip(differences, corrected, strict=True)}
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's adjusted p-values: reject those below .05, and the chance of any false rejection is below .05.
+
+    Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979: https://www.jstor.org/stable/4615733
+    """
+    values = np.asarray(p_values, np.float64)  # (M,)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"p-values must be numbers in [0, 1], got {p_values}")
+    return multipletests(values, method="holm")[1] if len(values) else values
+
+
+def score_by_slice(predictions: pd.DataFrame, slices: pd.Series, *, resamples: int = 10_000) -> pd.DataFrame:
+    """Accuracy with its interval for each slice of the examples, given by id; largest slice first.
+
+    Columns slice, examples, groups, score, low, high (NaN for a slice of one group), small (under SMALL groups).
+    """
+    names = predictions["id"].map(slices)
+    if names.isna().any():
+        missing = predictions["id"][names.isna()].unique()
+        raise ValueError(f"there is no slice for {len(missing)} ids, such as {missing[0]!r}")
+    rows = []
+    for name, part in predictions.groupby(names.to_numpy(), sort=True):
+        groups, low, high = part["group"].nunique(), float("nan"), float("nan")
+        if groups > 1:
+            interval = bootstrap_interval(part, "accuracy", resamples=resamples)
+            low, high = interval.low, interval.high
+        rows.append([name, part["id"].nunique(), groups, estimate(part, "accuracy"), low, high, groups < SMALL])
+    table = pd.DataFrame(rows, columns=["slice", "examples", "groups", "score", "low", "high", "small"])
+    return table.sort_values("examples", ascending=False, kind="stable", ignore_index=True)
 
 
 class Draws:
@@ -85,12 +122,11 @@ class Draws:
     def __init__(self, systems: list[Panel], score: str, resamples: int):
         if resamples < 1:
             raise ValueError(f"resamples must be at least 1, got {resamples}")
-        self.systems = systems
-        self.groups = len(systems[0].group_names)
+        self.systems, self.groups = systems, len(systems[0].group_names)
         if self.groups < 2:
             raise ValueError("all examples belong to one group: there is nothing to resample")
         self.functions = [weighted_score(system, score) for system in systems]
-        self.means = _means(systems, self.functions, score)
+        self.means = np.array([function(np.ones((1, self.groups))).mean() for function in self.functions])
         generator = np.random.default_rng(0)
         chunk = max(1, _CELLS // self.groups)
         sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
@@ -101,31 +137,25 @@ class Draws:
 
     def interval(self, statistic: Callable[[np.ndarray], np.ndarray], test: bool = False) -> Interval:
         """Interval, with `test` a p-value too, of a statistic of the means: an array function (..., M) -> (...)."""
-        draws = statistic(self.draws)
-        low, high = np.quantile(draws, ENDS, method="nearest")
+        draws, p_value = statistic(self.draws), None
+        low, high = np.quantile(draws, _ENDS, method="nearest")
+        if test:
+            count = len(draws) + 1
+            shares = np.array([(1 + (draws <= 0).sum()) / count, 1 - (1 + (draws >= 0).sum()) / count])
+            left, right = ndtr(ndtri(np.clip(shares, 1 / count, 1 - 1 / count)))  # keeps recorded p-values' last digit
+            p_value = float(min(1, 2 * min(left, 1 - right)))
         seeds = min(len(system.seeds) for system in self.systems)
-        p_value = _p_value(draws) if test else None
         return Interval(float(statistic(self.means)), float(low), float(high), self.groups, seeds, p_value)
 
     def _chunk(self, count: int, generator: np.random.Generator) -> np.ndarray:
-        """Mean scores (count, M) under as many resamples."""
+        """Mean scores (count, M) under as many resamples; systems with the same seeds share their draw."""
         weights = _multiplicities(count, self.groups, self.groups, generator)  # (R, G)
-        drawn = {}  # systems with the same seeds share their draw
-        for system in self.systems:
-            seeds = len(system.seeds)
-            if system.seeds not in drawn:
-                drawn[system.seeds] = _multiplicities(count, max(1, seeds - 1), seeds, generator)  # (R, S)
-        scores = [function(weights) for function in self.functions]  # M times (R, S)
-        chosen = [drawn[system.seeds] for system in self.systems]
-        return np.stack([(s * v).sum(axis=1) / v.sum(axis=1) for s, v in zip(scores, chosen, strict=True)], axis=1)
-
-
-def _means(systems: list[Panel], functions: list[Callable], score: str) -> np.ndarray:
-    """Score of each system on all examples, averaged over its seeds: (M,)."""
-    means = np.array([function(np.ones((1, len(systems[0].group_names)))).mean() for function in functions])
-    if np.isnan(means).any():
-        raise ValueError(f"{score} is not defined on these examples, whose labels are {np.unique(systems[0].labels)}")
-    return means
+        drawn = {
+            seeds: _multiplicities(count, max(1, len(seeds) - 1), len(seeds), generator)  # (R, S)
+            for seeds in dict.fromkeys(system.seeds for system in self.systems)
+        }
+        scores = [(function(weights), drawn[s.seeds]) for function, s in zip(self.functions, self.systems, strict=True)]
+        return np.stack([(values * v).sum(axis=1) / v.sum(axis=1) for values, v in scores], axis=1)
 
 
 def _multiplicities(count: int, drawn: int, units: int, generator: np.random.Generator) -> np.ndarray:
@@ -133,10 +163,3 @@ def _multiplicities(count: int, drawn: int, units: int, generator: np.random.Gen
     cells = generator.integers(0, units, (count, drawn), dtype=np.int32)
     cells += np.arange(count, dtype=np.int32)[:, None] * np.int32(units)
     return np.bincount(cells.ravel(), minlength=count * units).reshape(count, units).astype(np.float32)
-
-
-def _p_value(draws: np.ndarray) -> float:
-    count = len(draws) + 1
-    shares = np.array([(1 + (draws <= 0).sum()) / count, 1 - (1 + (draws >= 0).sum()) / count])
-    left, right = ndtr(ndtri(np.clip(shares, 1 / count, 1 - 1 / count)))  # keeps the last digit of recorded p-values
-    return float(min(1, 2 * min(left, 1 - right)))

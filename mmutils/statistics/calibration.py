@@ -1,10 +1,7 @@
 """Are the probabilities true? Calibration error, reliability table, temperature scaling.
 
 Guo et al., On Calibration of Modern Neural Networks, 2017: https://arxiv.org/abs/1706.04599
-
-Confidence is the probability of the predicted class. A calibrated classifier is right in 80 % of the cases in which its
-confidence is .8. On few examples even its calibration error is not 0 (about sqrt(bins / N) / 3): compare systems on the
-same split only.
+On few examples even a calibrated classifier's error is not 0 but about sqrt(bins / N) / 3: compare on one split only.
 """
 
 from collections.abc import Mapping
@@ -18,34 +15,29 @@ from statsmodels.stats.proportion import proportion_confint
 from mmutils.statistics.bootstrap import LEVEL
 from mmutils.statistics.panel import panel, probability_columns
 
-TEMPERATURES = (0.05, 20.0)  # the range that is searched
+BINS = 15  # of equal width
+_TEMPERATURES = (0.05, 20.0)  # the range that is searched
 
 
-def calibration_error(predictions: pd.DataFrame, bins: int = 15) -> float:
-    """Expected calibration error: mean of |accuracy - confidence| over equal-width bins, weighted by rows, and seeds.
-
-    Raises:
-        ValueError: bad predictions, or fewer than 1 bin.
-    """
-    confidence, correct, place = _binned(predictions, bins)
-    gaps = [np.bincount(p, c - r, minlength=bins) for p, c, r in zip(place, confidence, correct, strict=True)]
+def calibration_error(predictions: pd.DataFrame) -> float:
+    """Expected calibration error: mean of |accuracy - confidence| over the bins, weighted by rows, and over seeds."""
+    confidence, correct, place = _binned(predictions)
+    gaps = [np.bincount(p, c - r, minlength=BINS) for p, c, r in zip(place, confidence, correct, strict=True)]
     return float(np.abs(gaps).sum(axis=1).mean() / confidence.shape[1])
 
 
-def reliability(predictions: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
+def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
     """The table behind a reliability diagram: one row per bin that holds examples, all seeds together.
 
-    Returns:
-        Columns left, right (edges; left is not part of the bin), share (of all rows), examples (mean over seeds),
-        confidence, accuracy (means), low, high (95 % Wilson interval of the accuracy, as if seeds repeated the same
-        examples).
+    Columns left, right (edges; left is not part of the bin), share (of all rows), examples (mean over seeds),
+    confidence, accuracy (means), low, high (95 % Wilson interval, as if seeds repeated the same examples).
     """
-    confidence, correct, place = (array.ravel() for array in _binned(predictions, bins))
-    seeds = predictions["seed"].nunique() if "seed" in predictions else 1
-    rows = pd.DataFrame({"bin": place, "confidence": confidence, "accuracy": correct}).groupby("bin")
-    table, examples = rows.mean(), rows.size() / seeds
+    confidence, correct, place = _binned(predictions)
+    columns = {"bin": place.ravel(), "confidence": confidence.ravel(), "accuracy": correct.ravel()}
+    rows = pd.DataFrame(columns).groupby("bin")
+    table, examples = rows.mean(), rows.size() / len(place)
     low, high = proportion_confint(table["accuracy"] * examples, examples, 1 - LEVEL, method="wilson")
-    edges = {"left": table.index / bins, "right": (table.index + 1) / bins}
+    edges = {"left": table.index / BINS, "right": (table.index + 1) / BINS}
     table = table.assign(**edges, share=examples / examples.sum(), examples=examples, low=low, high=high)
     return table.reset_index(drop=True)
 
@@ -53,36 +45,25 @@ def reliability(predictions: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
 def temperature(predictions: pd.DataFrame) -> pd.Series:
     """The temperature of each seed that minimises the mean negative log-likelihood (nats): give predictions on val.
 
-    Works from log-probabilities, which are logits up to a constant that the softmax cancels; probabilities below 1e-12
-    count as 1e-12. Above 1 where the model is too confident; a model without errors on val ends at the lower end of
-    TEMPERATURES.
-
-    Returns:
-        Temperatures by seed.
+    Above 1 where the model is too confident; a model without errors on val ends at the lower end of the range.
     """
     system = panel(predictions)
     rows = np.arange(len(system.labels))
-    bounds = (1 / TEMPERATURES[1], 1 / TEMPERATURES[0])
+    low, high = _TEMPERATURES
     temperatures = {}
     for seed, probabilities in zip(system.seeds, system.probabilities, strict=True):
-        logits = _logarithm(probabilities)  # (N, K)
+        logits = _logits(probabilities)  # (N, K)
 
         def loss(inverse, logits=logits):  # convex in the inverse of the temperature
             return (logsumexp(inverse * logits, axis=1) - inverse * logits[rows, system.labels]).mean()
 
-        temperatures[seed] = 1 / minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x
+        best = minimize_scalar(loss, bounds=(1 / high, 1 / low), method="bounded", options={"xatol": 1e-6})
+        temperatures[seed] = 1 / best.x
     return pd.Series(temperatures, name="temperature").rename_axis("seed")
 
 
 def apply_temperature(predictions: pd.DataFrame, temperatures: float | Mapping | pd.Series) -> pd.DataFrame:
-    """Predictions with softmax(log p / T): other confidence, same predicted class.
-
-    Args:
-        temperatures: one T for all, or T by seed as `temperature` returns it.
-
-    Raises:
-        ValueError: T not above 0, or none for a seed.
-    """
+    """Predictions with softmax(log p / T), one T for all or T by seed: other confidence, same predicted class."""
     names = probability_columns(predictions)
     if np.isscalar(temperatures):
         values = np.full(len(predictions), temperatures, np.float64)
@@ -91,21 +72,20 @@ def apply_temperature(predictions: pd.DataFrame, temperatures: float | Mapping |
         values = seeds.map(dict(temperatures)).to_numpy(np.float64)
     if not (values > 0).all():
         raise ValueError(f"each seed needs a temperature above 0, got {temperatures}")
-    logits = _logarithm(predictions[names].to_numpy(np.float64)) / values[:, None]
+    logits = _logits(predictions[names].to_numpy(np.float64)) / values[:, None]
     scaled = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
     return predictions.assign(**dict(zip(names, scaled.T, strict=True)))
 
 
-def _logarithm(probabilities: np.ndarray) -> np.ndarray:
+def _logits(probabilities: np.ndarray) -> np.ndarray:
+    """Logits up to a constant that the softmax cancels; probabilities below 1e-12 count as 1e-12."""
     return np.log(np.maximum(probabilities, 1e-12))
 
 
-def _binned(predictions: pd.DataFrame, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _binned(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Confidence, whether right, and bin (left, right] of each prediction: three times (S, N)."""
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
     system = panel(predictions)
     confidence = np.minimum(system.probabilities.max(axis=2), 1)
     correct = system.probabilities.argmax(axis=2) == system.labels
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
+    place = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence, side="left")
     return confidence, correct.astype(np.float64), place

@@ -1,14 +1,9 @@
 """How much of the gap between two languages does the picture close?
 
-With E, H the scores of text alone in English and Hindi, and E', H' those of text and picture:
-
-    text gap   g  = E - H           reduction  r = g - g'
-    fused gap  g' = E' - H'         share      r / g = 1 - g' / g
-
-All four come from the same resamples of examples and seeds. Where the interval of g holds 0, there may be no gap, and
-the confidence set of the share is unbounded (Fieller, Some Problems in Interval Estimation, 1954:
-https://doi.org/10.1111/j.2517-6161.1954.tb00159.x). Elsewhere the percentile interval of the ratio holds those shares s
-for which r - s g = 0 is not rejected: Fieller's construction with the bootstrap in place of the normal distribution.
+With scores E, H of text alone in English and Hindi, E', H' with the picture: text gap g = E - H, fused gap
+g' = E' - H', reduction r = g - g', share r / g, all from the same resamples. Where the interval of g holds 0, the set
+of shares is unbounded (Fieller, Some Problems in Interval Estimation, 1954:
+https://doi.org/10.1111/j.2517-6161.1954.tb00159.x); elsewhere the ratio's percentile interval is Fieller's set.
 """
 
 from dataclasses import dataclass, replace
@@ -31,30 +26,19 @@ class LanguageGap:
     verdict: str
 
 
-def language_gap(
-    text_en: pd.DataFrame,
-    text_hi: pd.DataFrame,
-    fused_en: pd.DataFrame,
-    fused_hi: pd.DataFrame,
-    score: str = "f1_macro",
-    *,
-    resamples: int = 10_000,
-) -> LanguageGap:
-    """The gap without and with the picture, from predictions of the four systems on the same examples.
+def language_gap(*systems: pd.DataFrame, score: str = "f1_macro", resamples: int = 10_000) -> LanguageGap:
+    """The gap without and with the picture. ValueError: as `paired_difference`, and for "brier".
 
-    The p-value of the share tests share = 0, which is the same as reduction = 0.
-
-    Raises:
-        ValueError: as `paired_difference`; a score of which less is better ("brier").
+    systems: predictions on the same examples: of text alone in English and Hindi, of text and picture in both.
     """
     if score == "brier":
         raise ValueError("a language gap needs a score of which more is better, not 'brier'")
-    draws = Draws(panels([text_en, text_hi, fused_en, fused_hi]), score, resamples)
+    draws = Draws(panels(systems), score, resamples)
     text, fused, reduction = (
         draws.interval(lambda means, contrast=contrast: means @ contrast, test=True)
         for contrast in np.array([[1, -1, 0, 0], [0, 0, 1, -1], [1, -1, -1, 1]])
     )
-    share = replace(draws.interval(_share), p_value=reduction.p_value)
+    share = replace(draws.interval(_share), p_value=reduction.p_value)  # share = 0 is the same as reduction = 0
     if 0 in text:
         share = replace(share, low=-np.inf, high=np.inf)
     return LanguageGap(text, fused, reduction, share, _verdict(text, fused, reduction, share))
@@ -69,40 +53,30 @@ def _share(means: np.ndarray) -> np.ndarray:
 
 
 def _verdict(text: Interval, fused: Interval, reduction: Interval, share: Interval) -> str:
+    def span(interval: Interval) -> str:
+        return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} points"
+
+    def p(interval: Interval) -> str:
+        return "p < .001" if interval.p_value < 0.001 else f"p = {interval.p_value:.3f}".replace("0.", ".")
+
+    change = f"from {100 * text.estimate:.1f} to {100 * fused.estimate:.1f} points"
     if 0 in text:
         return (
-            f"Inconclusive: from text alone English is {_points(text.estimate)} ahead of Hindi, but the 95 % interval, "
-            f"{_span(text)}, holds 0, so there may be no gap to close and a share of it is not defined."
+            f"Inconclusive: from text alone English is {100 * text.estimate:.1f} points ahead of Hindi, but the 95 % "
+            f"interval, {span(text)}, holds 0, so there may be no gap to close and a share of it is not defined."
         )
     if text.estimate < 0:
-        return (
-            f"No gap to close: from text alone Hindi is {_points(-text.estimate)} ahead of English "
-            f"(English minus Hindi: 95 % interval {_span(text)}, {_p(text)})."
-        )
-    change = f"from {100 * text.estimate:.1f} to {_points(fused.estimate)}"
+        tested = f"(English minus Hindi: 95 % interval {span(text)}, {p(text)})"
+        return f"No gap to close: from text alone Hindi is {-100 * text.estimate:.1f} points ahead of English {tested}."
     if 0 in reduction:
         return (
             f"Inconclusive: with the picture the gap between English and Hindi goes {change}, but the 95 % interval of "
-            f"the reduction, {_span(reduction)}, holds 0, so the picture may change nothing ({_p(reduction)})."
+            f"the reduction, {span(reduction)}, holds 0, so the picture may change nothing ({p(reduction)})."
         )
     if reduction.estimate < 0:
-        return (
-            f"The picture widens the gap between English and Hindi {change} "
-            f"(reduction: 95 % interval {_span(reduction)}, {_p(reduction)})."
-        )
+        tested = f"(reduction: 95 % interval {span(reduction)}, {p(reduction)})"
+        return f"The picture widens the gap between English and Hindi {change} {tested}."
     return (
         f"The picture closes {100 * share.estimate:.0f} % of the gap between English and Hindi (95 % interval "
-        f"{100 * share.low:.0f} to {100 * share.high:.0f} %): it falls {change} ({_p(reduction)})."
+        f"{100 * share.low:.0f} to {100 * share.high:.0f} %): it falls {change} ({p(reduction)})."
     )
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:.1f} points"
-
-
-def _span(interval: Interval) -> str:
-    return f"{100 * interval.low:.1f} to {_points(interval.high)}"
-
-
-def _p(interval: Interval) -> str:
-    return "p < .001" if interval.p_value < 0.001 else f"p = {interval.p_value:.3f}".replace("0.", ".")

@@ -1,11 +1,8 @@
-"""Are both modalities used, and do they interact? From the logits of every text with every picture.
+"""Are both modalities used, and do they interact? From `joint`, the logits of every text i with every picture j.
 
 - EMAP: Hessel & Lee, Does My Multimodal Model Learn Cross-modal Interactions?, 2020: https://arxiv.org/abs/2010.06572
 - perceptual score: Gat, Schwartz & Schwing, Perceptual Score: What Data Modalities Does Your Model Perceive?, 2021:
   https://arxiv.org/abs/2110.14375
-
-Everything starts from `joint`: joint[i, j] are the logits of text i with picture j of the same split, so that its
-diagonal is the model itself. On cached features N^2 passes through a small head take seconds.
 """
 
 import numpy as np
@@ -40,43 +37,33 @@ def modality_use(
     Returns:
         Rows "full"; "additive" (EMAP); "picture shuffled", "text shuffled" (the perceptual score is minus their
         change); "picture averaged out", "text averaged out" (mean of the logits over the other modality, as if it were
-        missing). Columns model, score, low, high, and change, change_low, change_high, p_value of the paired difference
-        from "full".
-
-    Raises:
-        ValueError: another shape, or as `bootstrap_interval`.
+        missing). Columns model, score, low, high, and change, change_low, change_high, p_value against "full".
     """
     if joint.ndim != 4 or joint.shape[1:3] != (len(examples),) * 2:
         raise ValueError(f"joint logits of {len(examples)} examples must be (S, N, N, K), got {joint.shape}")
     own, permute = np.arange(len(examples)), np.random.default_rng(0).permutation
     logits = {
         "full": joint[:, own, own],
-        "additive": np.stack([emap(one) for one in joint]),
-        "picture shuffled": np.stack([one[own, permute(own)] for one in joint for _ in range(SHUFFLES)]),
-        "text shuffled": np.stack([one[permute(own), own] for one in joint for _ in range(SHUFFLES)]),
-        "picture averaged out": np.stack([one.mean(axis=1) for one in joint]),
-        "text averaged out": np.stack([one.mean(axis=0) for one in joint]),
+        "additive": np.stack([emap(pairs) for pairs in joint]),
+        "picture shuffled": np.stack([pairs[own, permute(own)] for pairs in joint for _ in range(SHUFFLES)]),
+        "text shuffled": np.stack([pairs[permute(own), own] for pairs in joint for _ in range(SHUFFLES)]),
+        "picture averaged out": joint.mean(axis=2),
+        "text averaged out": joint.mean(axis=1),
     }
     models = {name: to_predictions(examples, values) for name, values in logits.items()}
     rows = []
     for name, model in models.items():
         value = bootstrap_interval(model, score, resamples=resamples)
         change = paired_difference(model, models["full"], score, resamples=resamples)
-        row = {"model": name, "score": value.estimate, "low": value.low, "high": value.high}
-        row |= {"change": change.estimate, "change_low": change.low, "change_high": change.high}
-        rows.append(row | {"p_value": change.p_value})
-    return pd.DataFrame(rows)
+        changes = (change.estimate, change.low, change.high, change.p_value)
+        rows.append((name, value.estimate, value.low, value.high, *changes))
+    columns = ["model", "score", "low", "high", "change", "change_low", "change_high", "p_value"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def to_predictions(examples: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
-    """Predictions from logits (S, N, K), for seeds 0..S-1, of N examples with columns id, group, label.
-
-    Raises:
-        ValueError: another number of rows.
-    """
+    """Predictions from logits (S, N, K), for seeds 0..S-1, of N examples with columns id, group, label."""
     logits = np.asarray(logits, np.float64)
-    if logits.ndim != 3 or logits.shape[1] != len(examples):
-        raise ValueError(f"{len(examples)} examples need logits (S, N, K), got {logits.shape}")
     seeds, count, classes = logits.shape
     rows = pd.concat([examples[["id", "group", "label"]]] * seeds, ignore_index=True)
     rows.insert(0, "seed", np.repeat(np.arange(seeds), count))

@@ -1,5 +1,6 @@
 """Predictions of one system as arrays, checked: every public function of this package begins with `panel`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,9 +22,8 @@ class Panel:
 def panel(predictions: pd.DataFrame) -> Panel:
     """Check predictions and turn them into arrays, in the row order of the first seed.
 
-    Raises:
-        ValueError: columns are missing; several systems or splits in one table; an id twice in one seed; seeds that
-            differ in ids, labels or groups; labels or probabilities that `check_probabilities` refuses.
+    ValueError: columns are missing; several systems or splits in one table; an id twice in one seed; seeds that differ
+    in ids, labels or groups; labels or probabilities that `check_probabilities` refuses.
     """
     names = probability_columns(predictions)
     if missing := [name for name in ("id", "group", "label") if name not in predictions]:
@@ -33,42 +33,46 @@ def panel(predictions: pd.DataFrame) -> Panel:
             raise ValueError(f"give one {column} at a time, got {sorted(predictions[column].unique())}")
     parts = dict(list(predictions.groupby("seed"))) if "seed" in predictions else {0: predictions}
     first = next(iter(parts.values()), predictions)
-    ids = pd.Index(first["id"])
-    blocks = [_in_order(block, ids, seed) for seed, block in parts.items()]
+    ids, labels = pd.Index(first["id"]), first["label"].to_numpy()
+    blocks = [block.iloc[_rows(pd.Index(block["id"]), ids, f"seed {seed}")] for seed, block in parts.items()]
     for column in ("label", "group"):
         if any((block[column].to_numpy() != first[column].to_numpy()).any() for block in blocks):
             raise ValueError(f"the column {column!r} differs between seeds for the same id")
-    labels = first["label"].to_numpy()
     probabilities = np.array([block[names].to_numpy(np.float64) for block in blocks])  # (S, N, K)
     check_probabilities(labels, probabilities)
     groups, group_names = pd.factorize(first["group"])
     return Panel(ids, groups, pd.Index(group_names), labels.astype(np.int64), probabilities, tuple(parts))
 
 
-def panels(systems: list[pd.DataFrame]) -> list[Panel]:
+def panels(systems: Sequence[pd.DataFrame]) -> list[Panel]:
     """Panels of several systems on the same examples, all in the row order of the first.
 
-    Raises:
-        ValueError: as `panel`; ids, labels, groups or the number of classes differ between the systems.
+    ValueError: as `panel`; ids, labels, groups or the number of classes differ between the systems.
     """
-    first, *others = [panel(system) for system in systems]
-    aligned = [first]
-    for number, other in enumerate(others, start=2):
-        rows = other.ids.get_indexer(first.ids)
-        if len(other.ids) != len(first.ids) or (rows < 0).any():
-            sizes = f"{len(first.ids)} and {len(other.ids)}, {len(first.ids.intersection(other.ids))} in both"
-            raise ValueError(f"systems 1 and {number} need the same ids: they have {sizes}")
+    first, *others = aligned = [panel(system) for system in systems]
+    for number, other in enumerate(others, start=1):
+        rows = _rows(other.ids, first.ids, f"system {number + 1}")
         differences = {
             "labels": other.labels[rows] != first.labels,
             "groups": other.group_names[other.groups[rows]] != first.group_names[first.groups],
+            "classes": np.array(other.probabilities.shape[2] != first.probabilities.shape[2]),
         }
-        for name, differs in differences.items():
-            if differs.any():
-                raise ValueError(f"systems 1 and {number} have different {name} for the same id")
-        if other.probabilities.shape[2] != first.probabilities.shape[2]:
-            raise ValueError(f"systems 1 and {number} have a different number of classes")
-        aligned.append(replace(first, probabilities=other.probabilities[:, rows], seeds=other.seeds))
+        if different := [name for name, differs in differences.items() if differs.any()]:
+            raise ValueError(f"systems 1 and {number + 1} have different {' and '.join(different)} for the same ids")
+        aligned[number] = replace(first, probabilities=other.probabilities[:, rows], seeds=other.seeds)
     return aligned
+
+
+def _rows(ids: pd.Index, first: pd.Index, name: str) -> np.ndarray:
+    """Where the ids of the first seed or system stand among those of another."""
+    if not ids.is_unique:
+        twice = ids[ids.duplicated()][0]
+        raise ValueError(f"{name} has the id {twice!r} more than once (a column `seed` tells runs apart)")
+    rows = ids.get_indexer(first)
+    if len(ids) != len(first) or (rows < 0).any():
+        counts = f"{len(ids)} and {len(first)}, {len(ids.intersection(first))} in both"
+        raise ValueError(f"{name} has other ids than the first: {counts}")
+    return rows
 
 
 def probability_columns(predictions: pd.DataFrame) -> list[str]:
@@ -82,29 +86,15 @@ def probability_columns(predictions: pd.DataFrame) -> list[str]:
 
 def check_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> None:
     """ValueError where these are not labels (N,) and probabilities (..., N, K) of examples with K classes."""
-    classes = probabilities.shape[-1]
+    last = probabilities.shape[-1] - 1
     if not len(labels):
         raise ValueError("there are no predictions: the split is empty")
-    if not np.isin(labels, np.arange(classes)).all():
-        raise ValueError(
-            f"labels must lie in 0..{classes - 1}, given {labels.min()}..{labels.max()}; "
-            "-1 means unknown: leave such rows out"
-        )
+    if not np.isin(labels, np.arange(last + 1)).all():
+        limits = f"{labels.min()}..{labels.max()}"
+        raise ValueError(f"labels must lie in 0..{last}, given {limits}; -1 means unknown: leave such rows out")
     if probabilities.dtype.kind in "biu":
         raise ValueError("the probabilities are integers: decisions; AUROC needs the softmax, not the argmax")
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities are NaN or infinite: the training diverged; lower the learning rate")
     if (probabilities < 0).any() or (np.abs(probabilities.sum(axis=-1) - 1) > 1e-3).any():
         raise ValueError("each row of p_0 .. p_K-1 must be at least 0 and sum to 1: apply a softmax to the logits")
-
-
-def _in_order(block: pd.DataFrame, ids: pd.Index, seed) -> pd.DataFrame:
-    """The rows of one seed in the order of `ids`."""
-    own = pd.Index(block["id"])
-    if not own.is_unique:
-        example = own[own.duplicated()][0]
-        raise ValueError(f"seed {seed} has the id {example!r} more than once (a column `seed` tells runs apart)")
-    rows = own.get_indexer(ids)
-    if len(own) != len(ids) or (rows < 0).any():
-        raise ValueError(f"seed {seed} has other ids than the first seed ({len(own)} and {len(ids)} rows)")
-    return block.iloc[rows]

@@ -1,4 +1,4 @@
-"""Scores of predictions: accuracy, AUROC, precision, recall and F1; from all predictions of a split at once."""
+"""Scores of predictions by scikit-learn: accuracy, AUROC, precision, recall and F1."""
 
 import numpy as np
 import pandas as pd
@@ -8,14 +8,11 @@ from mmutils.statistics.panel import check_probabilities, probability_columns
 
 
 def scores(predictions: pd.DataFrame) -> dict[str, float]:
-    """Scores in [0, 1] from all predictions of one split: accuracy, auroc; precision, recall, f1, macro and weighted.
+    """Scores in [0, 1] of one split: accuracy, auroc; precision, recall, f1, macro and weighted.
 
     Macro is the mean over the classes that occur among labels or predictions; a class never predicted has precision 0.
     auroc is that of p_1 for two classes, else the mean of one class against the rest, over the classes that have both
-    kinds of rows; nan when none has.
-
-    Raises:
-        ValueError: no rows, unknown labels (-1), decisions in place of probabilities (see `check_probabilities`).
+    kinds of rows; nan when none has. ValueError: see `check_probabilities`.
     """
     probabilities = predictions[probability_columns(predictions)].to_numpy()  # (N, K)
     labels = predictions["label"].to_numpy()  # (N,)
@@ -26,11 +23,7 @@ def scores(predictions: pd.DataFrame) -> dict[str, float]:
         values = precision_recall_fscore_support(labels, chosen, average=average, zero_division=0)
         names = (f"precision_{average}", f"recall_{average}", f"f1_{average}")
         result |= dict(zip(names, map(float, values[:3]), strict=True))
-    return result | {"auroc": _auroc(labels, probabilities.astype(np.float64))}
-
-
-def _auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    truths = {k: labels == k for k in classes}
-    areas = [roc_auc_score(truth, probabilities[:, k]) for k, truth in truths.items() if 0 < truth.sum() < len(truth)]
-    return float(np.mean(areas)) if areas else float("nan")
+    truths = {k: labels == k for k in classes if 0 < (labels == k).sum() < len(labels)}
+    areas = [roc_auc_score(truth, probabilities[:, k].astype(np.float64)) for k, truth in truths.items()]
+    return result | {"auroc": float(np.mean(areas)) if areas else float("nan")}
