@@ -5,9 +5,7 @@ import sys
 
 from mmutils.report.rendering import render
 
-
-def main() -> int:
-    """Reads the command line and renders; returns the exit status."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m mmutils.report", description=render.__doc__.split("\n")[0])
     parser.add_argument("--out", metavar="DIR", help="folder with runs/, where the report goes (default: report/)")
     parser.add_argument("--profile", default="demo", help="named in the command that a missing section prints")
@@ -16,8 +14,4 @@ def main() -> int:
     print(render(options.out, options.profile, problems))
     for problem in problems:
         print(f"cannot be shown: {problem}", file=sys.stderr)
-    return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(bool(problems))

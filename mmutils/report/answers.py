@@ -1,7 +1,6 @@
-"""What a notebook ends with: a sentence that is made from its numbers, and the figure that answers its question.
+"""What a notebook ends with: each function prints a sentence that is made from the numbers, and returns a figure.
 
-Each function prints the sentence and returns the figure. Scores are those of test, with 95 % intervals over groups of
-examples and seeds; a sentence is about what was chosen on val.
+Scores are those of test, with 95 % intervals over groups of examples and seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,42 +16,39 @@ RESAMPLES = 2_000
 
 
 def compare_systems(predictions: pd.DataFrame, chosen: str, score: str = "f1_macro") -> Figure:
-    """The score of every system; the sentence says that of the chosen one, and chance.
+    """The score of every system; the sentence says that of the system chosen on val, and chance.
 
-    Args:
-        predictions: of all systems and seeds, as `Trainings.predictions`.
-        chosen: the system chosen on val; its dot is filled.
+    predictions: of all systems and seeds, as `Trainings.predictions`.
     """
-    test = dict(iter(predictions[predictions["split"] == "test"].groupby("system", sort=False)))
+    test = _on_test(predictions)
     intervals = {system: _interval(rows, score) for system, rows in test.items()}
+    estimate, low, high = intervals[chosen]
     chance = 100 * statistics.chance(test[chosen])[score]
-    estimate, low, high = _percents(intervals[chosen])
     blind = "guessing" if score == "auroc" else "naming always the largest class"
     print(
         f"{chosen}, chosen on val: {SCORES[score]} {estimate:.1f} % on test (95 % interval {low:.1f} to {high:.1f} %); "
         f"{blind}: {chance:.1f} %."
     )
-    rows = [_row(system, interval) | {"filled": system == chosen} for system, interval in intervals.items()]
+    rows = [
+        {"label": system, "estimate": estimate, "low": low, "high": high, "filled": system == chosen}
+        for system, (estimate, low, high) in intervals.items()
+    ]
     return plots.forest(rows, f"{SCORES[score]} on test, % (95 % interval; filled: chosen on val)", chance)
 
 
 def compare_pairs(pairs: Sequence[tuple[str, Mapping[str, pd.DataFrame]]], score: str = "f1_macro") -> Figure:
     """Two sides on the same examples, a line for each pair; the sentence is about the first pair.
 
-    Args:
-        pairs: a name, and the predictions of two sides by their names, such as English and Hindi.
+    pairs: a name, and the predictions of two sides by their names, such as English and Hindi.
     """
     name, sides = pairs[0]
     difference = statistics.paired_difference(*sides.values(), score, resamples=RESAMPLES)
-    low, high = 100 * difference.low, 100 * difference.high
+    estimate, low, high = _percents(difference)
     print(
-        f"{name}, {' minus '.join(sides)}: {100 * difference.estimate:+.1f} points of {SCORES[score]} on test "
+        f"{name}, {' minus '.join(sides)}: {estimate:+.1f} points of {SCORES[score]} on test "
         f"(95 % interval {low:+.1f} to {high:+.1f}): {'no clear' if 0 in difference else 'a clear'} difference."
     )
-    rows = [
-        {"label": name} | {side: _percents(_interval(rows, score)) for side, rows in sides.items()}
-        for name, sides in pairs
-    ]
+    rows = [{"label": name} | {side: _interval(rows, score) for side, rows in sides.items()} for name, sides in pairs]
     return plots.paired_dots(rows, {side: side for side in sides}, f"{SCORES[score]} on test, % (95 % interval)")
 
 
@@ -66,33 +62,25 @@ def before_and_after(predictions: pd.DataFrame, chosen: str | None) -> Figure | 
     if chosen is None:
         print("All trainings have failed: there is nothing to compare.")
         return None
-    test = dict(iter(predictions[predictions["split"] == "test"].groupby("system", sort=False)))
+    test, probe = _on_test(predictions), chosen.rpartition(": ")[2]
     pairs = []
     for system in sorted(test, key=lambda system: system != chosen):  # the chosen one first
-        encoder, _, probe = system.rpartition(": ")
-        branch = encoder.rpartition(", ")[2]
-        starts = [f"{before}, {branch}: {probe}" for before in ("random", "before")]
-        start = next((test[name] for name in starts if name in test), None)
-        if start is not None and system not in starts and chosen.endswith(f": {probe}"):
-            pairs.append((system, {"pretrained": test[system], "before": start}))
+        network = system.rpartition(", ")[2]  # with its probe
+        starts = [start for start in (f"random, {network}", f"before, {network}") if start in test]
+        if starts and system not in starts and system.endswith(f": {probe}"):
+            pairs.append((system, {"pretrained": test[system], "before": test[starts[0]]}))
     return compare_pairs(pairs, "auroc")
 
 
 def mistakes(predictions: pd.DataFrame, examples: pd.DataFrame, classes: Sequence[str], most: int = 12) -> Figure:
-    """The examples that the mean of the seeds gets wrong, surest first, with the class that it names.
-
-    Args:
-        predictions: of one system on test, all seeds.
-        examples: those of test.
-    """
+    """The examples of test that the mean of one system's seeds gets wrong, surest first, with the class it names."""
     columns = [f"p_{k}" for k in range(len(classes))]
     mean = predictions.groupby("id")[columns].mean().loc[examples["id"]].to_numpy()  # (N, K)
     named = examples.assign(named=mean.argmax(axis=1), sure=mean.max(axis=1))
     wrong = named[named["named"] != named["label"]].sort_values("sure", ascending=False, kind="stable")
     print(f"The mean of the seeds gets {len(wrong)} of {len(examples)} examples of test wrong; the surest {most}:")
     shown = wrong.head(most)
-    titles = [f"{classes[row.named]} {100 * row.sure:.0f} %: {row.text}" for row in shown.itertuples()]
-    return plots.picture_grid(shown, titles=titles, columns=6)
+    return plots.picture_grid(shown, [f"{classes[r.named]} {100 * r.sure:.0f} %: {r.text}" for r in shown.itertuples()])
 
 
 def bars(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure:
@@ -100,8 +88,9 @@ def bars(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure
     figure = plots.new_figure(6.4, 0.5 + 0.4 * len(systems))
     axis = figure.subplots()
     for name, predictions in systems.items():
-        estimate, low, high = _percents(_interval(predictions, score))
-        axis.barh(name, estimate, 0.6, xerr=[[estimate - low], [high - estimate]], color=plots.PALETTE[0], alpha=0.7)
+        estimate, low, high = _interval(predictions, score)
+        axis.barh(name, estimate, 0.6, color=plots.PALETTE[0], alpha=0.7)
+        axis.hlines(name, low, high, color=plots.INK)
     axis.invert_yaxis()
     axis.set(xlabel=f"{SCORES[score]} on test, % (95 % interval)")
     axis.grid(axis="x")
@@ -111,30 +100,28 @@ def bars(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure
 def class_counts(counts: pd.DataFrame, leaks: pd.DataFrame) -> Figure:
     """Examples of each class and split; the sentence says how large the largest class is, and what is in two splits.
 
-    Args:
-        counts, leaks: tables that `audit_tables` gives.
+    counts, leaks: tables that `audit_tables` gives.
     """
     sizes = counts.sum(axis=1)
-    leaks = [f"{row['values']} ({row['what']})" for row in leaks[leaks["values"] > 0].to_dict("records")]
+    shared = [f"{row['values']} ({row['what']})" for row in leaks[leaks["values"] > 0].to_dict("records")]
     print(
         f"{sizes.sum():,} examples; the largest of {len(sizes)} classes, {sizes.idxmax()}, has "
-        f"{100 * sizes.max() / sizes.sum():.0f} % of them. In two splits: {', '.join(leaks) or 'nothing'}."
+        f"{100 * sizes.max() / sizes.sum():.0f} % of them. In two splits: {', '.join(shared) or 'nothing'}."
     )
     figure = plots.new_figure(6.4, 0.9 + 0.3 * len(counts))
     axis = figure.subplots()
-    counts.plot.barh(stacked=True, ax=axis, color=list(plots.PALETTE), width=0.7)
+    counts.plot.barh(stacked=True, ax=axis, color=plots.PALETTE, width=0.7, xlabel="examples", ylabel="")
     axis.invert_yaxis()
-    axis.set(xlabel="examples", ylabel="")
     return figure
 
 
-def _interval(predictions: pd.DataFrame, score: str) -> statistics.Interval:
-    return statistics.bootstrap_interval(predictions, score, resamples=RESAMPLES)
+def _on_test(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return dict(iter(predictions[predictions["split"] == "test"].groupby("system", sort=False)))
+
+
+def _interval(predictions: pd.DataFrame, score: str) -> tuple[float, float, float]:
+    return _percents(statistics.bootstrap_interval(predictions, score, resamples=RESAMPLES))
 
 
 def _percents(interval: statistics.Interval) -> tuple[float, float, float]:
     return 100 * interval.estimate, 100 * interval.low, 100 * interval.high
-
-
-def _row(label: str, interval: statistics.Interval) -> dict:
-    return {"label": label, **dict(zip(("estimate", "low", "high"), _percents(interval), strict=True))}

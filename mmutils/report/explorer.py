@@ -21,6 +21,15 @@ MOST_BYTES = 2_000_000  # of pictures; where they are more, evenly spaced exampl
 SIDE = 72  # pixels
 
 
+class Explorer(NamedTuple):
+    """What a study's explorer shows."""
+
+    title: str
+    tables: dict[str, pd.DataFrame]  # by language, examples with `image`, `text`, `label`, index id
+    systems: list[tuple]  # title, system, and averaged predictions by id
+    classes: list[str]
+
+
 def thumbnail(path: str) -> bytes:
     """A small PNG of a picture, at most SIDE pixels wide and high, in 64 colours, transparency kept."""
     picture = pictures.open_picture(path).convert("RGBA")
@@ -28,19 +37,6 @@ def thumbnail(path: str) -> bytes:
     buffer = io.BytesIO()
     picture.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-class Explorer(NamedTuple):
-    """What a study's explorer shows.
-
-    tables: by language, examples with `image`, `text`, `label`, index id. systems: triples of title, system and
-    averaged predictions by id.
-    """
-
-    title: str
-    tables: dict[str, pd.DataFrame]
-    systems: list[tuple]
-    classes: list[str]
 
 
 def explorer_html(explorers: list[Explorer]) -> str:
@@ -59,19 +55,24 @@ def _box(explorer: Explorer, numbers: dict[bytes, int]) -> str:
         shown = shown[shown.index.isin(predictions.index)]
     thumbnails = {path: thumbnail(path) for path in shown["image"].dropna().unique()}
     size = sum(map(len, set(thumbnails.values()))) * 4 // 3  # as base64
-    shown = shown.iloc[:: max(1, -(-size // MOST_BYTES))]
-
-    def example(row: pd.Series) -> dict:
-        picture = None if pd.isna(row["image"]) else numbers.setdefault(thumbnails[row["image"]], len(numbers))
-        texts = {language: str(table.loc[row.name, "text"]) for language, table in tables.items()}
-        guesses = [_guess(predictions.loc[row.name]) for _, _, predictions in systems]
-        return {"label": int(row["label"]), "picture": picture, "text": texts, "guess": guesses}
-
+    examples = []
+    for name, row in shown.iloc[:: max(1, -(-size // MOST_BYTES))].iterrows():
+        guesses = [(int(predictions.loc[name, "guess"]), predictions.loc[name]) for _, _, predictions in systems]
+        examples.append(
+            {
+                "label": int(row["label"]),
+                "picture": None
+                if pd.isna(row["image"])
+                else numbers.setdefault(thumbnails[row["image"]], len(numbers)),
+                "text": {language: str(table.loc[name, "text"]) for language, table in tables.items()},
+                "guess": [[guess, round(float(p[f"p_{guess}"]), 3)] for guess, p in guesses],
+            }
+        )
     content = {
         "classes": classes,
         "languages": list(tables),
         "systems": [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems],
-        "examples": [example(row) for _, row in shown.iterrows()],
+        "examples": examples,
     }
     form = Path(__file__).with_suffix(".html").read_text(encoding="utf-8").rstrip()
     return form.format(
@@ -80,11 +81,6 @@ def _box(explorer: Explorer, numbers: dict[bytes, int]) -> str:
         languages=_options((language, LANGUAGES[language]) for language in tables),
         data=json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c"),
     )
-
-
-def _guess(row: pd.Series) -> list:
-    guess = int(row["guess"])
-    return [guess, round(float(row[f"p_{guess}"]), 3)]
 
 
 def _options(names: Iterable[tuple[object, str]]) -> str:

@@ -7,7 +7,7 @@ page could run a script, load from the net or lie over the text. So an SVG that 
 import html
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -57,41 +57,36 @@ def svg(file: Path, root: dict[str, str], prefix: str = "", change: Callable[[st
         source = file.read_text(encoding="utf-8")
         tree = ElementTree.fromstring(source[source.index("<svg") :])
         tree.attrib |= root
-        return _Writer(prefix, change, set(re.findall(r"#([\w.-]+)", source))).element(tree)
+        used = set(re.findall(r"#([\w.-]+)", source))
+        return _element(tree, partial(_attribute, prefix=prefix, change=change, used=used))
     except (ValueError, ElementTree.ParseError, RecursionError):
         return None
 
 
-@dataclass
-class _Writer:
-    """Writes elements anew; ValueError at the first that is not on the lists. used: ids that something refers to."""
+def _element(element: ElementTree.Element, attribute: Callable[[str, str], str]) -> str:
+    """The element written anew; ValueError at the first that is not on the lists."""
+    space, _, name = element.tag.rpartition("}")
+    if name in DROPPED:
+        return ""
+    if space != f"{{{SPACE}" or name not in ELEMENTS:
+        raise ValueError(f"an element {element.tag}")
+    inside = html.escape(element.text or "", quote=False) if name in WORDS else ""
+    for child in element:
+        inside += _element(child, attribute) + (html.escape(child.tail or "", quote=False) if name in WORDS else "")
+    head = name + "".join(attribute(key, value) for key, value in element.attrib.items() if value)
+    return f"<{head}>{inside}</{name}>" if inside else f"<{head}/>"
 
-    prefix: str
-    change: Callable[[str], str]
-    used: set[str]
 
-    def element(self, element: ElementTree.Element) -> str:
-        space, _, name = element.tag.rpartition("}")
-        if name in DROPPED:
-            return ""
-        if space != f"{{{SPACE}" or name not in ELEMENTS:
-            raise ValueError(f"an element {element.tag}")
-        texts = [element.text, *(child.tail for child in element)] if name in WORDS else [None] * (len(element) + 1)
-        parts = ["", *map(self.element, element)]
-        inside = "".join(part + html.escape(text or "", quote=False) for part, text in zip(parts, texts, strict=True))
-        head = name + "".join(self.attribute(key, value) for key, value in element.attrib.items() if value)
-        return f"<{head}>{inside}</{name}>" if inside else f"<{head}/>"
-
-    def attribute(self, key: str, value: str) -> str:
-        if key in ("role", "aria-label", "xmlns"):  # ours
-            return f' {key}="{html.escape(value)}"'
-        if key in ("href", f"{{{LINKS}}}href"):
-            if not re.fullmatch(r"#[\w.-]+", value):
-                raise ValueError(f"a link to {value}")
-            return f' href="#{self.prefix}{value[1:]}"'
-        if key == "id":
-            return f' id="{self.prefix}{html.escape(value)}"' if value in self.used else ""
-        if not ATTRIBUTE.fullmatch(key) or not VALUE.fullmatch(value) or UNFIT.search(value):
-            raise ValueError(f"an attribute {key}")
-        value = self.change(value.replace("url(#", f"url(#{self.prefix}"))
+def _attribute(key: str, value: str, prefix: str, change: Callable[[str], str], used: set[str]) -> str:
+    if key in ("role", "aria-label", "xmlns"):  # ours
         return f' {key}="{html.escape(value)}"'
+    if key in ("href", f"{{{LINKS}}}href"):
+        if not re.fullmatch(r"#[\w.-]+", value):
+            raise ValueError(f"a link to {value}")
+        return f' href="#{prefix}{value[1:]}"'
+    if key == "id":  # kept where something refers to it
+        return f' id="{prefix}{html.escape(value)}"' if value in used else ""
+    if not ATTRIBUTE.fullmatch(key) or not VALUE.fullmatch(value) or UNFIT.search(value):
+        raise ValueError(f"an attribute {key}")
+    value = change(value.replace("url(#", f"url(#{prefix}"))
+    return f' {key}="{html.escape(value)}"'

@@ -5,13 +5,12 @@ import hashlib
 import html
 import io
 import re
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 
 import latex2mathml.converter
 import ziamath
 from fontTools import subset
-from markdown_it.token import Token
 
 from mmutils.report import figures, markdown, plots
 
@@ -22,12 +21,22 @@ _PLACE = "EXPLORER-GOES-HERE"
 
 def render(text: str, folder: Path, explorer: str = "") -> str:
     """A page from the report's filled Markdown, whose pictures are relative to `folder`; `explorer` is ready HTML."""
-    text = markdown.without(text, "explorer", f"## Explorer\n\n{_PLACE}\n" if explorer else "")
     parser = markdown.parser()
     for kind, rule in {"image": _image, "text": _text, "math_inline": _formula, "math_block": _formula}.items():
         parser.add_render_rule(kind, rule)
-    tokens = parser.parse(markdown.without_comments(text))
-    _mark(tokens)
+    tokens = parser.parse(markdown.without_comments(text, f"## Explorer\n\n{_PLACE}\n" if explorer else ""))
+    contents = []
+    for opening, inline, closing in zip(tokens, tokens[1:], tokens[2:], strict=False):  # classes are those of page.css
+        if opening.type in ("th_open", "td_open"):
+            opening.attrs = {"class": "number"} if opening.attrGet("style") == "text-align:right" else {}
+        elif opening.type == "paragraph_open" and (images := markdown.images(inline)):
+            opening.tag = closing.tag = "div"
+            opening.attrs = {"class": "figures many" if len(images) > 1 else "figures"}
+        elif opening.type == "paragraph_open" and markdown.is_caption(inline):
+            opening.attrs = {"class": "caption"}
+        elif opening.type == "heading_open" and opening.tag in ("h2", "h3"):
+            link = f'<a href="#{opening.attrGet("id")}">{html.escape(markdown.words(inline))}</a>'
+            contents.append(f'<li class="{opening.tag}">{link}</li>')
     body = parser.renderer.render(tokens, parser.options, {"folder": folder, "figures": count(1)})
     body = body.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     body = body.replace(f"<p>{_PLACE}</p>", explorer, 1)
@@ -35,8 +44,8 @@ def render(text: str, folder: Path, explorer: str = "") -> str:
     script = f"\n{script}\n"
     parts = {
         "TITLE": html.escape(markdown.title(tokens)),
-        "STYLE": style.replace("DEVANAGARI", _devanagari(body)).replace("MATHEMATICS", _mathematics(body)),
-        "CONTENTS": _contents(tokens),
+        "STYLE": _with_fonts(style, body),
+        "CONTENTS": "\n".join(contents),
         "BODY": body,
         "SCRIPT": script,
         "SCRIPT_HASH": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -49,46 +58,46 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _mark(tokens: list[Token]) -> None:
-    """Give cells and paragraphs the classes that page.css knows."""
-    for opening, inline, closing in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if opening.type in ("th_open", "td_open"):
-            opening.attrs = {"class": "number"} if markdown.is_right(opening) else {}
-        elif opening.type == "paragraph_open" and (images := markdown.images(inline)):
-            opening.tag = closing.tag = "div"
-            opening.attrs = {"class": "figures many" if len(images) > 1 else "figures"}
-        elif opening.type == "paragraph_open" and markdown.is_caption(inline):
-            opening.attrs = {"class": "caption"}
+def _with_fonts(style: str, body: str) -> str:
+    """The style sheet with fonts for the page's Hindi and formulas; browsers' own set sums and primes badly."""
+    hindi = {ord(letter) for letter in body if "\u0900" <= letter <= "\u097f"}
+    formulas = html.unescape("".join(re.findall(r"<math.*?</math>", body, re.DOTALL)))
+    slanted = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6FC, 0x1D714)}  # what single letters are shown as
+    style = style.replace("DEVANAGARI", _font(plots.FONT, hindi | {0x200C, 0x200D, 0x25CC}) if hindi else "")
+    return style.replace("MATHEMATICS", _font(MATHEMATICS, {*map(ord, formulas), ord("√")} | slanted))
 
 
-def _contents(tokens: list[Token]) -> str:
-    headings = [pair for pair in pairwise(tokens) if pair[0].type == "heading_open" and pair[0].tag in ("h2", "h3")]
-    return "\n".join(
-        f'<li class="{heading.tag}"><a href="#{heading.attrGet("id")}">{html.escape(markdown.words(inline))}</a></li>'
-        for heading, inline in headings
-    )
+def _font(path: Path, letters: set[int]) -> str:
+    """A data URI (WOFF) of the font with these letters and all that they need for shaping."""
+    options = subset.Options(flavor="woff", layout_features=["*"], notdef_outline=True, recalc_timestamp=False)
+    font, subsetter, buffer = subset.load_font(str(path), options), subset.Subsetter(options), io.BytesIO()
+    subsetter.populate(unicodes=letters)
+    subsetter.subset(font)
+    subset.save_font(font, buffer, options)
+    return data_uri(buffer.getvalue(), "font/woff")
 
 
 def _image(renderer, tokens, index, options, env) -> str:
     """The picture itself; its text alone where it lies elsewhere than in figures/ or holds more than a picture does."""
-    token = tokens[index]
-    text, file = markdown.words(token), figures.path(env["folder"], token.attrGet("src"))
-    if file and file.suffix == ".svg":
-        return _inline_svg(file, f"f{next(env['figures'])}-", text) or html.escape(text)
+    words, file = markdown.words(tokens[index]), figures.path(env["folder"], tokens[index].attrGet("src"))
+    if file and file.suffix == ".svg":  # with ids of its own, ink in the text's colour, and no paper
+        width = re.search(r'<svg[^>]* width="([\d.]+)pt"', file.read_text(encoding="utf-8", errors="replace"))
+        inches = float(width[1]) / 72 if width else 7.0
+        style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.8 * inches:.2f}in" if inches > 5 else "")
+        root = {
+            "role": "img",
+            "aria-label": words,
+            "style": f"{style};stroke-linejoin:round",
+            "width": "",
+            "height": "",
+        }
+        return figures.svg(file, root, f"f{next(env['figures'])}-", _recoloured) or html.escape(words)
     content = figures.png(file) if file else None
-    return f'<img alt="{html.escape(text)}" src="{data_uri(content, "image/png")}">' if content else html.escape(text)
+    text = html.escape(words)
+    return f'<img alt="{text}" src="{data_uri(content, "image/png")}">' if content else text
 
 
-def _inline_svg(file: Path, prefix: str, text: str) -> str | None:
-    """The <svg> element with ids of its own, ink in the colour of the text around it, and no paper behind it."""
-    width = re.search(r'<svg[^>]* width="([\d.]+)pt"', file.read_text(encoding="utf-8", errors="replace"))
-    inches = float(width[1]) / 72 if width else 7.0
-    style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.8 * inches:.2f}in" if inches > 5 else "")
-    root = {"role": "img", "aria-label": text, "style": f"{style};stroke-linejoin:round", "width": "", "height": ""}
-    return figures.svg(file, root, prefix, _on_any_paper)
-
-
-def _on_any_paper(value: str) -> str:
+def _recoloured(value: str) -> str:
     return value.replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
 
 
@@ -101,28 +110,3 @@ def _formula(renderer, tokens, index, options, env) -> str:
 def _text(renderer, tokens, index, options, env) -> str:
     """Text in which a number keeps its percent sign and a comparison its sides on one line."""
     return html.escape(re.sub(r"(?<=\d) (?=%)|(?<=\bp) (?=[<=])|(?<=[<=±]) (?=[.\d])", "\u00a0", tokens[index].content))
-
-
-def _devanagari(text: str) -> str:
-    """The font for the page's Hindi; empty where the page has none."""
-    letters = {ord(c) for c in text if "\u0900" <= c <= "\u097f"}
-    return _font(plots.FONT, letters | {0x200C, 0x200D, 0x25CC}) if letters else ""
-
-
-def _mathematics(text: str) -> str:
-    """The font for the page's formulas (STIX Two): browsers' own substitutes set sums and primes badly."""
-    letters = {ord(c) for formula in re.findall(r"<math.*?</math>", text, re.DOTALL) for c in html.unescape(formula)}
-    slanted = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6FC, 0x1D714)}  # what single letters are shown as
-    return _font(MATHEMATICS, letters | slanted | {ord("√")})  # drawn for roots without being in the text
-
-
-def _font(path: Path, letters: set[int]) -> str:
-    """A data URI (WOFF) of the font with these letters and all that they need for shaping."""
-    options = subset.Options(flavor="woff", layout_features=["*"], notdef_outline=True, recalc_timestamp=False)
-    font = subset.load_font(str(path), options)
-    subsetter = subset.Subsetter(options)
-    subsetter.populate(unicodes=letters)
-    subsetter.subset(font)
-    buffer = io.BytesIO()
-    subset.save_font(font, buffer, options)
-    return data_uri(buffer.getvalue(), "font/woff")

@@ -1,5 +1,6 @@
 """Markdown as the report uses it: CommonMark with tables and formulas, blocks between markers, and escaping of data."""
 
+import html
 import re
 
 from markdown_it import MarkdownIt
@@ -7,9 +8,8 @@ from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-_BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
-_COMMENT = re.compile(r"^<!--.*?-->\n?", re.DOTALL | re.MULTILINE)
 
 
 def parser() -> MarkdownIt:
@@ -30,20 +30,16 @@ def fill(text: str, blocks: dict[str, str]) -> str:
         inner = blocks[match[2]].strip("\n")
         return match[1] + (f"\n{inner}\n\n" if inner else "") + match[4]
 
-    filled = _BLOCK.sub(content, text)
-    if filled.count("<!-- begin:") != len(_BLOCK.findall(filled)):
+    filled = BLOCK.sub(content, text)
+    if filled.count("<!-- begin:") != len(BLOCK.findall(filled)):
         raise ValueError("a marker '<!-- begin: NAME -->' has no '<!-- end: NAME -->' on a line below it")
     return filled
 
 
-def without(text: str, name: str, instead: str = "") -> str:
-    """The text with the whole block of that name, content and markers, replaced."""
-    return _BLOCK.sub(lambda match: instead if match[2] == name else match[0], text)
-
-
-def without_comments(text: str) -> str:
-    """The text without the markers and other comments that begin a line."""
-    return _COMMENT.sub("", text)
+def without_comments(text: str, explorer: str = "") -> str:
+    """The text without markers and other comments that begin a line, and with `explorer` in place of that block."""
+    text = BLOCK.sub(lambda match: explorer if match[2] == "explorer" else match[0], text)
+    return re.sub(r"^<!--.*?-->\n?", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def visible(text: str) -> str:
@@ -53,16 +49,15 @@ def visible(text: str) -> str:
 
 def escape(text: object) -> str:
     """A string from data as Markdown text on one line: no character of it is read as markup or as a formula."""
-    line = visible(" ".join(str(text).split()))
-    line = re.sub(r"([\\`*_{}\[\]|$~!#])", r"\\\1", line).replace("&", "&amp;")
-    return line.replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*_{}\[\]|$~!#])", r"\\\1", visible(" ".join(str(text).split())))
+    return html.escape(line, quote=False)
 
 
 def table(header: list[str], rows: list[list[str]], numbers: slice = slice(1, None)) -> str:
     """A GFM table; the columns in the slice `numbers` are aligned right. Cells are Markdown."""
-    right = range(len(header))[numbers]
-    rule = ["--:" if position in right else "---" for position in range(len(header))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+    rule = ["---"] * len(header)
+    rule[numbers] = ["--:"] * len(rule[numbers])
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
 
 
 def words(token: Token) -> str:
@@ -81,11 +76,6 @@ def is_caption(inline: Token) -> bool:
     """Whether a paragraph is emphasised from its first to its last letter, as the captions of tables are."""
     kinds = [child.type for child in inline.children]
     return kinds[:1] == ["em_open"] and kinds[-1] == "em_close" and kinds.count("em_open") == 1
-
-
-def is_right(cell: Token) -> bool:
-    """Whether a table's cell is aligned right."""
-    return cell.attrGet("style") == "text-align:right"
 
 
 def images(inline: Token) -> list[Token]:

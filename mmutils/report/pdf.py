@@ -17,31 +17,30 @@ from markdown_it.token import Token
 from mmutils.report import figures, markdown, plots
 
 TEMPLATE = Path(__file__).parent / "page.typ"
-_MARKUP = {
-    "strong_open": "#strong[",
-    "em_open": "#emph[",
-    "bullet_list_open": "#list(",
-    "ordered_list_open": "#enum(",
-    "list_item_open": "[",
-    "blockquote_open": "#quote(block: true)[",
-    "th_open": "[",
-    "td_open": "[",
-    **dict.fromkeys(("strong_close", "em_close", "link_close"), "]"),
-    **dict.fromkeys(("list_item_close", "th_close", "td_close"), "],"),
-    **dict.fromkeys(("heading_close", "blockquote_close"), "]\n\n"),
-    **dict.fromkeys(("bullet_list_close", "ordered_list_close"), ")\n\n"),
-    **dict.fromkeys(("thead_open", "thead_close", "tbody_open", "tbody_close", "tr_open"), ""),
-    "tr_close": "\n",
-    "table_close": "))\n\n",
-    "softbreak": " ",
-    "hardbreak": "#linebreak()",
-    "hr": "#line(length: 100%)\n\n",
+_KINDS = {  # of tokens, by the markup that each is written as
+    "#strong[": "strong_open",
+    "#emph[": "em_open",
+    "#list(": "bullet_list_open",
+    "#enum(": "ordered_list_open",
+    "#quote(block: true)[": "blockquote_open",
+    "[": "list_item_open th_open td_open",
+    "]": "strong_close em_close link_close",
+    "],": "list_item_close th_close td_close",
+    "]\n\n": "heading_close blockquote_close",
+    ")\n\n": "bullet_list_close ordered_list_close",
+    "))\n\n": "table_close",
+    "": "thead_open thead_close tbody_open tbody_close tr_open",
+    "\n": "tr_close",
+    " ": "softbreak",
+    "#linebreak()": "hardbreak",
+    "#line(length: 100%)\n\n": "hr",
 }
+_MARKUP = {kind: markup for markup, kinds in _KINDS.items() for kind in kinds.split()}
 
 
 def render(text: str, folder: Path) -> bytes:
     """The PDF of the report's filled Markdown, without the explorer; pictures are relative to `folder`."""
-    tokens = markdown.parser().parse(markdown.without_comments(markdown.without(text, "explorer")))
+    tokens = markdown.parser().parse(markdown.without_comments(text))
     with tempfile.TemporaryDirectory() as build:
         body = _Writer(Path(build), folder).markup(tokens)
         body = body.replace("#heading(level: 2)", "#contents\n\n#heading(level: 2)", 1)
@@ -89,7 +88,13 @@ class _Writer:
             case "heading_open":
                 return f"#heading(level: {token.tag[1]})["
             case "table_open":
-                return _table(tokens[index:])
+                kinds = [token.type for token in tokens]
+                table = tokens[index : kinds.index("table_close", index)]
+                head = [token for token in table if token.type == "th_open"]
+                aligned = ["right" if token.attrGet("style") == "text-align:right" else "left" for token in head]
+                pictures = any(child.type == "image" for token in table for child in token.children or ())
+                vertical = "horizon" if pictures else "top"
+                return f"#report-table({len(aligned)}, ({', '.join(aligned)},), {vertical}, ("
             case "paragraph_open":
                 return "#caption[" if markdown.is_caption(tokens[index + 1]) else ""
             case "paragraph_close":
@@ -98,16 +103,10 @@ class _Writer:
 
     def image(self, token: Token) -> str:
         """A call of Typst's image, with the Markdown's text for those who do not see it; else a box with that text."""
-        text, file = markdown.words(token), figures.path(self.folder, token.attrGet("src"))
-        content = None
-        if file and file.suffix == ".svg":
-            root = {"xmlns": figures.SPACE, "style": "stroke-linejoin:round;stroke-linecap:butt"}
-            content = (figures.svg(file, root) or "").encode()
-        elif file:
-            content = figures.png(file)
-        return (
-            f"image({self.store(content, file.suffix)}, alt: {_literal(text)})" if content else f"box({_literal(text)})"
-        )
+        text, file = _literal(markdown.words(token)), figures.path(self.folder, token.attrGet("src"))
+        root = {"xmlns": figures.SPACE, "style": "stroke-linejoin:round;stroke-linecap:butt"}
+        content = file and ((figures.svg(file, root) or "").encode() if file.suffix == ".svg" else figures.png(file))
+        return f"image({self.store(content, file.suffix)}, alt: {text})" if content else f"box({text})"
 
     def formula(self, source: str, inline: bool) -> str:
         """A formula as a box that sits on the baseline of its line."""
@@ -121,13 +120,3 @@ class _Writer:
         name = f"{next(self.numbers)}{suffix}"
         (self.build / name).write_bytes(content)
         return _literal(name)
-
-
-def _table(tokens: list[Token]) -> str:
-    """Begins a table: as many columns as its head has, numbers on the right, smaller type where it is wide."""
-    kinds = [token.type for token in tokens]
-    head = [token for token in tokens[: kinds.index("thead_close")] if token.type == "th_open"]
-    aligned = ["right" if markdown.is_right(token) else "left" for token in head]
-    cells = [token for token in tokens[: kinds.index("table_close")] if token.type == "inline"]
-    pictures = any(child.type == "image" for cell in cells for child in cell.children)
-    return f"#report-table({len(aligned)}, ({', '.join(aligned)},), {'horizon' if pictures else 'top'}, ("

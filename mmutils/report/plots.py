@@ -1,15 +1,13 @@
-"""Figures that the notebooks and the report share, in the style of `plots.mplstyle`.
+"""Figures that the notebooks and the report share, in the style of `plots.mplstyle`, at most 7 inches wide.
 
-No figure is wider than 7 inches. Devanagari needs matplotlib 3.11 or newer: older releases, such as Colab's 3.10, put
-vowel signs in the wrong place, and a warning says so. Every function returns a Figure, which a notebook shows at the
-end of a cell.
+Devanagari needs matplotlib 3.11 or newer: older releases, such as Colab's 3.10, put vowel signs in the wrong place.
 """
 
 import io
 import re
 import textwrap
 import warnings
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,22 +19,23 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from sklearn.metrics import confusion_matrix
 
 from mmutils.data.tools import pictures
 
 FONT = Path(__file__).parent / "fonts" / "NotoSansDevanagari.ttf"
+font_manager.fontManager.addfont(FONT)
 _STYLE = mpl.rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
 INK, PAPER, GREY = _STYLE["text.color"], _STYLE["figure.facecolor"], _STYLE["axes.edgecolor"]
 PALETTE = _STYLE["axes.prop_cycle"].by_key()["color"]
 LANGUAGE_COLOURS = {"en": PALETTE[0], "hi": PALETTE[1], None: PALETTE[2]}
+_LINES = [{"color": colour, "dashes": dashes} for dashes in ("", (4, 1.5), (1, 1)) for colour in PALETTE]
 _OPACITY = LinearSegmentedColormap.from_list("opacity", [to_rgba(PALETTE[0], alpha) for alpha in (0, 1)])
 _DASHED = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (4, 3))}
 
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure in the style of the project, which stays the current one; sizes in inches."""
-    if str(FONT) not in {entry.fname for entry in font_manager.fontManager.ttflist}:
-        font_manager.fontManager.addfont(FONT)
     mpl.rcParams.update(_STYLE)
     return Figure(figsize=(width, height))
 
@@ -56,8 +55,8 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
     titles = list(examples["text"]) if titles is None else titles
     columns = min(columns, max(len(examples), 1))
     rows = max(-(-len(examples) // columns), 1)
-    narrow = max(columns, 5)
-    figure = new_figure(7, 1.45 * 7 / narrow * rows)
+    across = max(columns, 5)
+    figure = new_figure(7, 1.45 * 7 / across * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
@@ -69,7 +68,7 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
                 axis.imshow(pictures.on_white(pictures.open_picture(path)))
             except (OSError, ValueError):
                 axis.text(0.5, 0.5, "cannot\nbe read", ha="center", va="center", fontsize=8, color="grey")
-        lines = textwrap.wrap(title, 100 // narrow, max_lines=3, placeholder=" …")
+        lines = textwrap.wrap(title, 100 // across, max_lines=3, placeholder=" …")
         axis.set_title("\n".join(lines), y=-0.1, va="top", loc="center", fontsize=8)
     if mpl.__version_info__ < (3, 11) and re.search("[\u0900-\u097f]", "".join(titles)):
         advice = "install matplotlib 3.11 or newer and restart the notebook"
@@ -96,18 +95,18 @@ def curves(history: list[dict] | pd.DataFrame, columns: tuple[str, ...] = ("loss
     """One panel for each column over the epochs: a line is a system's mean over seeds, its band their range."""
     table = pd.DataFrame(history)
     systems = table["system"].map(_listed) if "system" in table else pd.Series("", table.index)
-    colours = dict(zip(systems.unique(), PALETTE * 9, strict=False))
-    figure = new_figure(3.4 * min(len(columns), 2), 2.1 + 0.18 * len(colours))
+    lines = dict(zip(systems.unique(), cycle(_LINES), strict=False))
+    colours, dashes = ({system: line[key] for system, line in lines.items()} for key in ("color", "dashes"))
+    figure = new_figure(3.4 * min(len(columns), 2), 2.1 + 0.18 * len(lines))
     for axis, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         if not table.empty:
-            shown = {"data": table, "x": "epoch", "y": column, "hue": systems, "palette": colours}
-            sns.lineplot(**shown, errorbar=("pi", 100), legend=False, ax=axis)
+            look = {"hue": systems, "palette": colours, "style": systems, "dashes": dashes, "legend": False}
+            sns.lineplot(table, x="epoch", y=column, errorbar=("pi", 100), **look, ax=axis)
         axis.set(xlabel="epoch", ylabel="", title=title if title and len(columns) == 1 else column.replace("_", " "))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="y")
-    if len(colours) > 1:
-        lines = [Line2D([], [], color=colour) for colour in colours.values()]
-        figure.legend(lines, colours, loc="outside lower left", handlelength=1.2)
+    if len(lines) > 1:
+        figure.legend([Line2D([], [], **line) for line in lines.values()], lines, loc="outside lower left")
     return figure
 
 
@@ -120,13 +119,12 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") ->
     figure = new_figure(3.4, 3.2)
     axis = figure.subplots()
     look = {"cmap": _OPACITY, "norm": PowerNorm(0.7, vmin=0, vmax=1), "cbar": False, "square": True}
-    sns.heatmap(shares, annot=100 * shares, fmt=".0f", **look, ax=axis)
+    sns.heatmap(shares, annot=100 * shares, fmt=".0f", xticklabels=names, yticklabels=names, **look, ax=axis)
     for number, share in zip(axis.texts, shares.flat, strict=True):
         # not exactly PAPER: this white stays white where the HTML page is dark
         number.set(color="#fefefe" if share > 0.55 else INK, visible=share >= 0.005)
-    ticks = np.arange(len(classes)) + 0.5
-    axis.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(ticks, names, rotation=0)
+    axis.set_xticks(axis.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.tick_params(axis="y", rotation=0)
     axis.set(xlabel="predicted", ylabel="true", title=title)
     axis.tick_params(length=0)
     return figure
@@ -135,8 +133,7 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") ->
 def confusion_counts(predictions: pd.DataFrame, classes: int) -> np.ndarray:
     """Counts (K, K), rows true and columns predicted."""
     probabilities = predictions[[f"p_{k}" for k in range(classes)]].to_numpy()
-    pairs = predictions["label"].to_numpy() * classes + probabilities.argmax(1)
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    return confusion_matrix(predictions["label"], probabilities.argmax(1), labels=range(classes))
 
 
 def reliability(bins: pd.DataFrame, title: str = "") -> Figure:
@@ -164,7 +161,7 @@ def paired_dots(rows: list[dict], names: dict[str, str], xlabel: str) -> Figure:
     axis = figure.subplots()
     for y, row in enumerate(rows):
         estimates = [row[key][0] for key in names]
-        axis.plot(estimates, [y] * len(names), color=GREY, linewidth=5, alpha=0.35, solid_capstyle="butt")
+        axis.hlines(y, min(estimates), max(estimates), color=GREY, linewidth=5, alpha=0.35)
         for key, colour, shift in zip(names, PALETTE, np.linspace(-0.06, 0.06, len(names)), strict=False):
             label = _listed(names[key]) if y == 0 else None
             _dot(axis, y + shift, row[key], LANGUAGE_COLOURS.get(key, colour), markersize=6.5, label=label)
@@ -180,29 +177,24 @@ def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure
 
     rows: `label`, `estimate`, `low`, `high`, `filled` (False: a ring), and where wanted `group` (a heading), `colour`.
     """
-    y, lines = -1.0, []  # place, text and colour of each line
-    colours = {row.get("group"): row.get("colour", PALETTE[0]) for row in rows}
-    figure = new_figure(6.4, 1)
+    lines = []  # the rows, and a heading above each group
+    for (group, colour), members in groupby(rows, key=lambda row: (row.get("group"), row.get("colour"))):
+        lines += [{"label": group, "colour": colour}] if group else []
+        lines += members
+    figure = new_figure(6.4, 0.8 + 0.22 * len(lines))
     axis = figure.subplots()
-    for group, members in groupby(rows, key=lambda row: row.get("group")):
-        if group:
-            y += 1.3 if lines else 1
-            lines.append((y, group, colours[group]))
-        for row in members:
-            y += 1
-            colour = row.get("colour", PALETTE[0])
-            lines.append((y, row["label"], INK))
-            interval = row["estimate"], row["low"], row["high"]
-            _dot(axis, y, interval, colour, markersize=5, markerfacecolor=colour if row["filled"] else PAPER)
+    axis.set_yticks(range(len(lines)), [line["label"] for line in lines])
+    for y, (line, label) in enumerate(zip(lines, axis.get_yticklabels(), strict=True)):
+        colour = line.get("colour") or PALETTE[0]
+        if "estimate" in line:
+            interval, inside = (line["estimate"], line["low"], line["high"]), colour if line["filled"] else PAPER
+            _dot(axis, y, interval, colour, markersize=5, markerfacecolor=inside)
+        else:
+            label.set_color(colour)
     if chance is not None:
         axis.axvline(chance, **_DASHED)
-        axis.annotate("chance", (chance, y + 0.6), (3, 0), textcoords="offset points", va="center")
-    figure.set_size_inches(6.4, 0.6 + 0.22 * (y + 2))
-    places, texts, colours = zip(*lines, strict=True)
-    axis.set_yticks(places, texts)
-    for label, colour in zip(axis.get_yticklabels(), colours, strict=True):
-        label.set_color(colour)
-    _finish_rows(axis, xlabel, (y + 1.1, -0.6))
+        axis.annotate("chance", (chance, len(lines) - 0.4), (3, 0), textcoords="offset points", va="center")
+    _finish_rows(axis, xlabel, (len(lines) + 0.1, -0.6))
     return figure
 
 
@@ -211,15 +203,15 @@ def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: fl
 
     rows: `label`, key, `estimate`, `low`, `high`.
     """
-    table = pd.DataFrame(rows)
-    count, steps = table["label"].nunique(), sorted(table[key].unique())
+    table = pd.DataFrame(rows).sort_values(key, kind="stable")
+    count, steps = table["label"].nunique(), list(table[key].unique())
     figure = new_figure(4.6, 2.5 + 0.18 * count)
     axis = figure.subplots()
-    for number, (label, part) in enumerate(table.sort_values(key, kind="stable").groupby("label", sort=False)):
+    for number, (label, part) in enumerate(table.groupby("label", sort=False)):
         x = part[key].map(steps.index) + 0.03 * (number - (count - 1) / 2)  # so that no interval hides another
-        colour, line = PALETTE[number % len(PALETTE)], ("-", "--", ":")[number // len(PALETTE) % 3]
-        axis.vlines(x, part["low"], part["high"], color=colour, linewidth=1)
-        axis.plot(x, part["estimate"], line, marker="o", markersize=3.5, color=colour, label=_listed(label))
+        line = _LINES[number % len(_LINES)]
+        axis.vlines(x, part["low"], part["high"], color=line["color"], linewidth=1)
+        axis.plot(x, part["estimate"], **line, marker="o", markersize=3.5, label=_listed(label))
     if chance is not None:
         axis.axhline(chance, **_DASHED)
     axis.set(xlabel=xlabel, ylabel=ylabel)
@@ -230,14 +222,12 @@ def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: fl
 
 
 def _dot(axis: Axes, y: float, interval: tuple[float, float, float], colour: str, **marker) -> None:
-    """An estimate with its interval (estimate, low, high) on the line `y`."""
     estimate, low, high = interval
     axis.plot([low, high], [y, y], color=colour)
     axis.plot(estimate, y, "o", color=colour, zorder=3, **marker)
 
 
 def _finish_rows(axis: Axes, xlabel: str, ylim: tuple[float, float]) -> None:
-    """What figures have in common in which each row is a line of its own."""
     axis.set(xlabel=xlabel, ylim=ylim)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)

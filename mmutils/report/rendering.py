@@ -3,7 +3,7 @@
     python -m mmutils.report [--out DIR] [--profile NAME]
 
 Prose lies in report/report.md; between its markers `<!-- begin: NAME -->` and `<!-- end: NAME -->` stand blocks that
-are made here from records and predictions alone. The same records give the same bytes. Nothing here imports torch.
+are made from records and predictions alone. The same records give the same bytes.
 """
 
 import os
@@ -12,33 +12,32 @@ from pathlib import Path
 
 from mmutils.report import crisis, html, memes, pdf, transfer
 from mmutils.report.explorer import Explorer, explorer_html
-from mmutils.report.markdown import fill
+from mmutils.report.markdown import BLOCK, fill
 from mmutils.report.results import Study
 from mmutils.report.sections import Page
 from mmutils.runs import files
 
 REPOSITORY = Path(__file__).parents[2]
-# A module for each study: WARNING, SECTIONS, explorer(page).
-STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}
+STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}  # modules with WARNING, SECTIONS, explorer(page)
 
 
 def render(folder: str | Path | None = None, profile: str = "demo", problems: list[str] | None = None) -> Path:
     """Fills and renders the report of the runs in `folder`/runs; returns the path of report.html.
 
     Writes figures/, report.md, report.html and report.pdf into `folder` (default: the repository's report/, and then
-    the results in README.md too), each whole or not at all. Runs may come from anywhere: what cannot be shown of one is
-    replaced by a line that says so.
-
-    Args:
-        folder: holds runs/.
-        profile: named in the command that a missing section prints.
-        problems: a list to which a line is added for each part that could not be shown.
+    the results in README.md too), each whole or not at all. What cannot be shown of a run is replaced by a line that
+    says so, which is added to `problems` too. A line for a missing section names `profile` in its command.
     """
     folder = Path(folder or REPOSITORY / "report")
     folder.mkdir(parents=True, exist_ok=True)
     files.sweep(folder)
     text, pages = filled(folder, profile)
-    _write_figures(folder / "figures", {name: made for page in pages.values() for name, made in page.made.items()})
+    pictures = {name: content for page in pages.values() for name, content in page.made.items()}
+    for name, content in pictures.items():
+        files.write(folder / "figures" / name, content)
+    for path in (folder / "figures").glob("*"):
+        if path.name not in pictures and not path.is_dir():  # of an earlier report
+            path.unlink()
     explorers = [page.guarded(f"{name}, explorer", STUDIES[name].explorer) for name, page in pages.items()]
     shown = [explorer for explorer in explorers if isinstance(explorer, Explorer)]
     page = html.render(text, folder, explorer_html(shown) if shown else "")
@@ -49,7 +48,7 @@ def render(folder: str | Path | None = None, profile: str = "demo", problems: li
         files.write(path, readme(path.read_text(encoding="utf-8"), text))
     files.write(folder / "report.pdf", pdf.render(text, folder))
     if problems is not None:
-        problems += [problem for study in pages.values() for problem in study.problems]
+        problems += [problem for page in pages.values() for problem in page.problems]
     return folder / "report.html"
 
 
@@ -65,20 +64,11 @@ def filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str
     return fill(prose, blocks).replace("](../", f"]({up}/"), pages
 
 
-def _write_figures(folder: Path, made: dict[str, bytes]) -> None:
-    """Write all pictures, then delete those that no block made any more."""
-    for name, content in made.items():
-        files.write(folder / name, content)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in made and not path.is_dir():
-            path.unlink()
-
-
 def readme(text: str, report: str) -> str:
     """README.md with the answers and the first study's table, links seen from the repository's root."""
-    blocks = dict(re.findall(r"<!-- begin: ([\w-]+) -->\n(.*?)<!-- end: \1 -->", report, re.DOTALL))
-    shown = [blocks[name].strip() for name in ("crisis-answer", "crisis-results") if blocks[name].strip()]
+    blocks = {name: content.strip() for _, name, content, _ in BLOCK.findall(report)}
+    results = [blocks["crisis-answer"], blocks["crisis-results"]]
     if "> **" in blocks["memes-answer"]:
-        shown += ["## The second answer", blocks["memes-answer"].strip().replace("(#", "(report/report.md#")]
-    results = "\n\n".join(shown)
+        results += ["## The second answer", blocks["memes-answer"].replace("(#", "(report/report.md#")]
+    results = "\n\n".join(filter(None, results))
     return fill(text, {"results": re.sub(r"\]\((?=figures/|runs/)", "](report/", results)})
