@@ -18,7 +18,7 @@ from mmutils.data import inside
 from mmutils.data.tools import reading
 from mmutils.evaluation import export
 from mmutils.evaluation.predictions import predict
-from mmutils.models import starts
+from mmutils.models.features import batch_inputs
 from mmutils.models.text import TextEncoder
 from mmutils.runs.files import write
 from mmutils.runs.parameters import printable
@@ -45,7 +45,7 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
     """
     inputs = _check_columns(folder, posts)
     classifier, description = export.load_classifier(folder)
-    options = starts.batch_inputs(classifier.encoder)
+    options = batch_inputs(classifier.encoder)
     posts = _checked(posts, inputs, options.get("image_size"), root)
     answered = posts[posts["problem"] == ""]
     if answered.empty:

@@ -158,7 +158,7 @@ def write_text_model(name: str, folder: Path) -> None:
     """A text model at its published size, and a tokenizer trained on the made texts."""
     import transformers
 
-    from mmutils.models.tokens import train_tokenizer
+    from mmutils.models.transformer import train_tokenizer
 
     tokenizer = train_tokenizer(WORDS.values(), 1000, 512)
     kind, sizes = TEXT_MODELS[name]

@@ -14,8 +14,10 @@ from mmutils import data, predict, statistics
 from mmutils.batches import Batches
 from mmutils.data import emoji_memes
 from mmutils.evaluation import export
-from mmutils.models import saving, starts
+from mmutils.models import saving
 from mmutils.models.encoder import CachedEncoder
+from mmutils.models.features import batch_inputs, frozen_features
+from mmutils.models.fusion import fused_encoder
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
 from mmutils.statistics.scores import scores
@@ -32,11 +34,11 @@ def tables():
 def run(out, tables, join, frozen, encoders):
     """What the notebook does, with two seeds: predictions and a record."""
     parts = [encoder.freeze() if frozen else encoder for encoder in encoders]
-    extras, given = {split: {} for split in tables}, starts.batch_inputs(*parts)
+    extras, given = {split: {} for split in tables}, batch_inputs(*parts)
     if frozen:
         cached = [CachedEncoder(f"part{number}", part.dim) for number, part in enumerate(parts)]
         for split, table in tables.items():
-            extras[split] = {f"part{number}": starts.frozen_features(part, table) for number, part in enumerate(parts)}
+            extras[split] = {f"part{number}": frozen_features(part, table) for number, part in enumerate(parts)}
     inside = cached if frozen else parts
     batches = finetune.finetuning_batches(tables, extras, 1.0, 0, 16, **({} if frozen else given))
     config = TrainConfig(2, learning_rate=1e-2)
@@ -71,7 +73,7 @@ def test_predictions_are_the_runs(join, frozen, tables, tmp_path):
     out = tmp_path / "a-run"
     encoders = small(tables)
     if join == "fused before":
-        encoders = [starts.fused_encoder(encoders, "gated").eval()]
+        encoders = [fused_encoder(encoders, "gated").eval()]
     predictions, record = run(out, tables, join, frozen, encoders)
     texts = tables["train"]["text"]
     folder = finetune.export_best(out, record, predictions, "the system", encoders, join, texts)

@@ -16,8 +16,8 @@ from mmutils.methods.clip import CLIP, duplicate_keys
 from mmutils.methods.dino import DINO
 from mmutils.methods.supervised import Supervised
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoder import Encoded, Encoder, FusedEncoder
-from mmutils.models.fusion import Concatenation
+from mmutils.models.encoder import Encoded, Encoder
+from mmutils.models.fusion import Concatenation, FusedEncoder
 from mmutils.training import distributed
 from mmutils.training.loop import TrainConfig, fit
 

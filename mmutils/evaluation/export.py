@@ -15,9 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from mmutils import statistics
-from mmutils.models import saving, starts, tensors
+from mmutils.models import saving
 from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import CachedEncoder, Encoder
+from mmutils.models.fusion import fused_encoder
 from mmutils.runs.files import whole_folder
 
 NAME = "classifier"
@@ -45,7 +46,7 @@ def export_classifier(
     Raises:
         ValueError: the weights are of another network.
     """
-    encoder = starts.fused_encoder(encoders, join)
+    encoder = fused_encoder(encoders, join)
     system, seed = predictions["system"].iloc[0], int(predictions["seed"].iloc[0])
     description = {
         "plain_head": encoder.frozen,  # trained on cached features, which do not show that they were fused
@@ -62,7 +63,7 @@ def export_classifier(
     with whole_folder(folder) as draft:
         description = {"encoder": saving.describe_encoder(encoder, draft, NAME, by_name=True)} | description
         (draft / f"{NAME}.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        tensors.save_tensors(stored, draft / f"{NAME}.safetensors", saving.companion_files(draft, NAME))
+        saving.save_weights(stored, draft, NAME)
         (draft / "README.md").write_text(_card(record, description, predictions), encoding="utf-8")
     return folder
 
@@ -76,7 +77,7 @@ def load_classifier(folder: str | Path) -> tuple[Classifier, dict]:
     for file in (folder / f"{NAME}.json", folder / f"{NAME}.safetensors"):
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: give the folder `model` that a run of Finetuning.ipynb has left")
-    weights = tensors.load_tensors(folder / f"{NAME}.safetensors")
+    weights = saving.load_weights(folder / f"{NAME}.safetensors")
     description = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
     classifier = _classifier(saving.build_encoder(description["encoder"], folder), description)
     _load_weights(classifier, weights)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mmutils.batches import Batches
 from mmutils.evaluation.probes import normalised
-from mmutils.models.features import embeddings
-from mmutils.models.text import TextEncoder, text_inputs
+from mmutils.models.features import embeddings, text_inputs
+from mmutils.models.text import TextEncoder
 
 
 def retrieval(image_embeddings, text_embeddings, groups=None) -> dict[str, float]:

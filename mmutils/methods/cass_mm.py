@@ -7,8 +7,7 @@ side by side.
 from collections.abc import Mapping, Sequence
 
 from mmutils.methods.cass import CASS
-from mmutils.models.encoder import FusedEncoder
-from mmutils.models.fusion import Concatenation
+from mmutils.models.fusion import Concatenation, FusedEncoder
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import load_text_encoder
 

@@ -56,28 +56,6 @@ class CachedEncoder(Encoder):
         return Encoded(features, batch[f"{self.key}_tokens"].float(), batch[f"{self.key}_mask"].bool())
 
 
-class FusedEncoder(Encoder):
-    """An image encoder, a text encoder and their fusion as one encoder.
-
-    features_only: hide the tokens from the fusion, as when it was trained on cached features without them.
-    """
-
-    def __init__(self, image: Encoder, text: Encoder, fusion: nn.Module, features_only: bool = False):
-        super().__init__()
-        self.image, self.text, self.fusion, self.dim = image, text, fusion, fusion.dim
-        self.features_only = features_only
-
-    def encode(self, batch: dict) -> Encoded:
-        image, text = self.image.encode(batch), self.text.encode(batch)
-        if self.features_only:
-            image, text = Encoded(image.features), Encoded(text.features)
-        return Encoded(self.fusion(image, text))
-
-    def head(self, classes: int) -> nn.Module:
-        """The fusion's own head from fused features to logits (B, K)."""
-        return self.fusion.head(classes)
-
-
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """Mean (B, D) of the real tokens of (B, T, D) by their mask (B, T); 0 where there are none."""
     weight = mask.to(tokens.dtype).unsqueeze(-1)  # (B, T, 1)

@@ -6,8 +6,9 @@ weights and settings, the tokens and pixels that went in, and the versions of th
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import pandas as pd
 import torch
 from accelerate import PartialState
 from safetensors.torch import load_file, save_file
@@ -15,39 +16,37 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmutils.batches import Batches
-from mmutils.models.encoder import Encoded
+from mmutils.models.encoder import CachedEncoder, Encoded, Encoder
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import TextEncoder
 from mmutils.runs import identity
 from mmutils.runs.files import cache_dir, cached_file
 
 LARGE = 2**30  # bytes; more tokens than this are kept in float16
+
+Extras = dict[str, dict[str, Tensor]]  # split -> what Batches takes as `extra`
 
 
 def features(encoder: nn.Module, batches: Batches, tokens: bool = False) -> dict[str, Tensor]:
     """Features of all examples in the order of the rows, from disk if they were computed before.
 
     Args:
-        batches: without augmentation, in order and complete.
+        batches: without augmentation, in order and complete; else a ValueError.
         tokens: whether to keep the encoder's tokens too.
 
     Returns:
         `features` (N, D) float32; with tokens also `tokens` (N, T, D), float32, or float16 above 1 GiB, and `mask`
         (N, T): beyond a text's end they are 0 and False.
-
-    Raises:
-        ValueError: batches that are augmented, shuffled or not complete; tokens of an encoder that has none.
     """
     if batches.augment or batches.shuffle or batches.drop_last:
         raise ValueError("features need every row once, as it is: Batches without augment, shuffle and drop_last")
-    stem = cache_dir() / "features" / _cache_key(encoder, batches, tokens)
-    file = cached_file(stem, ".safetensors", lambda draft: save_file(compute(encoder, batches, tokens), draft))
-    return load_file(file)
-
-
-def _cache_key(encoder: nn.Module, batches: Batches, tokens: bool) -> str:
-    """Digest of what the features depend on: encoder, pictures, tokens, libraries, kind of device."""
     inputs = {key: value for key, value in batches.identity().items() if key in ("pictures", "tokens", "features")}
     computed = [tokens, [identity.settings(part) for part in encoder.modules()], identity.versions(), device().type]
-    return identity.digest(repr([computed, inputs, weights_digest(encoder)]).encode())
+    key = identity.digest(repr([computed, inputs, weights_digest(encoder)]).encode())
+    stem = cache_dir() / "features" / key
+    return load_file(
+        cached_file(stem, ".safetensors", lambda draft: save_file(compute(encoder, batches, tokens), draft))
+    )
 
 
 def weights_digest(encoder: nn.Module) -> str:
@@ -97,6 +96,57 @@ def join_batches(parts: Sequence[Encoded], rows: Sequence[Tensor] | None = None)
         tokens[place, :length] = torch.where(real.unsqueeze(-1), part.tokens, 0).to(tokens.dtype)
         mask[place, :length] = real
     return Encoded(features, tokens, mask)
+
+
+def cached_features(encoder: Encoder, tables: Mapping[str, pd.DataFrame], key: str, tokens: bool = False) -> Extras:
+    """Features of each split's examples under the `key` that `CachedEncoder(key, encoder.dim)` reads them by.
+
+    tokens: whether to keep patches or words too, as `<key>_tokens` and `<key>_mask`; attention between them needs it.
+    """
+    extras = {}
+    for split, table in tables.items():
+        parts = features(encoder, Batches(table, 64, **batch_inputs(encoder)), tokens)
+        extras[split] = {f"{key}_{name}".removesuffix("_features"): part for name, part in parts.items()}
+    return extras
+
+
+def cached_below(
+    encoder: TextEncoder, tables: Mapping[str, pd.DataFrame], layers: int, key: str = "text"
+) -> tuple[Encoder, Extras]:
+    """A text encoder whose last `layers` layers (0: none) are to be trained, and the cached output of all below them.
+
+    Returns what a training starts from (copy it for each training), and what Batches must be given as `extra`.
+    """
+    if not layers:
+        return CachedEncoder(key, encoder.dim), cached_features(encoder, tables, key)
+    lower, upper = encoder.split(layers, key)
+    extras = cached_features(lower, tables, key, tokens=True)
+    return upper, {split: {name: extra[name] for name in extra if name != key} for split, extra in extras.items()}
+
+
+def frozen_features(encoder: Encoder, examples: pd.DataFrame) -> Tensor:
+    """Features (N, D) of the examples; each different picture, text or pair is encoded once."""
+    inputs = batch_inputs(encoder)
+    columns = [column for column, key in (("image", "image_size"), ("text", "tokenizer")) if key in inputs]
+    values = features(encoder, Batches(examples.drop_duplicates(columns), 64, **inputs))["features"]
+    return values[examples.groupby(columns, sort=False).ngroup().to_numpy()]
+
+
+def text_inputs(text: TextEncoder, examples: pd.DataFrame, extra: dict | None = None) -> dict:
+    """What Batches needs for `cached_text_encoder`: the tokenizer, or the frozen encoder's features, beside `extra`."""
+    if not text.frozen:
+        return batch_inputs(text) | {"extra": extra or {}}
+    values = features(text, Batches(examples, 64, **batch_inputs(text)))["features"]
+    return {"extra": (extra or {}) | {"text": values}}
+
+
+def batch_inputs(*encoders: Encoder) -> dict:
+    """What Batches needs for these encoders together: image_size, tokenizer and max_length, as far as they read it."""
+    modules = [module for encoder in encoders for module in encoder.modules()]
+    sizes = [module.size for module in modules if isinstance(module, ImageEncoder)]
+    text = next((module for module in modules if isinstance(module, TextEncoder)), None)
+    inputs = {"image_size": max(sizes)} if sizes else {}
+    return inputs | ({"tokenizer": text.tokenizer, "max_length": text.max_length} if text else {})
 
 
 @torch.inference_mode()

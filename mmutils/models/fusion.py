@@ -1,30 +1,32 @@
 """Fusion: features of a picture and of its text become one vector (B, dim).
 
-Every fusion is called with what the two encoders say, `fusion(image, text)`, and `head(classes)` makes the layer for
-the logits. Features of pictures and of texts differ in scale and mean, so both are standardised first. `FUSIONS` has
-them by name.
+Every fusion is called with what the two encoders give, `fusion(image, text)`, and `head(classes)` makes the layer for
+the logits. Features of pictures and of texts differ in scale and mean, so both are standardised first.
 """
 
+import copy
 import math
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import chain, pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmutils.models.encoder import Encoded, masked_mean
+from mmutils.models.encoder import Encoded, Encoder, masked_mean
 from mmutils.models.standardise import Standardise
 
 
 class Fusion(nn.Module):
-    """What all fusions share. Subclasses set `dim` and `options`, and define `forward`."""
+    """What all fusions share. Subclasses define `forward`: two encoders' outputs -> fused features (B, dim).
 
-    dim: int
-    options: dict  # what the class is called with to build it again, beside the two encoders' dims
+    options: what the class is called with to build it again, beside the two encoders' dims.
+    """
 
-    def forward(self, image: Encoded, text: Encoded) -> Tensor:
-        """Fused features (B, dim)."""
-        raise NotImplementedError
+    def __init__(self, image_dim: int, text_dim: int, dim: int, options: dict):
+        super().__init__()
+        self.image, self.text = Standardise(image_dim), Standardise(text_dim)
+        self.dim, self.options = dim, options
 
     def head(self, classes: int) -> nn.Module:
         """A new head from fused features to logits (B, K)."""
@@ -32,25 +34,15 @@ class Fusion(nn.Module):
 
 
 class Concatenation(Fusion):
-    """Both side by side through an MLP, with the widths of the crisis study that this one follows.
+    """Both side by side through an MLP (Ngiam et al. 2011, https://icml.cc/2011/papers/399_icmlpaper.pdf).
 
-    Joint layers on concatenated features: Ngiam et al. 2011, https://icml.cc/2011/papers/399_icmlpaper.pdf.
-    hide: share of the examples of which one randomly chosen modality is replaced by its mean in training, so that
-    neither is relied on alone (ModDrop, Neverova et al. 2015, https://arxiv.org/abs/1501.00102).
+    The widths are those of the crisis study that this one follows. hide: share of the examples of which one randomly
+    chosen modality is replaced by its mean in training (ModDrop, Neverova et al. 2015, https://arxiv.org/abs/1501.00102).
     """
 
-    def __init__(
-        self,
-        image_dim: int,
-        text_dim: int,
-        hidden: tuple[int, ...] = (512, 128, 32),
-        dropout: float = 0.3,
-        hide: float = 0.0,
-    ):
-        super().__init__()
-        self.image, self.text = Standardise(image_dim), Standardise(text_dim)
-        self.layers = _multilayer((image_dim + text_dim, *hidden), dropout)
-        self.dim, self.hide, self.options = hidden[-1], hide, {"hidden": list(hidden)}
+    def __init__(self, image_dim: int, text_dim: int, hidden=(512, 128, 32), dropout: float = 0.3, hide: float = 0.0):
+        super().__init__(image_dim, text_dim, hidden[-1], {"hidden": list(hidden)})
+        self.layers, self.hide = _multilayer((image_dim + text_dim, *hidden), dropout), hide
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         v, t = self.image(image.features), self.text(text.features)
@@ -61,19 +53,17 @@ class Concatenation(Fusion):
 
 
 class Gated(Fusion):
-    """Gated multimodal unit: per example and dimension a gate in (0, 1) weighs picture against text.
+    """Gated multimodal unit (Arevalo et al. 2017, https://arxiv.org/abs/1702.01992).
 
-    Arevalo et al. 2017, https://arxiv.org/abs/1702.01992:
-    h = z * tanh(W_v v) + (1 - z) * tanh(W_t t) with z = sigmoid(W_z [v, t]).
+    h = z * tanh(W_v v) + (1 - z) * tanh(W_t t) with z = sigmoid(W_z [v, t]), one gate per example and dimension.
     """
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 128, dropout: float = 0.3):
-        super().__init__()
-        self.image = nn.Sequential(Standardise(image_dim), nn.Dropout(dropout))
-        self.text = nn.Sequential(Standardise(text_dim), nn.Dropout(dropout))
+        super().__init__(image_dim, text_dim, dim, {"dim": dim})
+        self.image = nn.Sequential(self.image, nn.Dropout(dropout))
+        self.text = nn.Sequential(self.text, nn.Dropout(dropout))
         self.image_value, self.text_value = nn.Linear(image_dim, dim, bias=False), nn.Linear(text_dim, dim, bias=False)
         self.gate = nn.Linear(image_dim + text_dim, dim, bias=False)
-        self.dim, self.options = dim, {"dim": dim}
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         v, t = self.image(image.features), self.text(text.features)
@@ -82,21 +72,18 @@ class Gated(Fusion):
 
 
 class CrossAttention(Fusion):
-    """Patches attend to words and words to patches; the means over the real tokens are put side by side.
+    """Patches attend to words and words to patches, as in ViLBERT (Lu et al. 2019, https://arxiv.org/abs/1908.02265).
 
-    Lu et al. 2019 (ViLBERT's co-attention), https://arxiv.org/abs/1908.02265. The features of an encoder without tokens
-    count as its only token.
+    The means over the real tokens are put side by side. An encoder without tokens has its features as the only one.
     """
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 128, heads: int = 4, dropout: float = 0.3):
-        super().__init__()
-        self.image, self.text = Standardise(image_dim), Standardise(text_dim)
+        super().__init__(image_dim, text_dim, 2 * dim, {"dim": dim, "heads": heads})
         self.image_token, self.text_token = nn.Linear(image_dim, dim), nn.Linear(text_dim, dim)
         self.to_text = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
         self.to_image = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
         self.image_norm, self.text_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
-        self.dim, self.options = 2 * dim, {"dim": dim, "heads": heads}
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         (v, v_mask), (t, t_mask) = _tokens_and_mask(image), _tokens_and_mask(text)  # (B, T, D), (B, T)
@@ -108,17 +95,16 @@ class CrossAttention(Fusion):
 
 
 class Compare(Fusion):
-    """Both in one space with their difference and product, [u, v, |u - v|, u * v]: made to see agreement.
+    """[u, v, |u - v|, u * v] of both in one space through an MLP: made to see agreement.
 
     Conneau et al. 2017 (InferSent), https://arxiv.org/abs/1705.02364, for pairs of sentences.
     """
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 128, dropout: float = 0.3):
-        super().__init__()
-        self.image = nn.Sequential(Standardise(image_dim), nn.Linear(image_dim, dim), nn.Dropout(dropout))
-        self.text = nn.Sequential(Standardise(text_dim), nn.Linear(text_dim, dim), nn.Dropout(dropout))
+        super().__init__(image_dim, text_dim, dim, {"dim": dim})
+        self.image = nn.Sequential(self.image, nn.Linear(image_dim, dim), nn.Dropout(dropout))
+        self.text = nn.Sequential(self.text, nn.Linear(text_dim, dim), nn.Dropout(dropout))
         self.layers = _multilayer((4 * dim, dim), dropout)
-        self.dim, self.options = dim, {"dim": dim}
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         u, v = self.image(image.features), self.text(text.features)  # (B, dim)
@@ -132,9 +118,7 @@ class Late(Fusion):
     """
 
     def __init__(self, image_dim: int, text_dim: int):
-        super().__init__()
-        self.image, self.text = Standardise(image_dim), Standardise(text_dim)
-        self.dim, self.options = image_dim + text_dim, {}
+        super().__init__(image_dim, text_dim, image_dim + text_dim, {})
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
         return torch.cat([self.image(image.features), self.text(text.features)], dim=-1)
@@ -156,13 +140,8 @@ class MeanOfProbabilities(nn.Module):
         return torch.logaddexp(p, q) - math.log(2)
 
 
-FUSIONS = {
-    "concatenation": Concatenation,
-    "gated": Gated,
-    "cross_attention": CrossAttention,
-    "compare": Compare,
-    "late": Late,
-}
+FUSIONS = {"concatenation": Concatenation, "gated": Gated, "cross_attention": CrossAttention}
+FUSIONS |= {"compare": Compare, "late": Late}
 
 
 def fusion_class(name: str) -> type[Fusion]:
@@ -172,15 +151,48 @@ def fusion_class(name: str) -> type[Fusion]:
     return FUSIONS[name]
 
 
-def _multilayer(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
+class FusedEncoder(Encoder):
+    """An image encoder, a text encoder and their fusion as one encoder.
+
+    features_only: hide the tokens from the fusion, as when it was trained on cached features without them.
+    """
+
+    def __init__(self, image: Encoder, text: Encoder, fusion: Fusion, features_only: bool = False):
+        super().__init__()
+        self.image, self.text, self.fusion, self.dim = image, text, fusion, fusion.dim
+        self.features_only = features_only
+
+    def encode(self, batch: dict) -> Encoded:
+        image, text = self.image.encode(batch), self.text.encode(batch)
+        if self.features_only:
+            image, text = Encoded(image.features), Encoded(text.features)
+        return Encoded(self.fusion(image, text))
+
+    def head(self, classes: int) -> nn.Module:
+        """The fusion's own head from fused features to logits (B, K)."""
+        return self.fusion.head(classes)
+
+
+def fused_encoder(encoders: Sequence[Encoder], fusion: str) -> Encoder:
+    """A copy of one encoder, or of an image and a text encoder with the fusion of that name.
+
+    The fusion of two frozen ones sees features only, as `frozen_features` gives them.
+    """
+    if len(encoders) == 1:
+        return copy.deepcopy(encoders[0])
+    image, text = (copy.deepcopy(encoder) for encoder in encoders)
+    return FusedEncoder(image, text, fusion_class(fusion)(image.dim, text.dim), image.frozen and text.frozen)
+
+
+def _multilayer(widths: Sequence[int], dropout: float) -> nn.Sequential:
     """Linear, ReLU and dropout between each two widths."""
-    pairs = pairwise(widths)
-    return nn.Sequential(*[layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU(), nn.Dropout(dropout))])
+    layers = [(nn.Linear(*pair), nn.ReLU(), nn.Dropout(dropout)) for pair in pairwise(widths)]
+    return nn.Sequential(*chain.from_iterable(layers))
 
 
 def _tokens_and_mask(encoded: Encoded) -> tuple[Tensor, Tensor]:
     """Tokens (B, T, D) and mask (B, T); the features as one token where there are no tokens."""
-    tokens, mask = encoded.tokens, encoded.mask
+    features, tokens, mask = encoded
     if tokens is None:
-        tokens, mask = encoded.features.unsqueeze(1), None
+        tokens, mask = features.unsqueeze(1), None
     return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if mask is None else mask

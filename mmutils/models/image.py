@@ -9,33 +9,23 @@ from timm.data import resolve_model_data_config
 from torch import Tensor
 
 from mmutils.models.encoder import Encoded, Encoder, entry
-from mmutils.models.hub import image_weights
+from mmutils.models.weights import image_weights
 
 
 class ImageEncoder(Encoder):
-    """Any timm model by its name, without its classification layer.
+    """Any timm model by its name, without its classification layer; ValueError for an unknown name.
 
     It takes pixels in [0, 1] and normalises them with the model's own mean and standard deviation. Its tokens are the
     patches of a transformer, or the places of a convolutional network's last feature map; None where these have another
     width than the features (VGG).
 
     Args:
-        pretrained: weights from a package or the hub; the attribute `source` says which.
+        pretrained: weights from a package or the hub, which the attribute `source` names; FileNotFoundError without.
         size: pixels of the square input, by default the model's own; a transformer's position table is resized to it.
             Larger views are shrunk to it; smaller ones are enlarged where the model has a fixed input size.
-
-    Raises:
-        ValueError: unknown name.
-        FileNotFoundError: the weights are neither on this machine nor on a hub that can be reached.
     """
 
-    def __init__(
-        self,
-        name: str,
-        pretrained: bool = False,
-        frozen: bool = False,
-        size: int | None = None,
-    ):
+    def __init__(self, name: str, pretrained: bool = False, frozen: bool = False, size: int | None = None):
         super().__init__()
         self.name = name
         if not timm.is_model(name):
@@ -58,19 +48,13 @@ class ImageEncoder(Encoder):
         image = entry(batch, "image", "give Batches an image_size")
         if not isinstance(image, Tensor):
             raise ValueError(f"the batch has {len(image)} views; encode them one by one: {{**batch, 'image': view}}")
-        grid = self.network.forward_features((self._resize(image) - self.mean) / self.std)
-        return Encoded(self.network.forward_head(grid), self._tokens(grid))
-
-    def _resize(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W) at a size that the network takes."""
         largest = max(image.shape[-2:])
-        if largest == self.size or (largest < self.size and not self.fixed_size):
-            return image
-        return F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
-
-    def _tokens(self, grid: Tensor) -> Tensor | None:
-        """Tokens (B, T, D) from what timm's forward_features gives: (B, T, D), (B, D, H, W) or (B, H, W, D)."""
+        if largest > self.size or (largest < self.size and self.fixed_size):
+            image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
+        grid = self.network.forward_features((image - self.mean) / self.std)  # (B, T, D), (B, D, H, W) or (B, H, W, D)
         if grid.ndim == 3:
-            return grid[:, getattr(self.network, "num_prefix_tokens", 0) :]
-        tokens = grid.flatten(1, 2) if getattr(self.network, "output_fmt", "") == "NHWC" else grid.flatten(2).mT
-        return tokens if tokens.shape[-1] == self.dim else None
+            tokens = grid[:, getattr(self.network, "num_prefix_tokens", 0) :]
+        else:
+            tokens = grid.flatten(1, 2) if getattr(self.network, "output_fmt", "") == "NHWC" else grid.flatten(2).mT
+            tokens = tokens if tokens.shape[-1] == self.dim else None
+        return Encoded(self.network.forward_head(grid), tokens)

@@ -1,41 +1,41 @@
-"""Encoders on disk: safetensors with all weights, and a small JSON file that says what to build. No pickled model."""
+"""Encoders on disk: safetensors with all weights, and a small JSON file that says what to build. No pickled model.
+
+A flipped bit in a weight, a tokenizer or a description gives other results without an error. So the weights' file
+holds checksums of all three, which are compared when it is read.
+"""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmutils.models import tensors
-from mmutils.models.encoder import Encoder, FusedEncoder
-from mmutils.models.features import weights_digest
-from mmutils.models.fusion import FUSIONS, fusion_class
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmutils.batches import Batches
+from mmutils.models.encoder import Encoder
+from mmutils.models.features import batch_inputs, untrained, weights_digest
+from mmutils.models.fusion import FUSIONS, FusedEncoder, fusion_class
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
 from mmutils.models.transformer import load_model
-from mmutils.runs.files import write
+from mmutils.runs import identity
+from mmutils.runs.files import checksum, whole_file, write
 from mmutils.runs.fingerprints import file_digest
 
 
-def save_encoder(encoder: Encoder, folder: str | Path, name: str) -> None:
-    """Write <name>.json (what to build), a folder with a text model's tokenizer, <name>.safetensors (all weights)."""
+def save_encoders(encoders: Mapping[str, Encoder], folder: str | Path) -> None:
+    """For each write <name>.json (what to build), <name>-text (a tokenizer) and <name>.safetensors (all weights)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / f"{name}.json", json.dumps(describe_encoder(encoder, folder, name), indent=1) + "\n")
-    tensors.save_tensors(encoder.state_dict(), folder / f"{name}.safetensors", companion_files(folder, name))
-
-
-def save_encoders(encoders: Mapping[str, Encoder], folder: str | Path) -> None:
-    """Save several encoders under their names."""
     for name, encoder in encoders.items():
-        save_encoder(encoder, folder, name)
-
-
-def companion_files(folder: Path, name: str) -> list[Path]:
-    """What lies beside <name>.safetensors and is needed to build the encoder: its description, its tokenizer."""
-    return [folder / f"{name}.json", *sorted(path for path in (folder / f"{name}-text").rglob("*") if path.is_file())]
+        write(folder / f"{name}.json", json.dumps(describe_encoder(encoder, folder, name), indent=1) + "\n")
+        save_weights(encoder.state_dict(), folder, name)
 
 
 def load_encoder(folder: str | Path, name: str, trained: bool = True) -> Encoder:
-    """The encoder that `save_encoder` wrote; trained=False: the same network with new random weights.
+    """The encoder of that name that was saved; trained=False: the same network with new random weights.
 
     Raises:
         FileNotFoundError: says which run has to go first.
@@ -50,12 +50,35 @@ def load_encoder(folder: str | Path, name: str, trained: bool = True) -> Encoder
     digests = json.loads(record.read_text(encoding="utf-8"))["files"] if record.is_file() else {}
     if digests.get(weights.name) not in (None, file_digest(weights)):
         raise ValueError(f"{weights} is not the file that {record} was written with: run {folder.name} again")
-    state = tensors.load_tensors(weights)  # first, since it compares the checksum of the description
+    state = load_weights(weights)  # first, since it compares the checksum of the description
     encoder = build_encoder(json.loads(description.read_text(encoding="utf-8")), folder)
     if trained:
         encoder.load_state_dict(state)
     encoder.source = f"{folder.name}/{name}" if trained else "random"
     return encoder
+
+
+def initial_encoder(
+    start: str, folder: str | Path, size: int | None = None, examples: pd.DataFrame | None = None
+) -> Encoder:
+    """The encoder that a training starts from.
+
+    Args:
+        start: "run:name", saved by that run; "random:run:name", the same network with new random weights; or the name
+            of a pretrained model, of Hugging Face if it has a slash, as "intfloat/multilingual-e5-small", else of timm.
+        folder: where the runs' folders are.
+        size: pixels of a timm model's input.
+        examples: for random weights, pictures and texts by which the batch norms' statistics are estimated.
+    """
+    if ":" not in start:
+        return TextEncoder(start) if "/" in start else ImageEncoder(start, pretrained=True, size=size)
+    *random, run, name = start.split(":")
+    if random not in ([], ["random"]):
+        raise ValueError(f"{start!r}: give run:name, random:run:name, or the name of a model")
+    encoder = load_encoder(Path(folder) / run, name, trained=not random)
+    if not random or examples is None:
+        return encoder
+    return untrained(encoder, Batches(examples.drop_duplicates("image"), 64, **batch_inputs(encoder)))
 
 
 def available_by_name(encoder: Encoder) -> bool:
@@ -72,10 +95,9 @@ def describe_encoder(encoder: Encoder, folder: Path, name: str, by_name: bool = 
     if isinstance(encoder, ImageEncoder):
         return {"image": encoder.name, "size": encoder.size} | digest
     if isinstance(encoder, TextEncoder):
-        if not digest:
-            for part in (encoder.model.config, encoder.tokenizer):  # the weights are in <name>.safetensors
-                part.save_pretrained(folder / f"{name}-text")
         text = encoder.name if digest else f"{name}-text"
+        for part in () if digest else (encoder.model.config, encoder.tokenizer):  # weights are in <name>.safetensors
+            part.save_pretrained(folder / text)
         return {"text": text, "pooling": encoder.pooling, "max_length": encoder.max_length} | digest
     if not isinstance(encoder, FusedEncoder):
         raise ValueError(f"a {type(encoder).__name__} cannot be saved, only image, text and fused encoders")
@@ -91,20 +113,57 @@ def build_encoder(description: dict, folder: Path) -> Encoder:
     """
     if "sides" in description:
         image, text = (build_encoder(side, folder) for side in description["sides"])
-        own = {key: value for key, value in description.items() if key not in ("sides", "fusion", "features_only")}
-        fusion = fusion_class(description["fusion"])(image.dim, text.dim, **own)
+        options = {key: value for key, value in description.items() if key not in ("sides", "fusion", "features_only")}
+        fusion = fusion_class(description["fusion"])(image.dim, text.dim, **options)
         return FusedEncoder(image, text, fusion, description.get("features_only", False))
     digest = description.get("digest")
     if "image" in description:
-        options = {"pretrained": bool(digest), "frozen": bool(digest), "size": description["size"]}
-        encoder = ImageEncoder(description["image"], **options)
+        encoder = ImageEncoder(description["image"], bool(digest), bool(digest), description["size"])
     else:
-        options = {"pooling": description["pooling"], "max_length": description["max_length"], "frozen": bool(digest)}
         name, loaded = description["text"], None
         if not digest:
             place = folder / Path(name).name  # never a folder elsewhere
             name, loaded = f"{folder.absolute().name}/{place.name}", load_model(str(place), pretrained=False)
+        options = {"pooling": description["pooling"], "max_length": description["max_length"], "frozen": bool(digest)}
         encoder = TextEncoder(name, loaded=loaded, **options)
     if digest and weights_digest(encoder) != digest:
         raise ValueError(f"the weights of {encoder.name!r} ({encoder.source}) are not those that were trained with")
     return encoder
+
+
+def network_names(*encoders: Encoder) -> list[str]:
+    """For the record: each network inside by its name, as "resnet50, 224 px"."""
+    modules = [module for encoder in encoders for module in encoder.modules()]
+    images = [f"{module.name}, {module.size} px" for module in modules if isinstance(module, ImageEncoder)]
+    return images + [module.name for module in modules if isinstance(module, TextEncoder)]
+
+
+def save_weights(state: dict[str, Tensor], folder: Path, name: str) -> None:
+    """Write <name>.safetensors whole or not at all, with checksums of itself, <name>.json and the tokenizer there."""
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    beside = [folder / f"{name}.json", *sorted(path for path in (folder / f"{name}-text").rglob("*") if path.is_file())]
+    sums = {path.relative_to(folder).as_posix(): checksum(path) for path in beside}
+    metadata = {"format": "pt", "digest": identity.of_tensors(sorted(state.items())), "beside": json.dumps(sums)}
+    with whole_file(folder / f"{name}.safetensors") as draft:
+        save_file(state, draft, metadata)
+
+
+def load_weights(file: Path) -> dict[str, Tensor]:
+    """The state dict that `save_weights` wrote; ValueError where it, or a file that belongs to it, is damaged.
+
+    A file from elsewhere, without a digest, is not checked.
+    """
+    damage = "{} is damaged ({}): copy it again, or run again what made it"
+    try:
+        with safe_open(file, "pt") as content:
+            metadata = content.metadata() or {}
+        state = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(damage.format(file, error)) from error
+    if "digest" in metadata and metadata["digest"] != identity.of_tensors(sorted(state.items())):
+        raise ValueError(damage.format(file, "its weights are not those that were written"))
+    for name, expected in json.loads(metadata.get("beside", "{}")).items():
+        path = file.parent / name
+        if not path.is_file() or checksum(path) != expected:
+            raise ValueError(damage.format(path, f"it is not the file that was written with {file.name}"))
+    return state

@@ -1,9 +1,9 @@
 """Standardisation: every feature gets mean 0 and variance 1, by statistics that are estimated during training.
 
-Features of pretrained encoders need it before they are fused: most of a text's vector is the same for all texts, and a
-layer norm leaves that part in place. It is the batch norm without scale and shift before the linear probe of He et al.
-2022 (https://arxiv.org/abs/2111.06377), but with the plain mean of all rows seen so far, in training and evaluation
-alike: a batch of one works, and the statistics settle even where the encoder still learns.
+It is the batch norm without scale and shift before the linear probe of He et al. 2022
+(https://arxiv.org/abs/2111.06377), but with the plain mean of all rows seen so far, in training and evaluation alike: a
+batch of one works, and the statistics settle even where the encoder still learns. A layer norm would not do: it leaves
+in place what is the same for all texts, which is most of a pretrained encoder's vector.
 """
 
 import torch
@@ -31,18 +31,12 @@ class Standardise(nn.Module):
         """Standardised values (B, D) or (B, T, D); mask (B, T) says which tokens are real and count."""
         values = values.float()
         if self.training:
-            self._update(values.detach(), mask)
+            rows = values.detach().flatten(0, -2)  # (rows, D)
+            real = torch.ones_like(rows[:, :1]) if mask is None else mask.flatten().float().unsqueeze(-1)  # (rows, 1)
+            sums = [(real * rows).sum(dim=0), (real * rows.square()).sum(dim=0), real.sum().expand(self.dim)]
+            mean, square, count = self.total(torch.stack(sums))  # (D,) each
+            self.rows += count[0]
+            weight = count / self.rows  # of this batch among all rows so far
+            self.mean.lerp_(mean / count, weight)
+            self.square.lerp_(square / count, weight)
         return (values - self.mean) / ((self.square - self.mean.square()).clamp(min=0) + 1e-5).sqrt()
-
-    @torch.no_grad()
-    def _update(self, values: Tensor, mask: Tensor | None) -> None:
-        """Move the statistics towards this batch's."""
-        rows = values.flatten(0, -2)  # (rows, D)
-        real = torch.ones_like(rows[:, :1]) if mask is None else mask.flatten().float().unsqueeze(-1)  # (rows, 1)
-        count = real.sum().expand(self.dim)
-        sums = torch.stack([(real * rows).sum(dim=0), (real * rows.square()).sum(dim=0), count])
-        mean, square, count = self.total(sums)  # (D,) each
-        self.rows += count[0]
-        weight = count / self.rows  # of this batch among all rows so far
-        self.mean.lerp_(mean / count, weight)
-        self.square.lerp_(square / count, weight)

@@ -1,24 +1,26 @@
 """Text encoder: any Hugging Face encoder by its name, and what replaces a frozen one in training."""
 
 import copy
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch.nn.functional as F
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
-from mmutils.batches import Batches
-from mmutils.models.encoder import CachedEncoder, Encoded, Encoder, entry
-from mmutils.models.features import features
+from mmutils.models.encoder import CachedEncoder, Encoded, Encoder, entry, masked_mean
 from mmutils.models.standardise import Standardise
-from mmutils.models.tokens import train_tokenizer, warn_of_lost_marks
-from mmutils.models.transformer import TextModel, cut, load_model, new_model, pool
+from mmutils.models.transformer import TextModel, cut, load_model, lost_marks, new_model, train_tokenizer
+
+PROBE = "हिन्दी में मात्राएँ: कि की कु कू कृ के कै को कौ कं कः काँ ड़ ज़"
 
 
 class TextEncoder(Encoder):
     """Any Hugging Face encoder by name or local folder, with its own tokenizer. Its tokens are the last hidden states.
+
+    UserWarning where the tokenizer loses Hindi vowel signs; FileNotFoundError for weights that are neither here nor on
+    a hub that can be reached.
 
     Args:
         pretrained: False: random weights for the model's configuration. The attribute `source` says which they are.
@@ -26,11 +28,6 @@ class TextEncoder(Encoder):
             at the text's end) and SigLIP (a layer on the last place) were trained, and their default.
         max_length: tokens, for whoever tokenizes.
         loaded: a model that is there already; then `name` is only what it is called.
-
-    Raises:
-        ValueError: a pooling that this model does not have.
-        FileNotFoundError: the weights are neither on this machine nor on a hub that can be reached.
-        UserWarning: the tokenizer loses Hindi vowel signs.
     """
 
     def __init__(
@@ -51,7 +48,9 @@ class TextEncoder(Encoder):
         if self.pooling not in poolings:
             raise ValueError(f"pooling={pooling!r} is unknown; {kind} has {' and '.join(map(repr, poolings))}")
         self.fills = kind == "siglip_text_model"  # trained on texts filled up to the last place, and without a mask
-        warn_of_lost_marks(self.tokenizer, self._name)
+        if lost := lost_marks(self.tokenizer, [PROBE]):
+            signs = f"{len(lost)} Hindi signs ({' '.join('◌' + mark for mark in sorted(lost))})"
+            warnings.warn(f"the tokenizer of {self.name!r} loses {signs}: use another for Hindi text", stacklevel=2)
         if frozen:
             self.freeze()
 
@@ -70,7 +69,6 @@ class TextEncoder(Encoder):
         layers: int = 2,
         heads: int = 4,
         vocabulary: int = 4000,
-        pooling: str = "mean",
         max_length: int = 64,
     ) -> "TextEncoder":
         """A small transformer with random weights and a tokenizer trained on texts, those of the train split.
@@ -81,18 +79,12 @@ class TextEncoder(Encoder):
             vocabulary: largest number of pieces.
         """
         tokenizer = train_tokenizer(texts, vocabulary, max_length)
-        config = transformers.AutoConfig.for_model(
-            architecture,
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            max_position_embeddings=max_length,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+        sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": max_length}
+        config = transformers.AutoConfig.for_model(architecture, **sizes, pad_token_id=tokenizer.pad_token_id)
         setattr(config, "hidden_dim" if hasattr(config, "hidden_dim") else "intermediate_size", 4 * width)
         loaded = TextModel(new_model(config), tokenizer, "random")
-        return cls(f"small {architecture}", pooling=pooling, max_length=max_length, loaded=loaded)
+        return cls(f"small {architecture}", max_length=max_length, loaded=loaded)
 
     def encode(self, batch: dict) -> Encoded:
         ids = entry(batch, "input_ids", "give Batches this encoder's tokenizer")
@@ -144,6 +136,11 @@ class StandardisedEncoder(Encoder):
         return Encoded(self.standardise(self.encoder(batch)))
 
 
+def pool(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Features (B, D) from tokens (B, T, D) and mask (B, T): the first token, or the mean of the real ones."""
+    return tokens[:, 0] if pooling == "cls" else masked_mean(tokens, mask)
+
+
 def load_text_encoder(texts: Sequence[str], name: str = "", frozen: bool = True) -> TextEncoder:
     """The text encoder of that name, or without a name a small one from scratch, which learns, for these texts."""
     return TextEncoder(name, frozen=frozen) if name else TextEncoder.small(texts)
@@ -152,11 +149,3 @@ def load_text_encoder(texts: Sequence[str], name: str = "", frozen: bool = True)
 def cached_text_encoder(text: TextEncoder, texts: Sequence[str]) -> Encoder:
     """For a new training: a frozen text encoder's standardised cached features, or a new small one for these texts."""
     return StandardisedEncoder(CachedEncoder("text", text.dim)) if text.frozen else TextEncoder.small(texts)
-
-
-def text_inputs(text: TextEncoder, examples: pd.DataFrame, extra: dict | None = None) -> dict:
-    """What Batches needs for `cached_text_encoder`: the tokenizer, or the frozen encoder's features, beside `extra`."""
-    tokens, extra = {"tokenizer": text.tokenizer, "max_length": text.max_length}, extra or {}
-    if text.frozen:
-        return {"extra": extra | {"text": features(text, Batches(examples, 64, **tokens))["features"]}}
-    return tokens | {"extra": extra}

@@ -1,42 +1,44 @@
-"""What text encoders need of Hugging Face transformers: loading by name, pooling, and cutting off the last layers."""
+"""What text encoders need of Hugging Face: models and tokenizers, loaded by name, cut in two, or trained on texts.
+
+In Devanagari the vowels after a consonant are combining marks. A tokenizer that strips accents, as uncased BERT
+vocabularies do (https://github.com/huggingface/tokenizers/issues/572), drops most of them: हिन्दी becomes हनद.
+"""
 
 import copy
 import inspect
-from collections.abc import Callable
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from mmutils.models import hub
-from mmutils.models.encoder import masked_mean
-from mmutils.models.tokens import add_prefix
-from mmutils.models.weights import packaged
+from mmutils.models import weights
 
 TEXT_SIDES = {  # model types of which AutoModel would load the image side as well
     "clip_text_model": transformers.CLIPTextModel,
     "siglip_text_model": transformers.SiglipTextModel,
 }
+SPECIAL = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep", "mask")}
 
 
 class TextModel(NamedTuple):
     """A transformer in float32 without a pooling layer, its tokenizer, and a line on where the weights came from."""
 
     model: nn.Module
-    tokenizer: transformers.PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast
     source: str
 
 
 def load_model(name: str, pretrained: bool) -> TextModel:
     """The model of that name or folder, or a new one of its configuration. Its tokenizer writes the prefix of e5."""
-    place, source = name, "hub"
-    if Path(name).is_dir():
-        source = f"folder {name}"
-    elif weights := packaged(name):
-        place, source = weights
+    place, source = (name, f"folder {name}") if Path(name).is_dir() else weights.packaged(name) or (name, "hub")
 
     def load(local_files_only: bool) -> TextModel:
         options = {"local_files_only": local_files_only, "trust_remote_code": False}
@@ -50,8 +52,8 @@ def load_model(name: str, pretrained: bool) -> TextModel:
             model = _without_pooler(model_class.from_pretrained, place, config=config, **options)
         return TextModel(model.float(), tokenizer, source)
 
-    advice = hub.PACKAGED, hub.FOLDER, "use TextEncoder.small(texts) for random weights"
-    loaded = hub.local_first(load, place, *advice)
+    advice = weights.PACKAGED, weights.FOLDER, "use TextEncoder.small(texts) for random weights"
+    loaded = weights.local_first(load, place, *advice)
     if name.startswith("intfloat/") and "e5-" in name:  # as these models were trained
         add_prefix(loaded.tokenizer, "query: ")
     return loaded
@@ -84,11 +86,6 @@ def no_progress_bar():
             logging.enable_progress_bar()
 
 
-def pool(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Features (B, D) from tokens (B, T, D) and mask (B, T): the first token, or the mean of the real ones."""
-    return tokens[:, 0] if pooling == "cls" else masked_mean(tokens, mask)
-
-
 def cut(model: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
     """Two models that share the parameters: one without the last `count` layers, and one of these layers alone.
 
@@ -103,26 +100,15 @@ def cut(model: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
         raise ValueError(f"a {type(model).__name__} cannot be cut: that takes {need}; train it whole")
     if not 0 < count < total:
         raise ValueError(f"cannot cut {count} of {total} layers off: choose 1 to {total - 1}")
-    below, above = (_with_layers(model, path, part) for part in (slice(total - count), slice(total - count, None)))
+    shared = {id(parameter): parameter for parameter in model.parameters()}  # what deepcopy is not to copy
+    below, above = copy.deepcopy(model, dict(shared)), copy.deepcopy(model, dict(shared))
+    for part, dropped in (below, slice(total - count, None)), (above, slice(total - count)):
+        del part.get_submodule(path)[dropped]
+        part.config.num_hidden_layers = len(part.get_submodule(path))
     above.embeddings = IdentityEmbeddings()
     if hasattr(above, "embeddings_project"):  # ELECTRA
         above.embeddings_project = nn.Identity()
     return below, above
-
-
-def _with_layers(model: nn.Module, path: str, part: slice) -> nn.Module:
-    """A copy of the model with a part of the layers at `path`; it has its own modules and the model's parameters."""
-    copied = copy.deepcopy(model)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        _replace(copied, name, parameter)
-    _replace(copied, path, copied.get_submodule(path)[part])
-    copied.config.num_hidden_layers = len(copied.get_submodule(path))
-    return copied
-
-
-def _replace(module: nn.Module, path: str, value: nn.Module | nn.Parameter) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(module.get_submodule(parent), name, value)
 
 
 class IdentityEmbeddings(nn.Module):
@@ -130,3 +116,40 @@ class IdentityEmbeddings(nn.Module):
 
     def forward(self, input_ids=None, inputs_embeds=None, *_, **__) -> Tensor:
         return inputs_embeds
+
+
+def add_prefix(tokenizer: PreTrainedTokenizerFast, prefix: str) -> None:
+    """Let the tokenizer itself write `prefix` before every text, so that whoever tokenizes cannot forget it."""
+    backend = tokenizer.backend_tokenizer
+    steps = [normalizers.Prepend(prefix)] + ([backend.normalizer] if backend.normalizer else [])
+    backend.normalizer = normalizers.Sequence(steps)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:
+    """Byte-pair encoding (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909) of at most `vocabulary` pieces.
+
+    NFC, lower case, no accents stripped. Printable ASCII and the Devanagari block are always among the pieces.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.decoder = decoders.Metaspace()
+    alphabet = [chr(code) for code in (*range(0x21, 0x7F), *range(0x900, 0x980))]
+    options = {"special_tokens": list(SPECIAL.values()), "initial_alphabet": alphabet, "show_progress": False}
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocabulary, **options))
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", ends)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL)
+
+
+def lost_marks(tokenizer, texts: Iterable[str]) -> set[str]:
+    """Combining marks (vowel signs, nuktas, accents) that some text has more often than decode(encode(text)) has."""
+
+    def marks(text: str) -> Counter:
+        return Counter(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c).startswith("M"))
+
+    lost = set()
+    for text in texts:
+        decoded = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
+        lost |= set(marks(text) - marks(decoded))
+    return lost

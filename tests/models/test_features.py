@@ -79,7 +79,7 @@ def test_follow_weights_texts_and_settings(examples, encoder, computed):
 def test_do_not_depend_on_the_folder_that_an_encoder_lies_in(examples, encoder, computed, tmp_path):
     names = set()
     for place in ("here", "elsewhere"):
-        saving.save_encoder(encoder, tmp_path / place / "run", "words")
+        saving.save_encoders({"words": encoder}, tmp_path / place / "run")
         loaded = saving.load_encoder(tmp_path / place / "run", "words")
         features(loaded, Batches(examples, 2, tokenizer=loaded.tokenizer))
         names.add(loaded.name)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmutils.models import fusion
-from mmutils.models.encoder import CachedEncoder, Encoded, FusedEncoder
+from mmutils.models.encoder import CachedEncoder, Encoded
 
 NAMES = ["concatenation", "gated", "cross_attention", "compare", "late"]
 
@@ -94,7 +94,7 @@ def test_cross_attention_reads_the_other_side():
 
 
 def test_late_is_the_mean_of_probabilities():
-    encoder = FusedEncoder(CachedEncoder("image", 12), CachedEncoder("text", 8), fusion.Late(12, 8))
+    encoder = fusion.FusedEncoder(CachedEncoder("image", 12), CachedEncoder("text", 8), fusion.Late(12, 8))
     head, features = encoder.head(3), encoder({"image": IMAGE.features, "text": TEXT.features})
 
     def probabilities(layer, values):

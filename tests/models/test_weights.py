@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmutils.models import weights
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
-from mmutils.models.tokens import lost_marks
+from mmutils.models.transformer import lost_marks
 
 SENTENCES = [
     "grinning face with big eyes",

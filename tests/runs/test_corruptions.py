@@ -125,9 +125,8 @@ class SavedEncoder:
 
     def make(self, folder):
         self.folder = folder / "run"
-        saving.save_encoder(
-            TextEncoder.small(["some words", "and others"], width=16, heads=2, layers=1), self.folder, "text"
-        )
+        encoder = TextEncoder.small(["some words", "and others"], width=16, heads=2, layers=1)
+        saving.save_encoders({"text": encoder}, self.folder)
         text = self.folder / "text-text"
         return [
             self.folder / "text.safetensors",
@@ -227,7 +226,7 @@ def test_another_version_of_a_library_is_noticed(kind, tmp_path, monkeypatch):
 
 
 def test_an_export_with_another_description_is_named(tmp_path):
-    saving.save_encoder(ImageEncoder("resnet10t", size=32), tmp_path, export.NAME)
+    saving.save_encoders({export.NAME: ImageEncoder("resnet10t", size=32)}, tmp_path)
     path = tmp_path / f"{export.NAME}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"size": 64}))
     with pytest.raises(ValueError, match=r"classifier\.json is damaged"):
