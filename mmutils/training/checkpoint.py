@@ -8,15 +8,14 @@ import hashlib
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
-from mmutils.batches import Batches
 from mmutils.runs.claim import BusyError, lock
 from mmutils.runs.files import sweep, whole_file
 from mmutils.runs.identity import digest, of_code, of_network
@@ -28,13 +27,10 @@ CODE += ("training.distributed", "training.loop", "training.precision")
 
 
 def place(folder: str | Path | None, system: str, seed: int) -> Path | None:
-    """The folder of a system's checkpoint with this seed, below `folder`; None without one.
-
-    Characters that are not safe in a file name become dashes, and a digest tells apart names that then look the same.
-    """
+    """The folder of a system's checkpoint with this seed, below `folder`; None without one."""
     if folder is None:
         return None
-    plain = re.sub(r"[^A-Za-z0-9.,=%+-]+", "-", system).strip("-.")[:80]
+    plain = re.sub(r"[^A-Za-z0-9.,=%+-]+", "-", system).strip("-.")[:80]  # safe in file names; the digest tells apart
     return Path(folder) / f"{plain}-{seed}-{hashlib.sha256(system.encode()).hexdigest()[:6]}"
 
 
@@ -56,103 +52,88 @@ def locked(folder: str | Path | None) -> Iterator[None]:
         held.release()
 
 
-def training_identity(
-    method: nn.Module, batches: Batches, config: dict, select: str | None, evaluated_on: Mapping[str, Batches]
-) -> dict:
-    """What must be equal for a checkpoint to be continued."""
-    parts = {**config, "select": select, "method": type(method).__name__, "torch": str(torch.__version__)}
-    parts |= of_network(method) | batches.identity()
-    parts["code"] = [parts["code"], of_code(f"mmutils.{name}" for name in CODE)]
-    return parts | {f"{name} split": digest(repr(rows.identity()).encode()) for name, rows in evaluated_on.items()}
-
-
-def trained_weights(folder: Path) -> dict[str, Tensor]:
-    """The state dict of the method whose checkpoint is in the folder, of its best epoch."""
-    state = _read(folder / NAME)
-    return state["best"] or state["method"]
-
-
-def _read(file: Path) -> dict:
+def read(file: Path) -> dict:
     """The content of a checkpoint. ValueError where it is damaged, or of a torch that this one cannot read."""
     try:
         with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()  # compares the checksum of every entry
-        if damaged is None:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        problem = f"{damaged} has another checksum"
+            if damaged := archive.testzip():  # compares the checksum of every entry
+                raise zipfile.BadZipFile(f"{damaged} has another checksum")
+        return torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # zipfile and torch raise many kinds for damaged files
-        problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-    raise ValueError(
-        f"the checkpoint {file} is damaged ({problem[:200]}): delete the folder {file.parent}, and this training "
-        "begins anew; what other trainings have saved is not touched"
-    )
+        problem = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        advice = f"delete the folder {file.parent}, and this training begins anew"
+        raise ValueError(f"the checkpoint {file} is damaged ({problem}): {advice}") from None
 
 
 class TrainingState:
     """History (a dict per epoch) and best weights of a training, and their checkpoint in `folder`, read if it is there.
 
-    select: the score by which an epoch is best. identity: what must be equal for a checkpoint to be continued;
-    ValueError if it is not.
+    ValueError where the folder holds the checkpoint of anything else. select: the score by which an epoch is best.
     """
 
-    def __init__(self, method: nn.Module, optimizer, select: str | None, folder: str | Path | None, identity):
-        self.method, self.optimizer, self.select, self.identity = method, optimizer, select, identity
-        self.history, self.best, self.finished = [], None, False  # best: a state dict on the CPU
+    def __init__(
+        self, method: nn.Module, optimizer, batches, config: dict, select: str | None, folder, evaluated_on: dict
+    ):
+        self.method, self.select = method, select
+        self.optimizer = optimizer  # None once the training is finished
+        self.history, self.best = [], None  # best: a state dict on the CPU
         self.file = Path(folder) / NAME if folder is not None else None
-        if self.file and is_main():
+        if not self.file:
+            return
+        self.identity = {**config, "select": select, "method": type(method).__name__, "torch": str(torch.__version__)}
+        self.identity |= of_network(method) | batches.identity()
+        self.identity["code"] = [self.identity["code"], of_code(f"mmutils.{name}" for name in CODE)]
+        for name, rows in evaluated_on.items():
+            self.identity[f"{name} split"] = digest(repr(rows.identity()).encode())
+        if is_main():
             sweep(self.file.parent)
-        if self.file and self.file.exists():
-            self._load()
+        if self.file.exists():
+            self._load(read(self.file))
 
-    def end_epoch(self, row: dict) -> None:
-        """Add an epoch's row to the history, keep the weights if they are the best so far, save."""
-        if self.select is not None:
-            self._choose(row)
-        self.history.append(row)
-        self._save()
-
-    def _choose(self, row: dict) -> None:
-        if self.select not in row:
-            raise ValueError(f"select={self.select!r} is no score of an epoch; there are {sorted(row)}")
-        if math.isnan(row[self.select]) and not self.history:
-            raise ValueError(
-                f"{self.select} is not defined in epoch {row['epoch']}, so no epoch can be chosen by it: AUROC needs "
-                "examples of at least two classes in val"
-            )
-        earlier = [past[self.select] for past in self.history if not math.isnan(past[self.select])]
-        if row[self.select] > max(earlier, default=-math.inf):
-            self.best = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
-
-    def finish(self) -> None:
-        """Put the best epoch's weights back, if there is a score to select by, and save nothing but these."""
-        if self.best is not None:
-            self.method.load_state_dict(self.best)
-            self.best = None
-        if not self.finished:
-            self.finished = True
-            self._save()
-
-    def _save(self) -> None:
-        if self.file and is_main():
-            state = {"identity": self.identity, "history": self.history, "best": self.best}
-            state["method"] = self.method.state_dict()
-            state["optimizer"] = None if self.finished else self.optimizer.state_dict()
-            with whole_file(self.file) as draft:
-                torch.save(state, draft)
-
-    def _load(self) -> None:
-        state = _read(self.file)
-        before = {name: state["identity"].get(name) for name in self.identity}
-        if changed := [name for name, value in self.identity.items() if before[name] != value]:
-            differences = "; ".join(f"{name}: {before[name]}, now {self.identity[name]}" for name in changed)
+    def _load(self, state: dict) -> None:
+        before = state["identity"]
+        if changed := [name for name, value in self.identity.items() if before.get(name) != value]:
+            differences = "; ".join(f"{name}: {before.get(name)}, now {self.identity[name]}" for name in changed)
             raise ValueError(
                 f"{self.file.parent} holds the checkpoint of another run, which differs in {', '.join(changed)} "
                 f"({differences}). To train anew, delete this folder; to keep it, give the run another folder."
             )
         self.history, self.best = state["history"], state["best"]
         self.method.load_state_dict(state["method"])
-        self.finished = state["optimizer"] is None
-        if not self.finished:
+        if state["optimizer"] is None:
+            self.optimizer = None
+        else:
             self.optimizer.load_state_dict(state["optimizer"])
+
+    def end_epoch(self, row: dict) -> None:
+        """Add an epoch's row to the history, keep the weights if they are the best so far, save."""
+        if self.select is not None:
+            if self.select not in row:
+                raise ValueError(f"select={self.select!r} is no score of an epoch; there are {sorted(row)}")
+            if math.isnan(row[self.select]) and not self.history:
+                advice = "AUROC needs examples of at least two classes in val"
+                raise ValueError(f"{self.select} is not defined in epoch 1, so no epoch can be chosen by it: {advice}")
+            earlier = [past[self.select] for past in self.history if not math.isnan(past[self.select])]
+            if row[self.select] > max(earlier, default=-math.inf):
+                self.best = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
+        self.history.append(row)
+        self._save()
+
+    def finish(self) -> None:
+        """Put the best epoch's weights back, if there is a score to select by, and save nothing but these."""
+        if self.best is not None:
+            self.method.load_state_dict(self.best)
+            self.best = None
+        if self.optimizer:
+            self.optimizer = None
+            self._save()
+
+    def _save(self) -> None:
+        if self.file and is_main():
+            state = {"identity": self.identity, "history": self.history, "best": self.best}
+            state["method"] = self.method.state_dict()
+            state["optimizer"] = self.optimizer and self.optimizer.state_dict()
+            with whole_file(self.file) as draft:
+                torch.save(state, draft)

@@ -40,16 +40,14 @@ def leave() -> None:
 
 def same_start(method: nn.Module) -> None:
     """Give all processes the first one's weights."""
-    if processes() > 1:
-        for tensor in [*method.parameters(), *method.buffers()]:
-            dist.broadcast(tensor.data, 0)
+    for tensor in [*method.parameters(), *method.buffers()] if processes() > 1 else ():
+        dist.broadcast(tensor.data, 0)
 
 
 def share_statistics(encoders: list[nn.Module], device: torch.device) -> None:
     """Let batch norms and standardisation see the statistics of the whole batch, as in one process.
 
-    torch's SyncBatchNorm does so on GPUs only; timm's conversion keeps the activation that its own batch norms hold.
-    ValueError for an encoder with batch norms that learn on a CPU.
+    ValueError for batch norms that learn on a CPU, where torch's SyncBatchNorm does not work.
     """
     for encoder in encoders if processes() > 1 else ():
         for module in encoder.modules():
@@ -57,12 +55,11 @@ def share_statistics(encoders: list[nn.Module], device: torch.device) -> None:
                 module.total = total
         norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
         if norms and device.type != "cuda":
-            raise ValueError(
-                f"a {type(encoder).__name__} has batch norms, whose statistics cannot be shared by {processes()} "
-                "processes on a CPU: train it in one process or on GPUs, or take a network without them, as a ViT"
-            )
+            problem = f"its batch norms' statistics cannot be shared by {processes()} processes on a CPU"
+            advice = "train in one process or on GPUs, or take a network without them, as a ViT"
+            raise ValueError(f"{type(encoder).__name__}: {problem}: {advice}")
         if norms:
-            convert_sync_batchnorm(encoder)
+            convert_sync_batchnorm(encoder)  # timm's keeps the activation that its own batch norms hold
 
 
 def split(encode: Callable[[dict], Tensor]) -> Callable[[dict], Tensor]:
@@ -71,23 +68,17 @@ def split(encode: Callable[[dict], Tensor]) -> Callable[[dict], Tensor]:
     def encode_part(batch: dict) -> Tensor:
         rows, count = len(batch["id"]), processes()
         if rows < count:
-            raise ValueError(
-                f"a batch of {rows} rows cannot be split over {count} processes: take a larger batch_size, "
-                "drop_last=True or fewer processes"
-            )
+            advice = "take a larger batch_size, drop_last=True or fewer processes"
+            raise ValueError(f"a batch of {rows} rows cannot be split over {count} processes: {advice}")
         counts = [rows // count + (number < rows % count) for number in range(count)]
         start = sum(counts[: rank()])
-        part = {name: _rows(values, slice(start, start + counts[rank()])) for name, values in batch.items()}
+        own = slice(start, start + counts[rank()])
+        part = {name: values[own] for name, values in batch.items()}
+        if isinstance(batch.get("image"), list | tuple):
+            part["image"] = [view[own] for view in batch["image"]]
         return _Gather.apply(encode(part), counts)
 
     return encode_part if processes() > 1 else encode
-
-
-def _rows(values: Tensor | list, rows: slice) -> Tensor | list:
-    """Those rows of a tensor, of a list, or of each view in a list of views."""
-    if isinstance(values, list | tuple) and isinstance(values[0], Tensor):
-        return [view[rows] for view in values]
-    return values[rows]
 
 
 class _Gather(torch.autograd.Function):

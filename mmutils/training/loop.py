@@ -7,21 +7,21 @@ resumed run ends with the weights of an uninterrupted one. Only encoders run in 
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate.utils import convert_outputs_to_fp32
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from mmutils.batches import Batches, derived_seed
 from mmutils.methods import Method
 from mmutils.models import features
 from mmutils.training import distributed
-from mmutils.training.checkpoint import TrainingState, locked, training_identity
+from mmutils.training.checkpoint import TrainingState, locked
 from mmutils.training.precision import PRECISIONS, exact_small_maps, resolved
 
 CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each look waits for the device
@@ -42,12 +42,10 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if self.epochs < 1 or not 0 <= self.warmup < 1 or self.seed < 0:
-            raise ValueError(f"need epochs >= 1, warmup in [0, 1) and seed >= 0; given {self}")
+        if self.epochs < 1 or not 0 <= self.warmup < 1 or self.seed < 0 or (self.clip is not None and self.clip <= 0):
+            raise ValueError(f"need epochs >= 1, warmup in [0, 1), seed >= 0, and clip > 0 or None; given {self}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
-        if self.clip is not None and self.clip <= 0:
-            raise ValueError(f"clip is a norm above 0, or None; given {self.clip}")
 
 
 def fit(
@@ -80,15 +78,20 @@ def fit(
     config = replace(config, precision=resolved(config.precision, device))
     method.to(device).train()
     batches.device = device
-    _check_batch_norms(method, batches)
+    norms = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    if norms and batches.smallest() < 2:
+        advice = "a batch norm needs at least 2 in each; choose a larger batch_size, or more examples"
+        raise ValueError(f"{len(batches.examples)} examples in batches of {batches.batch_size}: {advice}")
     distributed.share_statistics(list(method.encoders().values()), device)
     distributed.same_start(method)
-    optimizer = _optimizer(method, config)
+    groups = method.parameter_groups()
+    if not groups:
+        raise ValueError("the method has no parameter that requires a gradient: nothing to train")
+    for group in groups:
+        group["weight_decay"] = config.weight_decay if group["decay"] else 0.0
+    optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)  # one pass over memory
     with locked(checkpoint):
-        identity = {}
-        if checkpoint is not None:
-            identity = training_identity(method, batches, asdict(config), select, evaluated_on or {})
-        state = TrainingState(method, optimizer, select, checkpoint, identity)
+        state = TrainingState(method, optimizer, batches, asdict(config), select, checkpoint, evaluated_on or {})
         done, steps, hidden = len(state.history), len(batches), not distributed.is_main()
         with tqdm(total=config.epochs * steps, initial=done * steps, desc="training", delay=2, disable=hidden) as bar:
             for epoch in range(done, config.epochs):
@@ -109,16 +112,23 @@ def _train_epoch(method: Method, optimizer, batches: Batches, config: TrainConfi
     torch.manual_seed(derived_seed(config.seed, epoch, *([rank] if rank else [])))
     method.train()
     losses, sizes, steps = [], [], len(batches)
+    encoder_peak = config.learning_rate if config.encoder_learning_rate is None else config.encoder_learning_rate
     with _prepared_encoders(method, config.precision, batches.device):
         for step, batch in enumerate(batches.epoch(epoch)):
             progress = (epoch * steps + step) / (config.epochs * steps)
-            _set_learning_rate(optimizer, config, progress)
+            for group in optimizer.param_groups:
+                peak = encoder_peak if group["encoder"] else config.learning_rate
+                group["lr"] = warmup_cosine(progress, peak, config.warmup)
             optimizer.zero_grad(set_to_none=True)
             loss = method.loss(batch, progress)  # (), mean over the batch
             losses.append(loss.detach())
             sizes.append(len(batch["id"]))
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
-                _check_finite(losses, epoch)
+                finite = torch.stack(losses).isfinite().cpu()
+                if not finite.all():
+                    bad = int(finite.int().argmin())  # the first step that is not
+                    where = f"in epoch {epoch + 1}, step {bad + 1}"
+                    raise FloatingPointError(f"the loss is {losses[bad].item()} {where}. {ADVICE}")
             loss.backward()
             distributed.average_gradients(method)
             method.before_step(progress)
@@ -134,22 +144,6 @@ def _train_epoch(method: Method, optimizer, batches: Batches, config: TrainConfi
     return {"epoch": epoch + 1, "progress": (epoch + 1) / config.epochs, "loss": mean, "learning_rate": rate}
 
 
-def _optimizer(method: Method, config: TrainConfig) -> torch.optim.AdamW:
-    groups = method.parameter_groups()
-    if not groups:
-        raise ValueError("the method has no parameter that requires a gradient: nothing to train")
-    for group in groups:
-        group["weight_decay"] = config.weight_decay if group["decay"] else 0.0
-    return torch.optim.AdamW(groups, lr=0.0, fused=True)  # one pass over memory
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, progress: float) -> None:
-    encoder_peak = config.learning_rate if config.encoder_learning_rate is None else config.encoder_learning_rate
-    for group in optimizer.param_groups:
-        peak = encoder_peak if group["encoder"] else config.learning_rate
-        group["lr"] = warmup_cosine(progress, peak, config.warmup)
-
-
 def warmup_cosine(progress: float, peak: float, warmup: float) -> float:
     """Linear from 0 at the start to `peak` at progress == warmup, then half a cosine to 0 at 1."""
     if progress < warmup:
@@ -158,33 +152,14 @@ def warmup_cosine(progress: float, peak: float, warmup: float) -> float:
     return peak * (1 + math.cos(math.pi * falling)) / 2
 
 
-@contextmanager
-def _prepared_encoders(method: Method, precision: str, device: torch.device) -> Iterator[None]:
-    """In this context the encoders run in bfloat16, with float32 results, and split over the processes."""
-    with ExitStack() as stack:
-        for encoder in dict.fromkeys(method.encoders().values()):
-            forward = encoder.forward
-            if precision == "bf16":  # as accelerate's prepare_model does
-                stack.enter_context(exact_small_maps(encoder))
-                forward = convert_outputs_to_fp32(torch.autocast(device.type, torch.bfloat16)(forward))
-            encoder.forward = distributed.split(forward)
-            stack.callback(delattr, encoder, "forward")  # the method of its class shows again
-        yield
-
-
-def _check_finite(losses: list[Tensor], epoch: int) -> None:
-    """Look at all losses of the epoch so far, () each."""
-    finite = torch.stack(losses).isfinite().cpu()
-    if not finite.all():
-        step = int(finite.int().argmin())  # the first that is not
-        raise FloatingPointError(f"the loss is {losses[step].item()} in epoch {epoch + 1}, step {step + 1}. {ADVICE}")
-
-
-def _check_batch_norms(method: Method, batches: Batches) -> None:
-    """ValueError where a batch norm that learns would see one example."""
-    norms = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    if norms and batches.smallest() < 2:
-        raise ValueError(
-            f"{len(batches.examples)} examples in batches of {batches.batch_size}: a batch norm needs at least 2 in "
-            "each; choose a larger batch_size, or more examples"
-        )
+def _prepared_encoders(method: Method, precision: str, device: torch.device) -> ExitStack:
+    """A context in which the encoders run in bfloat16, with float32 results, and split over the processes."""
+    stack = ExitStack()
+    for encoder in dict.fromkeys(method.encoders().values()):
+        forward = encoder.forward
+        if precision == "bf16":  # as accelerate's prepare_model does
+            stack.enter_context(exact_small_maps(encoder))
+            forward = convert_outputs_to_fp32(torch.autocast(device.type, torch.bfloat16)(forward))
+        encoder.forward = distributed.split(forward)
+        stack.callback(delattr, encoder, "forward")  # the method of its class shows again
+    return stack

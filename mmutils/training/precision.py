@@ -5,8 +5,9 @@ offered, since it overflows in contrastive losses.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,40 +26,31 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def resolved(precision: str, device: torch.device) -> str:
-    """ "bf16" or "no": what `precision` ("auto", "bf16" or "no") means on this device; UserWarning for emulation."""
+    """ "bf16" or "no": what `precision` means on this device; UserWarning for emulation."""
     native = computes_bfloat16(device)
-    if precision == "auto":
-        return "bf16" if native else "no"
     if precision == "bf16" and not native:
-        warnings.warn(
+        message = (
             f'precision="bf16" is emulated on this {device.type.upper()} and can be 40 times slower than float32: '
-            'precision="auto" takes bfloat16 only where it is computed',
-            stacklevel=3,
         )
-    return precision
+        warnings.warn(message + 'precision="auto" takes bfloat16 only where it is computed', stacklevel=3)
+    return precision if precision != "auto" else "bf16" if native else "no"
 
 
-@contextmanager
-def exact_small_maps(module: nn.Module) -> Iterator[None]:
-    """In this context convolutions with a stride compute maps of one pixel in float32.
+def exact_small_maps(module: nn.Module) -> ExitStack:
+    """A context in which convolutions with a stride compute maps of one pixel in float32.
 
     On a CPU, oneDNN gives arbitrary gradients for a bfloat16 convolution of 3x3 and stride 2 on a 1x1 map (torch 2.14).
     """
-    strided = [part for part in module.modules() if isinstance(part, nn.Conv2d) and max(part.stride) > 1]
-    for part in strided:
-        part.forward = _exact(part.forward)
-    try:
-        yield
-    finally:
-        for part in strided:
-            del part.forward  # the method of its class shows again
+    stack = ExitStack()
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d) and max(part.stride) > 1:
+            part.forward = partial(_exact, part.forward)
+            stack.callback(delattr, part, "forward")  # the method of its class shows again
+    return stack
 
 
-def _exact(forward: Callable) -> Callable:
-    def exact(image: Tensor) -> Tensor:
-        if min(image.shape[-2:]) > 1 or image.device.type != "cpu":
-            return forward(image)
-        with torch.autocast("cpu", enabled=False):
-            return forward(image.float())
-
-    return exact
+def _exact(forward: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    if min(image.shape[-2:]) > 1 or image.device.type != "cpu":
+        return forward(image)
+    with torch.autocast("cpu", enabled=False):
+        return forward(image.float())

@@ -7,11 +7,11 @@ the pictures.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import nn
 
 from mmutils import data
 from mmutils.batches import Batches
@@ -23,7 +23,7 @@ from mmutils.training.checkpoint import place
 from mmutils.training.loop import TrainConfig, fit
 
 KEPT = {"last": "last epoch", "knn": "best epoch by kNN on val with all labels"}
-BEFORE = ("random", "before")  # what a network before training is called: without, or with pretrained weights
+BEFORE = ("random, ", "before, ")  # what a network before training is called: without, or with pretrained weights
 COLLAPSED = 2.0  # effective rank of features below which a network says the same of every example
 
 
@@ -33,7 +33,6 @@ def unlabelled(
     """The examples to pretrain on, once per language, with all labels -1.
 
     Args:
-        name: the data set.
         languages: of the texts; empty for a data set that has only one. A picture in two languages is two examples with
             the same `image` and `group`.
         limit: number of examples, 0 for all.
@@ -59,13 +58,8 @@ class Pretraining:
     Args:
         method: its name in the record.
         classes: number of classes of the labelled examples.
-        config: of each training.
-        seeds: one pretraining each.
         checkpoints: folder from which a stopped training goes on; None for none.
         keep: "last" epoch, or "knn", the best one by neighbours on val: that choice reads all labels of train and val.
-
-    Raises:
-        ValueError: another `keep`.
     """
 
     method: str
@@ -97,8 +91,7 @@ class Pretraining:
 
         What is probed is called "<form>, <branch>", or "<form>" where that ends with the branch; and, once for all
         forms, "random, <branch>", the same network before training, or "before, <branch>" where that has pretrained
-        weights. An encoder whose effective rank ends below 2 has collapsed; after a loss that is not finite all
-        encoders of the form have failed.
+        weights. After a loss that is not finite all encoders of the form have failed.
 
         Args:
             form: its name in history and record.
@@ -106,28 +99,31 @@ class Pretraining:
             batches: of unlabelled examples, which are learned from.
             labelled: batches of train, val and test, by which the features are judged.
             description: what the record says of this form.
-
-        Raises:
-            ValueError: labels that are missing, before anything is trained.
         """
         data.require_labels({split: rows.examples for split, rows in labelled.items()})
         probed = set(self.encoders)
         for seed in self.seeds:
             torch.manual_seed(seed)
-            method = build()
-            encoders = {name: method.encoders()[key] for name, key in branches.items()}
-            starts = {f"{origin(encoder)}, {name}": encoder for name, encoder in encoders.items()}
-            starts = {name: untrained(starts[name], labelled["train"]) for name in starts if name not in probed}
-            trained = {_name(form, branch): encoder for branch, encoder in encoders.items()}
-            for name, encoder in (starts | trained).items():
-                own = description if name in trained else {}
-                self.encoders[name] = {"weights": "; ".join(_sources(encoder)), **own}
+            method, weights, starts, trained = build(), {}, {}, {}
+            for branch, key in branches.items():
+                encoder = method.encoders()[key]
+                sources = [module.source for module in encoder.modules() if hasattr(module, "source")]
+                start = f"{'random' if set(sources) <= {'random'} else 'before'}, {branch}"
+                if start not in probed:
+                    starts[start] = untrained(encoder, labelled["train"])
+                name = form if form.endswith(f", {branch}") else f"{form}, {branch}"
+                trained[name] = encoder
+                weights[start] = weights[name] = {"weights": "; ".join(sources)}
+            self.encoders |= {name: weights[name] for name in starts}
+            self.encoders |= {name: weights[name] | description for name in trained}
             try:
-                self._fit(form, method, encoders, batches, labelled, seed)
+                self._fit(form, method, dict(zip(branches, trained.values(), strict=True)), batches, labelled, seed)
             except FloatingPointError as error:
-                self.failed += [_failure(name, probe, seed, error) for name in trained for probe in PROBES]
+                for name, probe in product(trained, PROBES):
+                    self._fail(name, probe, seed, str(error))
                 trained = {}
-            self._probe(starts | trained, labelled, seed)
+            if starts | trained:
+                self._probe(starts | trained, labelled, seed)
         return method
 
     def _fit(self, form: str, method: Method, encoders: dict, batches: Batches, labelled: Mapping, seed: int) -> None:
@@ -143,16 +139,17 @@ class Pretraining:
         )
         self.history += [{"system": form, "seed": seed, **row} for row in history]
 
-    def _probe(self, encoders: Mapping[str, nn.Module], labelled: Mapping[str, Batches], seed: int) -> None:
-        if not encoders:
-            return
+    def _probe(self, encoders: dict, labelled: Mapping[str, Batches], seed: int) -> None:
         predictions, rows = probe_encoders(encoders, labelled, self.classes, seed)
         self._predictions.append(predictions)
         self.probes += rows
         for row in rows:
-            if row["split"] == "test" and not row["effective_rank"] >= COLLAPSED:
-                reason = f"collapsed: effective rank {row['effective_rank']:.2f} of the features"
-                self.failed.append(_failure(row["encoder"], row["probe"], seed, reason))
+            rank = row["effective_rank"]
+            if row["split"] == "test" and not rank >= COLLAPSED:  # nan has collapsed too
+                self._fail(row["encoder"], row["probe"], seed, f"collapsed: effective rank {rank:.2f} of the features")
+
+    def _fail(self, encoder: str, probe: str, seed: int, reason: str) -> None:
+        self.failed.append({"system": f"{encoder}: {PROBES[probe]}", "seed": seed, "reason": reason})
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -161,44 +158,21 @@ class Pretraining:
 
     def chosen(self) -> str | None:
         """The system of a trained encoder whose mean AUROC over the seeds is best on val; None if all diverged."""
-        val = pd.DataFrame(
-            [row for row in self.probes if row["split"] == "val" and _form(row["encoder"]) not in BEFORE]
-        )
-        if val.empty:
+        rows = [row for row in self.probes if row["split"] == "val" and not row["encoder"].startswith(BEFORE)]
+        if not rows:
             return None
-        encoder, probe = val.groupby(["encoder", "probe"], sort=False)["auroc"].mean().idxmax()
+        encoder, probe = pd.DataFrame(rows).groupby(["encoder", "probe"], sort=False)["auroc"].mean().idxmax()
         return f"{encoder}: {PROBES[probe]}"
 
     def describe(self, **shared) -> list[dict]:
         """What the record says of each system, an encoder with a probe; shared: what is to be said of all."""
         chosen, systems = self.chosen(), []
         for encoder, description in self.encoders.items():
-            form = _form(encoder)
-            own = {"method": form, "kept": None} if form in BEFORE else {"method": self.method, "kept": KEPT[self.keep]}
+            own = {"method": self.method, "kept": KEPT[self.keep]}
+            if encoder.startswith(BEFORE):
+                own = {"method": encoder.split(", ")[0], "kept": None}
             for probe, name in PROBES.items():
                 system = {"system": f"{encoder}: {name}", "model": encoder, "encoder": encoder, "probe": probe}
                 system |= {"chosen": f"{encoder}: {name}" == chosen, "trained": f"{name} on frozen features"}
                 systems.append(system | own | description | shared)
         return systems
-
-
-def origin(encoder: nn.Module) -> str:
-    """ "random" for a network that starts from nothing, "before" where any part of it has pretrained weights."""
-    return "random" if set(_sources(encoder)) <= {"random"} else "before"
-
-
-def _sources(encoder: nn.Module) -> list[str]:
-    """Where the weights of the networks inside are from."""
-    return [module.source for module in encoder.modules() if hasattr(module, "source")]
-
-
-def _name(form: str, branch: str) -> str:
-    return form if form.endswith(f", {branch}") else f"{form}, {branch}"
-
-
-def _form(encoder: str) -> str:
-    return encoder.split(", ")[0]
-
-
-def _failure(encoder: str, probe: str, seed: int, reason: object) -> dict:
-    return {"system": f"{encoder}: {PROBES[probe]}", "seed": seed, "reason": str(reason)}

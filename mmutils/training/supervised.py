@@ -18,7 +18,7 @@ from mmutils.evaluation.predictions import predict
 from mmutils.methods.supervised import Supervised
 from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import Encoder
-from mmutils.models.starts import fused_encoder
+from mmutils.models.fusion import fused_encoder
 from mmutils.statistics.scores import scores
 from mmutils.training.checkpoint import place
 from mmutils.training.loop import TrainConfig, fit
@@ -29,7 +29,6 @@ class Trainings:
     """Several systems on the same examples, each trained once per seed, and all that came of them.
 
     Args:
-        seeds: one training of each system.
         checkpoints: folder from which a stopped training goes on; None for none.
         select: the score by which an epoch is kept, and by which `best` chooses a system, both on val.
     """
@@ -53,7 +52,7 @@ class Trainings:
         keep: Callable[[Classifier], Any] | None = None,
         **description,
     ) -> None:
-        """Train `build()` on batches["train"] with each seed.
+        """Train `build()` on batches["train"] with each seed. ValueError for examples without a label.
 
         Args:
             system: its name in predictions, history and record.
@@ -61,19 +60,27 @@ class Trainings:
             seeds: those of this call, by default all.
             keep: what to keep of each trained classifier in `kept`.
             description: what the record says of this system.
-
-        Raises:
-            ValueError: examples without a label, before anything is trained.
         """
         require_labels({split: rows.examples for split, rows in batches.items()})
+        selection = batches.get("selection", batches["val"])
         for seed in self.seeds if seeds is None else seeds:
-            classifier, history = train_once(system, build, batches, config, seed, self.select, self.checkpoints)
-            self.history += history
+            torch.manual_seed(seed)
+            method, batches["train"].seed = Supervised(build()), seed
+            history = fit(
+                method,
+                batches["train"],
+                replace(config, seed=seed),
+                evaluate=lambda method: scores(predict(method.classifier, selection)),
+                select=self.select,
+                checkpoint=place(self.checkpoints, system, seed),
+                evaluated_on={"val": selection},
+            )
+            self.history += [{"system": system, "seed": seed, **row} for row in history]
             for split in ("val", "test"):
-                rows = predict(classifier, batches[split])
+                rows = predict(method.classifier, batches[split])
                 self._predictions.append(rows.assign(system=system, seed=seed, split=split))
             if keep:
-                self.kept.setdefault(system, []).append(keep(classifier))
+                self.kept.setdefault(system, []).append(keep(method.classifier))
         self.descriptions[system] = description
 
     @property
@@ -83,8 +90,11 @@ class Trainings:
 
     def best(self, systems: Sequence[str] | None = None) -> str:
         """The system, of these or of all, whose mean score over the seeds is best on val."""
-        rows = self.predictions
-        return best_on_val(rows if systems is None else rows[rows["system"].isin(systems)], self.select)
+        means = {}
+        for system, rows in self.predictions.query("split == 'val'").groupby("system", sort=False):
+            values = [scores(of_seed)[self.select] for _, of_seed in rows.groupby("seed")]
+            means[system] = sum(values) / len(values)
+        return max(systems or means, key=means.get)
 
     def on_test(self, system: str) -> pd.DataFrame:
         """The predictions of one system on test, all seeds."""
@@ -95,32 +105,6 @@ class Trainings:
         """What the record says of each system: its description, and what is shared by all."""
         systems = {name: {"method": "supervised", **shared, **own} for name, own in self.descriptions.items()}
         return [{"system": name, "model": name, "chosen": name == chosen} | rest for name, rest in systems.items()]
-
-
-def train_once(
-    system: str,
-    build: Callable[[], Classifier],
-    batches: Mapping[str, Batches],
-    config: TrainConfig,
-    seed: int,
-    select: str = "f1_macro",
-    checkpoints: str | Path | None = None,
-) -> tuple[Classifier, list[dict]]:
-    """Train `build()` with one seed; return the classifier of the best epoch on val, and a row for each epoch."""
-    torch.manual_seed(seed)
-    method = Supervised(build())
-    batches["train"].seed = seed
-    selection = batches.get("selection", batches["val"])
-    history = fit(
-        method,
-        batches["train"],
-        replace(config, seed=seed),
-        evaluate=lambda method: scores(predict(method.classifier, selection)),
-        select=select,
-        checkpoint=place(checkpoints, system, seed),
-        evaluated_on={"val": selection},
-    )
-    return method.classifier, [{"system": system, "seed": seed, **row} for row in history]
 
 
 def split_batches(
@@ -146,31 +130,17 @@ def predict_each(batches: Mapping[str, Batches], classifier: Classifier) -> dict
 
 def join_seeds(predictions: Sequence[Mapping[str, pd.DataFrame]], seeds: Sequence[int]) -> dict[str, pd.DataFrame]:
     """What `predict_each` gave for several seeds: one table for each set of examples, with a column `seed`."""
-    parts = {
-        name: [rows[name].assign(seed=seed) for seed, rows in zip(seeds, predictions, strict=True)]
-        for name in predictions[0]
-    }
-    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
-
-
-def best_on_val(predictions: pd.DataFrame, score: str = "f1_macro") -> str:
-    """The system whose mean `score` over the seeds is best on val. Test is not looked at."""
-    val = predictions[predictions["split"] == "val"]
-    if val.empty:
-        raise ValueError("best_on_val: the predictions have no rows of split 'val' to choose on")
-    means = {
-        system: sum(scores(seed_rows)[score] for _, seed_rows in rows.groupby("seed")) / rows["seed"].nunique()
-        for system, rows in val.groupby("system", sort=False)
-    }
-    return max(means, key=means.get)
+    joined = {}
+    for name in predictions[0]:
+        parts = [rows[name].assign(seed=seed) for seed, rows in zip(seeds, predictions, strict=True)]
+        joined[name] = pd.concat(parts, ignore_index=True)
+    return joined
 
 
 def mean_scores(predictions: pd.DataFrame) -> pd.DataFrame:
     """Mean ± standard deviation over the seeds, percent: a row for each system and split, a column for each score."""
-    names = ["accuracy", "f1_macro", "f1_weighted", "auroc"]
-    rows = [
-        {"system": system, "split": split, **scores(table)}
-        for (system, split, _), table in predictions.groupby(["system", "split", "seed"], sort=False)
-    ]
-    groups = (100 * pd.DataFrame(rows).set_index(["system", "split"])[names]).groupby(level=[0, 1], sort=False)
+    keys = ["system", "split", "seed"]
+    values = pd.DataFrame({key: scores(rows) for key, rows in predictions.groupby(keys, sort=False)}).T
+    percent = 100 * values[["accuracy", "f1_macro", "f1_weighted", "auroc"]].rename_axis(keys)
+    groups = percent.groupby(["system", "split"], sort=False)
     return groups.mean().map("{:.1f}".format) + " ± " + groups.std().fillna(0).map("{:.1f}".format)

@@ -12,10 +12,10 @@ from mmutils.evaluation import probes
 from mmutils.evaluation.predictions import predictions_table
 from mmutils.evaluation.probes import knn
 from mmutils.methods.cass import CASS
-from mmutils.models import saving, starts
-from mmutils.models.encoder import Encoded, Encoder, FusedEncoder
-from mmutils.models.features import embeddings, features, untrained
-from mmutils.models.fusion import Compare, Concatenation, Gated
+from mmutils.models import saving
+from mmutils.models.encoder import Encoded, Encoder
+from mmutils.models.features import batch_inputs, embeddings, features, frozen_features, untrained
+from mmutils.models.fusion import Compare, Concatenation, FusedEncoder, Gated, fused_encoder
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
 from mmutils.statistics.scores import scores
@@ -153,15 +153,13 @@ def test_few_labels_mean_few_of_val_too() -> None:
     tables = {split: emoji_topics.examples(None, split) for split in probes.SPLITS}
     extras = {split: {"x": torch.arange(len(table)).float()} for split, table in tables.items()}
     parts = finetune.finetuning_batches(tables, extras, 0.1, 0, 32)
-    counts = finetune.label_counts(parts)
-    assert counts["labels"] == pytest.approx(0.1 * len(tables["train"]), abs=4)
-    assert counts["val_labels"] == pytest.approx(0.1 * len(tables["val"]), abs=4)
+    assert len(parts["train"].ids) == pytest.approx(0.1 * len(tables["train"]), abs=4)
+    assert len(parts["selection"].ids) == pytest.approx(0.1 * len(tables["val"]), abs=4)
     assert len(parts["val"].ids) == len(tables["val"])  # what the record holds is all of val
     rows = parts["selection"]
     assert [tables["val"]["id"][int(row)] for row in rows.extra["x"]] == rows.ids
     assert set(rows.labels.tolist()) == set(range(7))
-    whole = finetune.label_counts(finetune.finetuning_batches(tables, extras, 0.1, 0, 32, val_by_share=False))
-    assert whole["val_labels"] == len(tables["val"])
+    assert "selection" not in finetune.finetuning_batches(tables, extras, 0.1, 0, 32, val_by_share=False)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +172,7 @@ def test_few_labels_mean_few_of_val_too() -> None:
 )
 def test_wrong_starts_are_refused_at_once(starts, baselines, fusion, problem) -> None:
     with pytest.raises(ValueError, match=problem):
-        finetune.check_starts(starts, baselines, fusion)
+        finetune.load_starts(starts, baselines, {}, "", 8, True, fusion)
 
 
 def test_batches_are_made_where_the_model_is() -> None:
@@ -228,23 +226,23 @@ def test_an_encoder_comes_back_from_disk(join, tmp_path) -> None:
     options = {"hidden": (16,)} if join is Concatenation else {"dim": 16}
     encoder = FusedEncoder(image(), text, join(image().dim, text.dim, **options)) if join else text
     encoder.eval()
-    saving.save_encoder(encoder, tmp_path / "run", "cnn")
-    given = starts.batch_inputs(encoder)
-    back = starts.initial_encoder("run:cnn", tmp_path)
+    saving.save_encoders({"cnn": encoder}, tmp_path / "run")
+    given = batch_inputs(encoder)
+    back = saving.initial_encoder("run:cnn", tmp_path)
     expected = features(encoder, Batches(table, 7, **given))["features"]
-    assert torch.equal(features(back, Batches(table, 7, **starts.batch_inputs(back)))["features"], expected)
-    fresh = starts.initial_encoder("random:run:cnn", tmp_path)
+    assert torch.equal(features(back, Batches(table, 7, **batch_inputs(back)))["features"], expected)
+    fresh = saving.initial_encoder("random:run:cnn", tmp_path)
     assert not torch.allclose(features(fresh, Batches(table, 7, **given))["features"], expected)
     assert (back.source, fresh.source) == ("run/cnn", "random")
-    assert starts.network_names(back)[-1] == "run/cnn-text", "a path of this machine would end up in records"
+    assert saving.network_names(back)[-1] == "run/cnn-text", "a path of this machine would end up in records"
     if join:
-        seen = starts.initial_encoder("random:run:cnn", tmp_path, examples=table)
+        seen = saving.initial_encoder("random:run:cnn", tmp_path, examples=table)
         means = [value for name, value in seen.state_dict().items() if name.endswith("running_mean")]
         assert all(value.any() for value in means), "the batch norms have not seen the pictures"
     with pytest.raises(FileNotFoundError, match="run the notebook that makes other first"):
-        starts.initial_encoder("other:cnn", tmp_path)
+        saving.initial_encoder("other:cnn", tmp_path)
     with pytest.raises(ValueError, match="run:name"):
-        starts.initial_encoder("rndom:run:cnn", tmp_path)
+        saving.initial_encoder("rndom:run:cnn", tmp_path)
 
 
 def test_frozen_features_are_those_of_every_row() -> None:
@@ -253,17 +251,17 @@ def test_frozen_features_are_those_of_every_row() -> None:
     text = TextEncoder.small(table["text"], width=32, layers=1)
     fused = FusedEncoder(image(), text, Compare(image().dim, text.dim))
     for encoder in (image(), text, fused):
-        expected = features(encoder.eval(), Batches(table, 64, **starts.batch_inputs(encoder)))["features"]
-        assert torch.allclose(starts.frozen_features(encoder, table), expected, atol=1e-5)
+        expected = features(encoder.eval(), Batches(table, 64, **batch_inputs(encoder)))["features"]
+        assert torch.allclose(frozen_features(encoder, table), expected, atol=1e-5)
 
 
 def test_whole_fuses_copies() -> None:
     encoder, text = image(), TextEncoder.small(["a b"], width=32, layers=1)
-    fused = starts.fused_encoder([encoder, text], "gated")
+    fused = fused_encoder([encoder, text], "gated")
     assert isinstance(fused.fusion, Gated)
     assert next(fused.image.parameters()).data_ptr() != next(encoder.parameters()).data_ptr()
-    with pytest.raises(ValueError, match="3 encoders"):
-        starts.fused_encoder([encoder] * 3, "gated")
+    with pytest.raises(ValueError, match="values to unpack"):
+        fused_encoder([encoder] * 3, "gated")
 
 
 def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
