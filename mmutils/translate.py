@@ -1,9 +1,9 @@
 """Machine translation of a data set's texts into a table of translations that is made once and kept.
 
 For sequence-to-sequence models of Hugging Face: MarianMT (Junczys-Dowmunt et al. 2018,
-https://arxiv.org/abs/1804.00344; Tiedemann and Thottingal 2020, https://aclanthology.org/2020.eamt-1.61/); NLLB, M2M100
-and mBART also need their own names of the two languages. Links, and "RT @name:" or mentions before the first word, are
-kept as they are: models garble them. The data set's licence covers its translations too: keep them beside the data.
+https://arxiv.org/abs/1804.00344); NLLB, M2M100 and mBART also need their own names of the two languages. Links, and
+"RT @name:" or mentions before the first word, are kept as they are: models garble them. The data set's licence covers
+its translations too: keep them beside the data.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import re
 import sys
 import unicodedata
 from importlib import metadata, util
+from itertools import groupby
+from operator import eq
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +22,10 @@ import torch
 import transformers
 from tqdm.auto import tqdm
 
-from mmutils.data import SPLITS, examples, option_names, require_root
+from mmutils.data import SPLITS, examples, option_names
 from mmutils.data.tools import reading
 from mmutils.data.tools.archive import beside
-from mmutils.models import hub
+from mmutils.models import weights
 from mmutils.models.transformer import no_progress_bar
 from mmutils.runs.files import write
 from mmutils.runs.parameters import printable
@@ -32,7 +34,7 @@ LINK = re.compile(r"https?://\S+")
 OPENING = re.compile(r"(?:\s*(?:RT\b|[.]?@\w+:?))*")  # "RT @name:", ".@name @other"
 NAMES = re.compile(r"https?://\S+|[@#]\w+")
 SCRIPTS = {"hi": "DEVANAGARI"}  # the beginning of a letter's Unicode name, for languages that are checked
-PROBLEMS = ("empty", "repeated", "untranslated", "script", "cut")
+PROBLEMS = ("empty", "repeated", "untranslated", "script")
 LONGEST = 256  # tokens of a translation, where the model does not say
 LIBRARIES = ("torch", "transformers", "sentencepiece", "sacremoses")  # versions of these can change a translation
 
@@ -40,8 +42,8 @@ LIBRARIES = ("torch", "transformers", "sentencepiece", "sacremoses")  # versions
 class Translator:
     """A translation model with its tokenizer: call it with a list of texts to get their translations.
 
-    `name` is on the hub, or a local folder; `codes` are the model's names of the two languages, if it has several, as
-    ("eng_Latn", "hin_Deva") for NLLB. `options` is everything that the translations depend on.
+    `name`: on the hub, or a local folder. `codes`: the model's names of the two languages, if it has several, as
+    ("eng_Latn", "hin_Deva") for NLLB. `options`: everything that the translations depend on.
     """
 
     def __init__(self, name: str, revision: str | None = None, codes: tuple[str, str] | None = None):
@@ -52,11 +54,9 @@ class Translator:
                 return tokenizer, transformers.AutoModelForSeq2SeqLM.from_pretrained(name, **options)
 
         try:
-            self.tokenizer, model = hub.local_first(get, name, hub.FOLDER)
-        except (OSError, ValueError) as error:
-            if not Path(name).is_dir():
-                raise
-            raise ValueError(f"the folder {name} holds no translation model that can be read: {error}") from error
+            self.tokenizer, model = weights.local_first(get, name, weights.FOLDER)
+        except ValueError as error:
+            raise ValueError(f"{name} holds no translation model that can be read: {error}") from error
         self.model = model.float().eval().to("cuda" if torch.cuda.is_available() else "cpu")
         settings = self.model.generation_config
         if settings.max_length in (None, 20):  # 20 is the library's when a model says nothing
@@ -75,40 +75,38 @@ class Translator:
             tokens = self.model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
-    def cut(self, text: str) -> bool:
-        """Whether the text is longer than what the model reads."""
-        return len(self.tokenizer(text, verbose=False)["input_ids"]) > self.tokenizer.model_max_length
-
 
 def translate(ids, texts, translator, target: str, file: str | Path, batch_size: int = 32) -> dict:
     """Write a table of translations, id<tab>text in UTF-8 without quoting, and `file`.json, which describes it.
 
     Each different text is translated once. A run that was killed continues with the batches in `file`.part, to the same
-    result. A file that is there already, of the same texts and options, is left as it is.
-
-    Returns the content of the JSON (options, counts), and "examples": (id, text, translation) by problem (see
-    `problems`). ValueError: an id with two texts; a file or part of another model, revision, language or batch size.
+    result. Returns the content of the JSON, and "examples": (id, text, translation) by problem (see `problems`).
+    ValueError: an id with two texts; a file or part of another model, revision, language or batch size.
     """
-    file, rows = Path(file), _rows(ids, texts)
+    rows, pieces = {}, {}  # by id: the text; what stands before the sentence to translate, the sentence, the links
+    for key, text in zip(map(_clean, ids), map(_clean, texts), strict=True):
+        if rows.setdefault(key, text) != text:
+            raise ValueError(f"{key!r} has two texts, {rows[key]!r} and {text!r}: translate by the examples' own id")
+        plain = " ".join(LINK.sub(" ", text).split())
+        opening = OPENING.match(plain).group()
+        pieces[key] = opening.strip(), plain.removeprefix(opening).strip(), " ".join(LINK.findall(text))
     options = {"to": target, **translator.options, "batch_size": batch_size}
     options["libraries"] = {name: metadata.version(name) if util.find_spec(name) else None for name in LIBRARIES}
     report = {"texts": hashlib.sha256(json.dumps(rows).encode()).hexdigest(), **options}
+    sentences, file = {sentence for _, sentence, _ in pieces.values()}, Path(file)
     description, part = file.with_name(file.name + ".json"), file.with_name(file.name + ".part")
-    pieces = {key: _pieces(text) for key, text in rows.items()}
-    sentences = {sentence for _, sentence, _ in pieces.values()}
     if file.exists():
-        _check_same(_read_json(description) if description.exists() else {}, report, file)
-        translations = _read_table(file, rows)
+        _read_same(description, report, file)
+        pairs = [line.partition("\t")[::2] for _, line in reading.lines(file)[1:]]
+        if [key for key, _ in pairs] != list(rows):
+            raise ValueError(f"{file} is damaged, its ids are not those of the texts: delete it, run the command again")
+        translations = dict(pairs)
     else:
-        translated = _translate_all(sentences, translator, options, part, batch_size)
-        whole = {key: (opening, translated[sentence], links) for key, (opening, sentence, links) in pieces.items()}
-        translations = {key: _clean(" ".join(parts)) for key, parts in whole.items()}
-    cases = {problem: [] for problem in PROBLEMS}
-    for key, text in rows.items():
-        for problem in problems(text, translations[key], target) + ["cut"] * translator.cut(pieces[key][1]):
-            cases[problem].append((key, text, translations[key]))
-    counts = {problem: len(examples) for problem, examples in cases.items()}
-    report["counts"] = {"texts": len(rows), "different": len(sentences)} | counts
+        done = _translate_all(sentences, translator, options, part, batch_size)
+        translations = {key: _clean(f"{start} {done[middle]} {end}") for key, (start, middle, end) in pieces.items()}
+    wrong = {key: problems(text, translations[key], target) for key, text in rows.items()}
+    cases = {each: [(key, rows[key], translations[key]) for key in rows if each in wrong[key]] for each in PROBLEMS}
+    report["counts"] = {"texts": len(rows), "different": len(sentences)} | {each: len(cases[each]) for each in PROBLEMS}
     write(description, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     write(file, "".join(f"{key}\t{text}\n" for key, text in [("id", "text"), *translations.items()]))
     part.unlink(missing_ok=True)
@@ -123,53 +121,32 @@ def problems(text: str, translation: str, target: str) -> list[str]:
     """
     source, result = (" ".join(NAMES.sub(" ", part).split()) for part in (text, translation))
     letters = [character for character in result if unicodedata.category(character)[0] == "L"]
-    if not any(character.isalpha() for character in source):
-        return []
     if not letters:
-        return ["empty"]
-    foreign = [not unicodedata.name(letter, "").startswith(SCRIPTS.get(target, "")) for letter in letters]
+        return ["empty"] if any(character.isalpha() for character in source) else []
+    foreign = sum(not unicodedata.name(letter, "").startswith(SCRIPTS.get(target, "")) for letter in letters)
     wrong = {
         "repeated": _repeats(result) > max(3, _repeats(source)),
         "untranslated": result.casefold() == source.casefold(),
-        "script": sum(foreign) > len(letters) / 2,
+        "script": foreign > len(letters) / 2,
     }
     return [problem for problem, holds in wrong.items() if holds]
 
 
 def _repeats(text: str) -> int:
     """The most times that the same 1 to 6 words, or 1 to 6 characters of a long word, follow one another."""
-    words, most = text.casefold().split(), 1
-    for sequence in (words, *(word for word in words if len(word) > 20)):
-        for length in range(1, 7):
-            same = 0  # elements in a row that equal the one `length` before
-            for earlier, later in zip(sequence, sequence[length:], strict=False):
-                same = same + 1 if earlier == later else 0
-                most = max(most, 1 + same // length)
-    return most
-
-
-def _pieces(text: str) -> tuple[str, str, str]:
-    """(opening, sentence, links) of a text; only the sentence is translated."""
-    links, text = " ".join(LINK.findall(text)), " ".join(LINK.sub(" ", text).split())
-    opening = OPENING.match(text).group()
-    return opening.strip(), text.removeprefix(opening).strip(), links
-
-
-def _rows(ids, texts) -> dict[str, str]:
-    """The text of each id, on one line."""
-    rows = {}
-    for key, text in zip(map(_clean, ids), map(_clean, texts), strict=True):
-        if rows.setdefault(key, text) != text:
-            raise ValueError(f"{key!r} has two texts, {rows[key]!r} and {text!r}: translate by the examples' own id")
-    return rows
+    words = text.casefold().split()
+    return max(
+        1 + sum(run) // length  # a run of elements that equal the one `length` before
+        for sequence in (words, *(word for word in words if len(word) > 20))
+        for length in range(1, 7)
+        for _, run in groupby([False, *map(eq, sequence, sequence[length:])])
+    )
 
 
 def _translate_all(sentences: set[str], translator, options: dict, part: Path, batch_size: int) -> dict[str, str]:
     """Translation of each different sentence; those that are done are saved in the part file after each batch."""
     order = sorted(sentences - {""}, key=lambda text: (-len(text), text))  # the longest first: memory runs out at once
-    saved = _read_json(part) if part.exists() else options
-    _check_same(saved, options, part)
-    translations = saved.get("translations", {})
+    translations = _read_same(part, options, part).get("translations", {}) if part.exists() else {}
     for start in tqdm(range(0, len(order), batch_size), unit="batch"):
         batch = order[start : start + batch_size]
         if not translations.keys() >= set(batch):
@@ -178,38 +155,21 @@ def _translate_all(sentences: set[str], translator, options: dict, part: Path, b
     return translations | {"": ""}
 
 
-def _read_json(file: Path) -> dict:
+def _read_same(path: Path, wanted: dict, file: Path) -> dict:
+    """The JSON in `path`, which says how `file` was made; ValueError where that is not as wanted."""
     try:
-        return dict(json.loads(file.read_bytes()))
+        written = dict(json.loads(path.read_bytes())) if path.exists() else {}
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}): delete it, and run the command again") from None
-
-
-def _read_table(file: Path, rows: dict[str, str]) -> dict[str, str]:
-    """The translations in a file that is complete, by id."""
-    pairs = [line.partition("\t")[::2] for _, line in reading.lines(file)[1:]]
-    if [key for key, _ in pairs] != list(rows):
-        raise ValueError(f"{file} is damaged, its ids are not those of the texts: delete it, and run the command again")
-    return dict(pairs)
-
-
-def _check_same(written: dict, wanted: dict, file: Path) -> None:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and run the command again") from None
     changed = [f"{key} {written.get(key)!r} -> {value!r}" for key, value in wanted.items() if written.get(key) != value]
     if changed:
         raise ValueError(f"{file} was made otherwise ({', '.join(changed)}): delete it, or write another file")
+    return written
 
 
 def _clean(text: str) -> str:
     """Without tabs, line breaks and other control characters, which would break the table."""
     return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text).split())
-
-
-def _texts(name: str, root: str | None, source: str, key: str) -> pd.DataFrame:
-    """The examples of all splits with the columns id (their `key`) and text."""
-    wanted = {"language": source, "missing": "none"}  # texts can be translated without their pictures
-    options = {option: value for option, value in wanted.items() if option in option_names(name)}
-    rows = pd.concat([examples(name, root, split, **options) for split in SPLITS], ignore_index=True)
-    return rows.assign(id=rows[key])[["id", "text"]]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -227,15 +187,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="FILE", help="default: DIR/translations/<to>.tsv")
     options = parser.parse_args(arguments)
     try:
-        require_root(options.name, options.root)
-        if not (options.out or options.root):
-            raise ValueError("give --out FILE: built-in data has no folder for translations")
         if options.batch_size < 1:
             raise ValueError(f"--batch-size {options.batch_size}: give a number of texts, at least 1")
+        wanted = {"language": options.source, "missing": "none"}  # texts can be translated without their pictures
+        wanted = {name: value for name, value in wanted.items() if name in option_names(options.name)}
+        rows = pd.concat([examples(options.name, options.root, split, **wanted) for split in SPLITS])
+        if not (options.out or options.root):
+            raise ValueError("give --out FILE: built-in data has no folder for translations")
         file = Path(options.out or beside(options.root) / "translations" / f"{options.to}.tsv")
-        rows = _texts(options.name, options.root, options.source, options.key)
         translator = Translator(options.model, options.revision, options.codes)
-        report = translate(rows["id"], rows["text"], translator, options.to, file, options.batch_size)
+        report = translate(rows[options.key], rows["text"], translator, options.to, file, options.batch_size)
     except (ValueError, OSError) as error:
         print(printable(error))
         return 1

@@ -83,9 +83,6 @@ class Slow:
         time.sleep(0.01)
         return [text[::-1] for text in texts]
 
-    def cut(self, text: str) -> bool:
-        return False
-
 
 def translating(folder: Path) -> list:
     texts = [f"text number {number} of many" for number in range(400)]

@@ -17,7 +17,7 @@ import pandas as pd
 from mmutils.data import SPLITS, check, inside
 from mmutils.data.tools import reading
 from mmutils.data.tools.archive import folder
-from mmutils.data.tools.reading import check_choice
+from mmutils.data.tools.reading import check_choice, storable
 
 CLASSES = ("not hateful", "hateful")
 OFFICIAL = {  # examples of each class, by file
@@ -45,10 +45,14 @@ def examples(
     check_choice("split", split, SPLITS)
     check_choice("val", val, ("dev_unseen", "dev_seen"))
     check_choice("test", test, ("test_seen", "test_unseen"))
-    check_choice("missing", missing, ("error", "drop", "none"))
     check_choice("language", language, ("en",))
     home, source = folder(root), {"train": "train", "val": val, "test": test}[split]
-    path = _find(home, source)
+    names = list(dict.fromkeys(f"{name}.jsonl" for name in (source, source.removesuffix("_seen"))))  # in both phases
+    path = next((Path(home, name) for name in names if home and Path(home, name).is_file()), None)
+    if path is None:
+        others = ", ".join(file.name for file in files(home)) if home else ""
+        hint = 'Give the folder with the .jsonl files and img/ as root, or take val="dev_seen", test="test_unseen"'
+        raise FileNotFoundError(f"no {' or '.join(names)} in {home!r}; found: {others or 'none'}. {hint}; from {WHERE}")
     rows = [_row(line, home, f"{path}, line {number}") for number, line in reading.lines(path)]
     if not rows:
         raise ValueError(f"{path} has no rows: fetch it again from {WHERE}")
@@ -68,35 +72,23 @@ def files(root) -> list[Path]:
     return sorted(Path(folder(root)).glob("*.jsonl"))
 
 
-def _find(home, source: str) -> Path:
-    """The file of memes, by its name or that of the first phase."""
-    names = list(dict.fromkeys(f"{name}.jsonl" for name in (source, source.removesuffix("_seen"))))
-    for name in names:
-        if home and Path(home, name).is_file():
-            return Path(home, name)
-    others = ", ".join(path.name for path in files(home)) if home else ""
-    hint = 'Give the folder with the .jsonl files and img/ as root, or take val="dev_seen", test="test_unseen"'
-    raise FileNotFoundError(f"no {' or '.join(names)} in {home!r}; found: {others or 'none'}. {hint}; from {WHERE}")
-
-
 def _row(line: str, home, where: str) -> dict:
     """id, image, text and label of a line; ValueError, with `where`, for a line that is none."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {error}") from None
-    lacking = [key for key in ("id", "img", "text") if not isinstance(row, dict) or key not in row]
-    if lacking:
+    if lacking := [key for key in ("id", "img", "text") if not isinstance(row, dict) or key not in row]:
         raise ValueError(f"{where} lacks {', '.join(lacking)}; it has {line[:200]}")
-    if not (isinstance(row["img"], str) and isinstance(row["text"], str)):
-        raise ValueError(f"{where}: img and text must be strings; given {line[:200]}")
-    if not (reading.storable(row["text"]) and reading.storable(str(row["id"]))):
-        raise ValueError(f"{where}: half a surrogate pair, which cannot be written as UTF-8; given {line[:200]}")
-    if not isinstance(row["id"], str | int) or isinstance(row["id"], bool) or row["id"] == "":
-        raise ValueError(f"{where}: id must be a whole number or a string; given {row['id']!r}")
     label = row.get("label")
-    if label is not None and (not isinstance(label, int | float) or label not in (0, 1)):
-        raise ValueError(f"{where}: label must be 0 or 1, or missing where it is unknown; given {label!r}")
+    rules = {
+        "id must be a whole number or a string": type(row["id"]) in (int, str) and row["id"] != "",
+        "img and text must be strings": isinstance(row["img"], str) and isinstance(row["text"], str),
+        "half a surrogate pair, which is no UTF-8": storable(f"{row['id']}{row['text']}"),
+        f"label must be 0 or 1, or missing where it is unknown, not {label!r}": label in (None, 0, 1),
+    }
+    if broken := [rule for rule, holds in rules.items() if not holds]:
+        raise ValueError(f"{where}: {broken[0]}; given {line[:200]}")
     return {
         "id": str(row["id"]).zfill(5),
         "image": inside(home, row["img"], where),

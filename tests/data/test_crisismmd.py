@@ -167,9 +167,20 @@ def test_a_damaged_table_of_translations_is_refused(root, wrong) -> None:
     assert fingerprint("crisismmd", root) != before
 
 
-def test_texts_alone_can_be_translated(root) -> None:
+class Unchanged:
+    """Stands in for a translation model."""
+
+    options = {"model": "none"}
+
+    def __call__(self, texts: list[str]) -> list[str]:
+        return texts
+
+
+def test_texts_alone_can_be_translated(root, monkeypatch) -> None:
     shutil.rmtree(root / "data_image")
-    assert len(translate._texts("crisismmd", str(root), "en", "group")) == 9
+    monkeypatch.setattr(translate, "Translator", lambda *_: Unchanged())
+    assert translate.main(["crisismmd", "--root", str(root)]) == 0
+    assert len((root / "translations" / "hi.tsv").read_text(encoding="utf-8").splitlines()) == 3  # two tweets
 
 
 def test_an_archive_serves_as_root(root, tmp_path_factory, monkeypatch) -> None:

@@ -78,9 +78,9 @@ def test_damaged_files_are_named(root, capsys) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"label": "1"}, "label must be 0 or 1.*given '1'"),
+        ({"label": "1"}, "label must be 0 or 1.*not '1'"),
         ({"label": 2}, "label must be"),
-        ({"label": float("nan")}, "label must be .*missing where it is unknown; given nan"),
+        ({"label": float("nan")}, "label must be .*missing where it is unknown, not nan"),
         ({"label": [1]}, "label must be"),
         ({"id": 7.0}, "id must be a whole number or a string"),
         ({"id": ""}, "id must be"),
