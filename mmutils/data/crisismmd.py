@@ -9,7 +9,6 @@ https://arxiv.org/abs/2004.11838. Licence CC BY-NC-SA 4.0, available from https:
 - Files are read without quoting: 39 texts of train begin with a quotation mark. 251 have broken encodings (`repair`).
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -31,11 +30,8 @@ MERGED = {
     "injured_or_dead_people": "affected_individuals",
     "missing_or_found_people": "affected_individuals",
 }
-OFFICIAL = {  # examples of each class in "agreed"
-    "train": (71, 612, 3252, 1279, 912),
-    "val": (9, 80, 521, 239, 149),
-    "test": (9, 81, 504, 235, 126),
-}
+# examples of each class in "agreed"
+OFFICIAL = {"train": (71, 612, 3252, 1279, 912), "val": (9, 80, 521, 239, 149), "test": (9, 81, 504, 235, 126)}
 WHERE = "https://crisisnlp.qcri.org/crisismmd"
 FILES = {"agreed": "task_{}_text_img_agreed_lab_{}.tsv", "all": "task_{}_text_img_{}.tsv"}  # of a task and a split
 COLUMNS = ("event_name", "tweet_id", "image_id", "tweet_text", "image", "label_text", "label_image")
@@ -70,20 +66,26 @@ def read_task(task, classes, root, split, language, which, target, missing, repa
     check_choice("split", split, SPLITS)
     check_choice("which", which, tuple(FILES))
     check_choice("target", target, ("text", "image"))
-    check_choice("missing", missing, ("error", "drop", "none"))
     home, name = folder(root), FILES[which].format(task, "dev" if split == "val" else split)
     path = _find(home, name)
     if path is None:
         hint = "with its split folders (crisismmd_datasplit_agreed_label, crisismmd_datasplit_all) inside"
         raise FileNotFoundError(f"no {name} in {home!r} or below it. Give CrisisMMD v2.0 as root, {hint}; {WHERE}")
-    rows = _read(path, COLUMNS)
+    rows, classes = _read(path, COLUMNS), list(classes)
+    labels = rows[f"label_{target}"].replace(MERGED)
+    if len(unknown := labels[~labels.isin(classes)]):
+        shown = ", ".join(f"{name!r} in line {number}" for number, name in unknown.head(3).items())
+        problem = f"unknown labels in {len(unknown)} of {len(rows)} rows ({shown})"
+        raise ValueError(f"{path}: {problem}; there are {', '.join(classes)}")
+    candidates = (Path(home), Path(home, "CrisisMMD_v2.0"), Path(home).parent)  # as the archive unpacks
+    pictures = next((candidate for candidate in candidates if (candidate / "data_image").is_dir()), home)
     table = pd.DataFrame(
         {
             "id": rows["image_id"],
             "group": rows["tweet_id"],
-            "image": _pictures(rows["image"], Path(home), path),
+            "image": [inside(pictures, name, f"{path}, line {line}") for line, name in rows["image"].items()],
             "text": rows["tweet_text"],
-            "label": _labels(rows[f"label_{target}"].replace(MERGED), classes, path),
+            "label": labels.map(classes.index),
             "event": rows["event_name"],
         }
     )
@@ -113,10 +115,7 @@ def files(root, task: str = "humanitarian") -> list[Path]:
 
 
 def human_translations(folder) -> dict[str, str]:
-    """Tweet id -> Hindi from hindi_translation.txt and tweet_ids.txt of Verma et al. 2022: the first 98 of 202 ids.
-
-    ValueError where there are more lines than ids, or an empty one.
-    """
+    """Tweet id -> Hindi from hindi_translation.txt and tweet_ids.txt of Verma et al. 2022: the first 98 of 202 ids."""
     ids = reading.text(Path(folder, "tweet_ids.txt")).split()
     texts = reading.text(Path(folder, "hindi_translation.txt")).strip("\n").split("\n")
     if len(texts) > len(ids) or not all(text.strip() for text in texts):
@@ -125,17 +124,17 @@ def human_translations(folder) -> dict[str, str]:
 
 
 def _find(home, name: str) -> Path | None:
-    """The file of that name in the folder or below it, the shallowest; None where there is none."""
+    """The file of that name in the folder or below it, the shallowest."""
     return min(Path(home).rglob(name), key=lambda path: (len(path.parts), path), default=None) if home else None
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """A table of text, columns separated by tabs, without quoting; its index is the number of the line."""
     (_, first), *rest = reading.lines(path) or [(0, "")]
     header = first.split("\t")
-    if not first or not set(columns) <= set(header) or len(set(header)) < len(header):
+    if not set(columns) <= set(header) or len(set(header)) < len(header):
         problem = f"cannot be read as a table with tabs: its first line needs each of {', '.join(columns)} once"
-        raise ValueError(f"{path} {problem}; it has {', '.join(header) if first else 'no line'}")
+        raise ValueError(f"{path} {problem}; it has {', '.join(header) or 'no line'}")
     if not rest:
         raise ValueError(f"{path} has no rows: fetch it again")
     rows = {number: line.split("\t") for number, line in rest}
@@ -144,22 +143,6 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             problem = f"has {len(fields)} fields, the first line {len(header)}: no text may hold a tab or a newline"
             raise ValueError(f"{path}, line {number} {problem}; given {fields[:3]}")
     return pd.DataFrame.from_dict(rows, orient="index", columns=header)
-
-
-def _labels(names: pd.Series, classes: tuple[str, ...], path: Path) -> pd.Series:
-    unknown = names[~names.isin(classes)]
-    if len(unknown):
-        shown = ", ".join(f"{name!r} in line {number}" for number, name in unknown.head(3).items())
-        problem = f"unknown labels in {len(unknown)} of {len(names)} rows ({shown})"
-        raise ValueError(f"{path}: {problem}; there are {', '.join(classes)}")
-    return names.map(classes.index)
-
-
-def _pictures(names: pd.Series, home: Path, path: Path) -> list[str]:
-    """Paths of the pictures, which are in the folder, or in the one that the archive unpacks to."""
-    candidates = (home, home / "CrisisMMD_v2.0", home.parent)
-    home = next((candidate for candidate in candidates if (candidate / "data_image").is_dir()), home)
-    return [inside(home, name, f"{path}, line {line}") for line, name in names.items()]
 
 
 def _translated(ids: pd.Series, path: Path, root) -> pd.Series:
@@ -171,7 +154,6 @@ def _translated(ids: pd.Series, path: Path, root) -> pd.Series:
     if wrong.any():
         raise ValueError(f"{path}, line {rows.index[wrong][0]}: needs each id once and no text empty")
     texts = ids.map(rows.set_index("id")["text"])
-    if texts.isna().any():
-        lacking = ids[texts.isna()]
+    if len(lacking := ids[texts.isna()]):
         raise ValueError(f"{path} has no translation of {len(lacking)} rows, such as tweet {lacking.iloc[0]}")
     return texts

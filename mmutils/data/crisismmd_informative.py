@@ -26,8 +26,8 @@ def examples(
     translations: str | None = None,
 ) -> pd.DataFrame:
     """Table of examples: arguments, columns and errors as in `crisismmd.examples`."""
-    options = (language, which, target, missing, repair, translations)
-    return crisismmd.read_task("informative", CLASSES, root, split, *options)
+    arguments = (root, split, language, which, target, missing, repair, translations)
+    return crisismmd.read_task("informative", CLASSES, *arguments)
 
 
 def official(split: str, which: str = "agreed", **_) -> int | None:

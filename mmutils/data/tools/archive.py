@@ -19,7 +19,7 @@ from typing import IO
 
 from tqdm.auto import tqdm
 
-from mmutils.data.tools.reading import relative
+from mmutils.data.tools.reading import UnsafeError, inside
 from mmutils.runs.files import cache_dir, cached_folder, whole_folder
 
 KINDS = (".zip", ".tar.gz", ".tgz")
@@ -27,10 +27,6 @@ RATIO, SPARE = 50, 100_000_000  # unpacked bytes allowed for a packed one (table
 MEMBER = 1024  # bytes that an entry counts for beside its content
 CLASHES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)  # of names inside an archive
 BLOCK = 16_000_000  # bytes read at once: headers and lists of files are read whole, and they say how long they are
-
-
-class ArchiveError(ValueError):
-    """An archive that is not to be trusted."""
 
 
 def folder(root):
@@ -65,9 +61,18 @@ def _fill(path: Path, draft: Path) -> None:
     """Unpack into an empty folder. A sole folder in it is moved up; what macOS adds is deleted."""
     if not path.name.endswith(KINDS):
         raise ValueError(f"{path} is not a folder, and no archive by its name: give {', '.join(KINDS)} or unpack it")
+    total = 0
     try:
-        _extract(path, draft)
-    except ArchiveError:
+        for name, size, stream in tqdm(_members(path), f"unpacking {path.name}", delay=2, unit=" files"):
+            if stream is None:
+                raise UnsafeError(f"{path} holds {name!r}, a link or a device: do not trust it")
+            place = Path(inside(draft, name, f"{path}, not to be trusted"))
+            total += size + MEMBER
+            _check_total(path, total)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with stream, place.open("wb") as file:
+                shutil.copyfileobj(stream, file, 1 << 20)
+    except UnsafeError:
         raise
     except Exception as error:  # libraries raise many kinds for a damaged archive
         if isinstance(error, OSError) and error.errno not in (None, *CLASHES):
@@ -82,36 +87,17 @@ def _fill(path: Path, draft: Path) -> None:
         inner.rmdir()
 
 
-def _extract(path: Path, draft: Path) -> None:
-    total = 0
-    members = _zipped(path) if path.name.endswith(".zip") else _tarred(path)
-    for name, size, stream in tqdm(members, f"unpacking {path.name}", delay=2, unit=" files"):
-        try:
-            place = draft / relative(name)
-        except ValueError:
-            place = draft
-        if place == draft or stream is None:
-            raise ArchiveError(f"{path} holds {name!r}, a link or a path that leads out of its folder: do not trust it")
-        total += size + MEMBER
-        _check_total(path, total)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with stream, place.open("wb") as file:
-            shutil.copyfileobj(stream, file, 1 << 20)
-
-
-def _zipped(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+def _members(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
     """Name, size and content of each file; None for the content of what is no plain file."""
-    with path.open("rb") as packed, zipfile.ZipFile(_Bounded(packed, path)) as archive:
-        for member in archive.infolist():
-            if member.flag_bits & 1:
-                raise ArchiveError(f"{path} is locked: unpack it with the password that came with it, give the folder")
-            if not member.filename.endswith(("/", "\\")):  # a folder; Windows separates by backslashes
-                plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
-                yield member.filename, member.file_size, archive.open(member) if plain else None
-
-
-def _tarred(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    """As `_zipped`."""
+    if path.name.endswith(".zip"):
+        with path.open("rb") as packed, zipfile.ZipFile(_Bounded(packed, path)) as archive:
+            for member in archive.infolist():
+                if member.flag_bits & 1:
+                    raise UnsafeError(f"{path} is locked: unpack it with the password that came with it")
+                if not member.filename.endswith(("/", "\\")):  # a folder; Windows separates by backslashes
+                    plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
+                    yield member.filename, member.file_size, archive.open(member) if plain else None
+        return
     with gzip.open(path) as unzipped:
         packed = _Bounded(unzipped, path)
         with tarfile.open(fileobj=packed, mode="r:") as archive:
@@ -126,7 +112,7 @@ def _tarred(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
 def _check_total(path: Path, total: int) -> None:
     allowed = RATIO * path.stat().st_size + SPARE
     if total > allowed:
-        raise ArchiveError(f"{path} unpacks to more than {allowed / 1e6:,.0f} MB, too much for its size: refused")
+        raise UnsafeError(f"{path} unpacks to more than {allowed / 1e6:,.0f} MB, too much for its size: refused")
 
 
 class _Bounded:
@@ -137,7 +123,7 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if size > BLOCK:
-            raise ArchiveError(f"{self.path} has a header of {size / 1e6:,.0f} MB, too much for an honest one: refused")
+            raise UnsafeError(f"{self.path} has a header of {size / 1e6:,.0f} MB, too much for an honest one: refused")
         block = self.file.read(size if size >= 0 else BLOCK)
         self.total += len(block)
         _check_total(self.path, self.total)

@@ -7,7 +7,6 @@ that you give are checked. The checksum of what came is printed and noted beside
 import argparse
 import hashlib
 import http.client
-import json
 import os
 import re
 import time
@@ -40,15 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Fetch, print the checksums, unpack; 0, 1 where that failed, or 2 for wrong arguments or no public address."""
     try:
-        downloads = _downloads(options)
+        page = getattr(dataset(options.data), "WHERE", "where you have it from")
+        urls = options.url or ADDRESSES.get(options.data)
+        if not urls:
+            problem = f"{options.data} has no public address to fetch"
+            raise ValueError(f"{problem}: ask for it at {page}, or give one with --url")
+        names = [Path(urlsplit(url).path).name for url in urls]
+        if not all(name.endswith(KINDS) for name in names):
+            raise ValueError(f"the file of an address must be {', '.join(KINDS)}; given {', '.join(urls)}")
+        sums = dict(entry.rpartition("=")[::2] for entry in options.sha256)
+        if set(sums) - set(names) or not all(re.fullmatch("[0-9a-fA-F]{64}", value) for value in sums.values()):
+            raise ValueError(f"give --sha256 FILE=HEX with 64 hex digits for {', '.join(names)}; given {sums}")
     except ValueError as error:
         print(printable(error))
         return 2
     sweep(options.root)
     try:
-        for url, path, sha256 in downloads:
-            print(printable(f"{path.name}: sha256 {fetch(url, path, sha256)}"), flush=True)
-            unpack(path, path.with_name(re.sub(r"(\.zip|\.tar\.gz|\.tgz)$", "", path.name) or path.name))
+        for url, name in zip(urls, names, strict=True):
+            path = Path(options.root, name)
+            print(printable(f"{name}: sha256 {fetch(url, path, sums.get(name))}"), flush=True)
+            unpack(path, path.with_name(re.sub(r"(\.zip|\.tar\.gz|\.tgz)$", "", name) or name))
     except (ValueError, OSError) as error:
         print(printable(error))
         return 1
@@ -65,10 +75,11 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> str:
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"cannot fetch {url!r}: give an address that begins with https://")
     content, note, noted = path, path.with_name(path.name + ".sha256"), None
+    origin = path.with_name(path.name + ".part.from")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         content = path.with_name(path.name + ".part")
-        _complete(url, content)
+        _complete(url, content, origin)
     elif note.is_file():
         noted = re.match(r"[0-9a-fA-F]{64}\b|", note.read_text(encoding="ascii", errors="replace")).group()
     with content.open("rb") as file:
@@ -78,32 +89,21 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> str:
         raise ValueError(f"{content} has the sha256 {digest}, not {expected}: remove it, or doubt where it came from")
     write(note, f"{digest}  {path.name}\n")
     os.replace(content, path)
-    path.with_name(path.name + ".part.json").unlink(missing_ok=True)
+    origin.unlink(missing_ok=True)
     return digest
 
 
-def _downloads(options: argparse.Namespace) -> list[tuple[str, Path, str | None]]:
-    """Address, file and expected checksum of each download; ValueError for wrong arguments."""
-    page = getattr(dataset(options.data), "WHERE", "where you have it from")
-    urls = options.url or ADDRESSES.get(options.data)
-    if not urls:
-        raise ValueError(f"{options.data} has no public address to fetch: ask for it at {page}, or give one with --url")
-    files = [Path(options.root, Path(urlsplit(url).path).name) for url in urls]
-    if not all(file.name.endswith(KINDS) for file in files):
-        raise ValueError(f"the file of an address must be {', '.join(KINDS)}; given {', '.join(urls)}")
-    names, sums = {file.name for file in files}, dict(entry.rpartition("=")[::2] for entry in options.sha256)
-    if set(sums) - names or not all(re.fullmatch("[0-9a-fA-F]{64}", value) for value in sums.values()):
-        raise ValueError(f"give --sha256 FILE=HEX with 64 hex digits for a file of {', '.join(names)}; given {sums}")
-    return [(url, file, sums.get(file.name)) for url, file in zip(urls, files, strict=True)]
+def _complete(url: str, part: Path, origin: Path) -> None:
+    """Continue the part until it is whole; ConnectionError after ATTEMPTS tries in a row that brought nothing.
 
-
-def _complete(url: str, part: Path) -> None:
-    """Continue the part until it is whole; ConnectionError after ATTEMPTS tries in a row that brought nothing."""
+    origin: file with the address of the part and the server's name of its version.
+    """
+    part.touch()
     tries = 0
     while tries < ATTEMPTS:
-        before = _size(part)
+        before = part.stat().st_size
         try:
-            if _continue(url, part):
+            if _continue(url, part, origin):
                 return
             problem = "the connection ended early"
         except urllib.error.HTTPError as error:
@@ -112,16 +112,16 @@ def _complete(url: str, part: Path) -> None:
                 raise ConnectionError(f"{url}: {problem}") from error
         except (OSError, http.client.HTTPException) as error:
             problem = str(error) or type(error).__name__
-        tries = 0 if _size(part) > before else tries + 1
+        tries = 0 if part.stat().st_size > before else tries + 1
         time.sleep(PAUSE)
     raise ConnectionError(f"{url}: {problem}. What came is kept in {part}: run the command again to go on")
 
 
-def _continue(url: str, part: Path) -> bool:
+def _continue(url: str, part: Path, origin: Path) -> bool:
     """One request for what is missing, or for everything where the server's file may differ; is the part whole now?"""
-    state = part.with_name(part.name + ".json")
-    version = _version(state, url)
-    start, headers = _size(part) if version else 0, {"User-Agent": "mmutils", "Accept-Encoding": "identity"}
+    address, _, version = origin.read_text(errors="replace").partition("\n") if origin.exists() else ("", "", "")
+    start = part.stat().st_size if address == url and version else 0
+    headers = {"User-Agent": "mmutils", "Accept-Encoding": "identity"}
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": version}
     try:
@@ -131,7 +131,7 @@ def _continue(url: str, part: Path) -> bool:
             raise
         if error.headers.get("Content-Range") == f"bytes */{start}":
             return True
-        part.unlink()
+        part.write_bytes(b"")
         return False
     with response:
         sent, length = (response.headers.get(name) for name in ("Content-Range", "Content-Length"))
@@ -144,21 +144,8 @@ def _continue(url: str, part: Path) -> bool:
         with part.open("ab" if start else "wb") as file, bar:
             tag = response.headers.get("ETag") or ""  # a weak one (W/...) does not promise the same bytes
             version = response.headers.get("Last-Modified") if tag[:2] in ("", "W/") else tag
-            write(state, json.dumps({"url": url, "version": version}))
+            write(origin, f"{url}\n{version or ''}")
             while block := response.read(1 << 20):
                 file.write(block)
                 bar.update(len(block))
-    return total is None or _size(part) == total
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
-
-
-def _version(state: Path, url: str) -> str | None:
-    """What the server called the file that a part is of; None where it is of another address, or not known."""
-    try:
-        content = json.loads(state.read_bytes())
-        return content["version"] if content["url"] == url else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+    return total is None or part.stat().st_size == total

@@ -25,13 +25,10 @@ UPRIGHT = {  # its value -> what puts the picture upright
 
 
 def open_picture(path: str | Path, draft: tuple[int, int] | None = None) -> Image.Image:
-    """Read a picture file, upright.
+    """Read a picture file, upright, in mode RGB, or RGBA where it is transparent.
 
     Args:
         draft: width and height that are enough; a JPEG is then decoded at 1/2, 1/4 or 1/8 where that is still as large.
-
-    Returns:
-        The picture in mode RGB, or RGBA where it is transparent.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -40,22 +37,23 @@ def open_picture(path: str | Path, draft: tuple[int, int] | None = None) -> Imag
     if not os.path.isfile(path):  # a folder, a device and a pipe are no files either
         raise FileNotFoundError(f"there is no picture {path}: put it there, or leave the example out")
     try:
-        with Image.open(path, formats=formats()) as image:
+        Image.init()
+        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:  # as Pillow was built
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             if draft:
                 image.draft(None, draft)
             image.load()
-            return _plain(_upright(image))
+            try:
+                method = UPRIGHT.get(image.getexif().get(ORIENTATION))
+            except Exception:  # other entries may be anything; every viewer shows such a picture
+                method = None
+            return _plain(image if method is None else image.transpose(method))
     except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{path} is too large to be a photo ({error}). Shrink it, or leave the example out."
-        ) from error
+        raise ValueError(f"{path} is too large to be a photo ({error}). Shrink it, or leave it out.") from error
     except Exception as error:  # libraries raise many kinds for a damaged file
-        raise ValueError(
-            f"{path} cannot be read as a picture ({type(error).__name__}: {error}). "
-            "Replace it, or delete it and leave missing ones out."
-        ) from error
+        problem = f"{path} cannot be read as a picture ({type(error).__name__}: {error})"
+        raise ValueError(f"{problem}. Replace it, or delete it and leave missing ones out.") from error
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -66,22 +64,7 @@ def on_white(image: Image.Image) -> Image.Image:
     return image
 
 
-def formats() -> list[str]:
-    """The formats that are read, without those that this build of Pillow lacks."""
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
-
-
 def _plain(image: Image.Image) -> Image.Image:
-    """The picture as RGB, or RGBA where it is transparent."""
     if image.mode.startswith("I"):  # 16 bits of grey: Pillow's own conversion would cut everything above 255 to white
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        method = UPRIGHT.get(image.getexif().get(ORIENTATION))
-    except Exception:  # other entries may be anything; every viewer shows such a picture
-        method = None
-    return image if method is None else image.transpose(method)

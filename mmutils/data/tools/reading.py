@@ -11,6 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 
+class UnsafeError(ValueError):
+    """A name or an archive that is not to be trusted."""
+
+
 def text(path: str | Path) -> str:
     """The content of a text file in UTF-8, with or without a byte order mark; ValueError names the line at fault."""
     content = Path(path).read_bytes()
@@ -42,44 +46,38 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
 
 
-def relative(name: str) -> str:
-    """The name of a file below a folder, with slashes for backslashes; ValueError where it leads out of the folder."""
-    plain = os.path.normpath(name.replace("\\", "/"))
-    if plain.startswith("/") or re.match("[A-Za-z]:", plain):
-        raise ValueError(f"the path {name!r} is absolute")
-    if plain.split("/")[0] == "..":
-        raise ValueError(f"the path {name!r} leads out")
-    if not storable(plain) or "\0" in plain:
-        raise ValueError(f"the path {name!r} is no name of a file")
-    return plain
-
-
 def inside(root: str | Path, name: str, where: str = "") -> str:
-    """Path of a file under the folder `root`, from the name, relative to it, that a data set's file gives it.
+    """Path of a file under the folder `root`, from the name, relative to it, that a data set's file or archive gives.
 
-    ValueError, with `where` (file and line of the name), if the name is absolute, or leaves the folder by "..", a drive
-    or a link.
+    UnsafeError, with `where` (file and line of the name), if the name is absolute, or leaves the folder by "..", a
+    drive or a link. Backslashes are slashes.
     """
-    try:
-        path = Path(root, relative(name))
-        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-            raise ValueError(f"the path {name!r} leads out by a link")
-    except ValueError as error:
-        problem = f"{where}: {error}" if where else str(error)
-        raise ValueError(f"{problem}: files must lie in {root} and be named relative to it, as img/1.png") from None
-    return str(path)
+    plain, problem = os.path.normpath(name.replace("\\", "/")), ""
+    if plain.startswith("/") or re.match("[A-Za-z]:", plain):
+        problem = "is absolute"
+    elif plain.split("/")[0] == "..":
+        problem = "leads out"
+    elif not storable(plain) or "\0" in plain:
+        problem = "is no name of a file"
+    elif not Path(os.path.realpath(Path(root, plain))).is_relative_to(os.path.realpath(root)):
+        problem = "leads out by a link"
+    if problem:
+        problem = f"{where}{': ' * bool(where)}the path {name!r} {problem}"
+        raise UnsafeError(f"{problem}: files must lie in {root} and be named relative to it, as img/1.png")
+    return str(Path(root, plain))
 
 
 def settle_missing(table: pd.DataFrame, missing: str, file: Path, remedy: str) -> pd.DataFrame:
-    """The table, with the paths in `image` of pictures that are not there treated, and the index 0..N-1.
+    """The table, where rows whose picture is not there are refused, left out or kept with image None; index 0..N-1.
 
     Args:
-        missing: "error", "drop", which leaves such rows out, or "none", which keeps them with image None.
+        missing: "error", "drop" or "none".
         file, remedy: where the rows are from, and what puts the pictures there, for the error.
     """
+    check_choice("missing", missing, ("error", "drop", "none"))
     there = table["image"].map(os.path.isfile)
-    if missing == "error" and not there.all():
-        lacking = table.loc[~there, "image"]
+    lacking = table.loc[~there, "image"]
+    if missing == "error" and len(lacking):
         problem = f"{len(lacking)} of {len(table)} pictures of {file} are missing, such as {lacking.iloc[0]}"
         choice = 'pass missing="drop" to leave such rows out, "none" to read the texts alone'
         raise FileNotFoundError(f"{problem}. {remedy}, or {choice}")
