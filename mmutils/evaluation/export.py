@@ -42,9 +42,6 @@ def export_classifier(
         encoders: one, or an image and a text encoder: the real ones, also where the training saw cached features.
         join: name of the fusion of two encoders.
         texts: those of the train split.
-
-    Raises:
-        ValueError: the weights are of another network.
     """
     encoder = fused_encoder(encoders, join)
     system, seed = predictions["system"].iloc[0], int(predictions["seed"].iloc[0])
@@ -55,8 +52,8 @@ def export_classifier(
         "scripts": sorted(scripts(texts)),
         **{"run": record["run"], "system": system, "seed": seed, "data": record["data"]},
     }
-    classifier = _classifier(encoder, description)
-    _load_weights(classifier, {key.removeprefix("classifier."): value for key, value in weights.items()})
+    weights = {key.removeprefix("classifier."): value for key, value in weights.items()}
+    classifier = _classifier(encoder, description, weights)
     by_name = tuple(start for start, part in _frozen(classifier).items() if saving.available_by_name(part))
     stored = {key: value for key, value in classifier.state_dict().items() if not key.startswith(by_name)}
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier start
@@ -71,42 +68,32 @@ def export_classifier(
 def load_classifier(folder: str | Path) -> tuple[Classifier, dict]:
     """The classifier, in evaluation mode, and its description: classes, temperature, scripts, run, system, seed, data.
 
-    FileNotFoundError for a folder without one, ValueError where an encoder's weights are no longer what they were.
+    ValueError where a file is damaged, or an encoder's weights are no longer what they were.
     """
     folder = Path(folder)
-    for file in (folder / f"{NAME}.json", folder / f"{NAME}.safetensors"):
-        if not file.is_file():
-            raise FileNotFoundError(f"no {file}: give the folder `model` that a run of Finetuning.ipynb has left")
     weights = saving.load_weights(folder / f"{NAME}.safetensors")
     description = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
-    classifier = _classifier(saving.build_encoder(description["encoder"], folder), description)
-    _load_weights(classifier, weights)
-    return classifier.eval(), description
+    encoder = saving.build_encoder(description["encoder"], folder)
+    return _classifier(encoder, description, weights).eval(), description
 
 
 def scripts(texts: Iterable[str], share: float = 0.01) -> set[str]:
     """Scripts, as "LATIN" or "DEVANAGARI", that make up at least that share of all letters."""
-    letters = Counter(character for text in texts for character in text if character.isalpha())
-    counts = Counter()
-    for letter, count in letters.items():
-        counts[unicodedata.name(letter, "UNKNOWN").split()[0]] += count
+    letters = (character for text in texts for character in text if character.isalpha())
+    counts = Counter(unicodedata.name(letter, "UNKNOWN").split()[0] for letter in letters)
     return {script for script, count in counts.items() if count >= share * counts.total()}
 
 
-def _classifier(encoder: Encoder, description: dict) -> Classifier:
-    """A new classifier on the encoder; with a plain head, the head is the one that cached features get."""
+def _classifier(encoder: Encoder, description: dict, weights: dict) -> Classifier:
+    """The classifier with these weights, in which those of frozen encoders may be missing."""
     trained_on = CachedEncoder("features", encoder.dim) if description["plain_head"] else encoder
     classifier = Classifier(trained_on, len(description["classes"]))
     classifier.encoder = encoder
-    return classifier
-
-
-def _load_weights(classifier: Classifier, weights: dict) -> None:
-    """load_state_dict, in which the weights of frozen encoders may be missing."""
     missing, unexpected = classifier.load_state_dict(weights, strict=False)
     missing = [key for key in missing if not key.startswith(tuple(_frozen(classifier)))]
     if missing or unexpected:
         raise ValueError(f"the weights are of another classifier: without {missing[:3]}, with {unexpected[:3]} besides")
+    return classifier
 
 
 def _frozen(classifier: Classifier) -> dict[str, Encoder]:
@@ -116,7 +103,6 @@ def _frozen(classifier: Classifier) -> dict[str, Encoder]:
 
 
 def _card(record: dict, description: dict, predictions: pd.DataFrame) -> str:
-    """The model card, in Markdown."""
     system = next(entry for entry in record["systems"] if entry["system"] == description["system"])
     data, factor, classes = record["data"], description["temperature"], description["classes"]
     test = predictions[predictions["split"] == "test"]

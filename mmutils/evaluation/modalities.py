@@ -1,6 +1,6 @@
 """Does a classifier use both modalities? Its logits of every text with every picture, and with noise on one side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -30,10 +30,12 @@ def joint_logits(classifier: Classifier, batches: Batches, most: int = 120) -> n
     classifier is left in evaluation mode. ValueError for an encoder that is no FusedEncoder.
     """
     rows = evenly_spaced(len(batches.examples), most)
-    images, texts = (_rows(side, rows) for side in _encoded_sides(classifier, batches))
+    images, texts = (_map(side, lambda part: part[rows]) for side in _encoded_sides(classifier, batches))
     logits = []
-    for row in range(len(texts.features)):
-        text = _repeated(texts, row, len(images.features))
+    for row in range(len(rows)):
+        text = Encoded(texts.features[row].expand(len(rows), -1))
+        if texts.tokens is not None:  # one text as a batch of itself, without its padding
+            text = text._replace(tokens=texts.tokens[row][texts.mask[row]].expand(len(rows), -1, -1))
         logits.append(classifier.head(classifier.encoder.fusion(images, text).float()).cpu())  # (N, K)
     return torch.stack(logits).numpy()
 
@@ -58,9 +60,13 @@ def noisy_logits(
     for number, side in enumerate(("picture", "text")):
         generator = torch.Generator().manual_seed(seed)
         for level in levels:
-            sides = list(clean)
+            sides, parts = list(clean), []
             sides[number] = _noisy(clean[number], level, generator)
-            logits[side, level] = _fused_logits(classifier, *sides)
+            for start in range(0, len(batches.examples), ROWS):
+                own = slice(start, start + ROWS)
+                image, text = (_map(encoded, lambda part, own=own: part[own]) for encoded in sides)
+                parts.append(classifier.head(classifier.encoder.fusion(image, text).float()).cpu())
+            logits[side, level] = torch.cat(parts).numpy()
     return logits
 
 
@@ -87,28 +93,12 @@ def _encoded_sides(classifier: Classifier, batches: Batches) -> list[Encoded]:
     with batches.on(classifier):
         device = batches.device
         parts = [[to_cpu(side.encode(b)) for side in (encoder.image, encoder.text)] for b in batches.epoch()]
-    return [_joined(side, device) for side in zip(*parts, strict=True)]
+    joined = [join_batches(side) for side in zip(*parts, strict=True)]
+    return [_map(side, lambda part: (part if part.dtype == torch.bool else part.float()).to(device)) for side in joined]
 
 
-def _joined(parts: Sequence[Encoded], device: torch.device) -> Encoded:
-    """Consecutive batches as one, on the device."""
-    features, tokens, mask = join_batches(parts)
-    if tokens is None:
-        return Encoded(features.to(device))
-    return Encoded(features.to(device), tokens.float().to(device), mask.to(device))
-
-
-def _rows(side: Encoded, rows: list[int] | slice) -> Encoded:
-    return Encoded(*(part if part is None else part[rows] for part in side))
-
-
-def _repeated(texts: Encoded, row: int, times: int) -> Encoded:
-    """One text as a batch of itself, without its padding."""
-    features = texts.features[row].expand(times, -1)
-    if texts.tokens is None:
-        return Encoded(features)
-    tokens = texts.tokens[row][texts.mask[row]].expand(times, -1, -1)  # (times, real tokens, D)
-    return Encoded(features, tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool))
+def _map(side: Encoded, change: Callable[[Tensor], Tensor]) -> Encoded:
+    return Encoded(*(part if part is None else change(part) for part in side))
 
 
 def _noisy(side: Encoded, level: float, generator: torch.Generator) -> Encoded:
@@ -120,12 +110,3 @@ def _noisy(side: Encoded, level: float, generator: torch.Generator) -> Encoded:
         return Encoded(features)
     tokens = add(side.tokens, side.tokens[side.mask].std(dim=0))
     return Encoded(features, tokens * side.mask.unsqueeze(-1), side.mask)
-
-
-def _fused_logits(classifier: Classifier, image: Encoded, text: Encoded) -> np.ndarray:
-    """Logits (N, K) of picture and text, some rows at a time."""
-    logits = []
-    for start in range(0, len(text.features), ROWS):
-        parts = [_rows(side, slice(start, start + ROWS)) for side in (image, text)]
-        logits.append(classifier.head(classifier.encoder.fusion(*parts).float()).cpu())
-    return torch.cat(logits).numpy()

@@ -13,7 +13,6 @@ def predict(classifier: nn.Module, batches: Batches) -> pd.DataFrame:
     """One row per example in row order: id, group, label, and float32 probabilities p_0 .. p_{K-1}.
 
     The classifier runs in evaluation mode, without gradients, and is left as it was; a second call gives the same bits.
-    ValueError: batches that shuffle, augment, drop the last rows, or do not bring every example once, in order.
     """
     for option in ("shuffle", "augment", "drop_last"):
         if getattr(batches, option):
@@ -36,8 +35,6 @@ def predict(classifier: nn.Module, batches: Batches) -> pd.DataFrame:
 
 def predictions_table(examples: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     """Predictions as `scores` takes them: probabilities (N, K) beside id, group and label of the examples."""
-    if len(examples) != len(probabilities):
-        raise ValueError(f"{len(probabilities)} rows of probabilities for {len(examples)} examples")
     if probabilities.dtype.kind == "f":  # integers are left as they are, for `scores` to refuse
         probabilities = probabilities.astype(np.float32)
     columns = {f"p_{k}": column for k, column in enumerate(probabilities.T)}

@@ -4,7 +4,7 @@ kNN is weighted as in DINO (Caron et al. 2021, https://arxiv.org/abs/2104.14294;
 https://arxiv.org/abs/1805.01978).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -23,21 +23,18 @@ from mmutils.statistics.scores import scores
 
 SPLITS = ("train", "val", "test")
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
+TEMPERATURE = 0.07  # of the neighbours' weights
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression's penalty
 
 
 def probe_encoders(
     encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches], classes: int, seed: int
 ) -> tuple[pd.DataFrame, list[dict]]:
-    """What each encoder's features are worth on val and test.
-
-    Args:
-        encoders: by readable names.
-        batches: labelled ones of train, val and test.
+    """What each encoder's features are worth on val and test, by labelled batches of train, val and test.
 
     Returns:
         Predictions of the systems "<encoder>: neighbours" and "<encoder>: linear probe", as `runs` saves them; and a
-        dict per encoder, split and probe with encoder, seed, probe ("knn" or "linear"), split, accuracy, f1_macro,
-        auroc, and the features' spread and effective_rank.
+        dict per encoder, split and probe with three scores, and the features' spread and effective_rank.
     """
     frames, rows = [], []
     labels = {split: batches[split].labels for split in SPLITS}
@@ -66,10 +63,7 @@ def probe_summary(rows: list[dict]) -> pd.DataFrame:
 
 
 def knn_on_val(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -> dict[str, float]:
-    """AUROC on val by k nearest neighbours: `knn_<name>` of each encoder, `knn` their mean; for fit's evaluate.
-
-    AUROC reads the neighbours' votes, not only which class wins, so it varies less on a small val than macro F1.
-    """
+    """AUROC on val by k nearest neighbours: `knn_<name>` of each encoder, `knn` their mean; for fit's evaluate."""
     labels = {split: batches[split].labels for split in ("train", "val")}
     classes = max(2, int(torch.cat(list(labels.values())).max()) + 1)
     result = {}
@@ -79,13 +73,11 @@ def knn_on_val(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]
     return result | {"knn": sum(result.values()) / len(result)}
 
 
-def knn(train_features, train_labels, features, classes: int, k: int = 20, temperature: float = 0.07) -> np.ndarray:
-    """Probabilities (N, K) float32 by the k nearest training features, weighted by exp(cosine / temperature).
+def knn(train_features, train_labels, features, classes: int, k: int = 20) -> np.ndarray:
+    """Probabilities (N, K) float32 by the k nearest training features, weighted by exp(cosine / TEMPERATURE).
 
-    Args:
-        train_features, train_labels: (M, D) and (M,), arrays or tensors; of equally near ones the first are taken.
-        features: (N, D). ValueError for nan or infinity.
-        k: above M it means all M.
+    Training features (M, D), labels (M,) and features (N, D) are arrays or tensors; k above M means all M. Of equally
+    near ones the first are taken. ValueError for nan or infinity.
     """
     train, queries = normalised(train_features), normalised(features)
     one_hot = np.eye(classes)[np.asarray(train_labels)]  # (M, K)
@@ -94,25 +86,16 @@ def knn(train_features, train_labels, features, classes: int, k: int = 20, tempe
         similarity = queries[start : start + 512] @ train.T  # (C, M)
         nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]  # (C, k)
         similarity = np.take_along_axis(similarity, nearest, axis=1)
-        weights = np.exp((similarity - similarity[:, :1]) / temperature)  # the nearest has weight 1: no overflow
+        weights = np.exp((similarity - similarity[:, :1]) / TEMPERATURE)  # the nearest has weight 1: no overflow
         votes = np.einsum("ck,ckj->cj", weights, one_hot[nearest])
         probabilities[start : start + 512] = votes / votes.sum(axis=1, keepdims=True)
     return probabilities
 
 
-def linear_probe(
-    train_features,
-    train_labels,
-    val_features,
-    val_labels,
-    features,
-    classes: int,
-    grid: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
-) -> np.ndarray:
+def linear_probe(train_features, train_labels, val_features, val_labels, features, classes: int) -> np.ndarray:
     """Probabilities (N, K) float32 of features (N, D) by logistic regression on standardised training features.
 
-    The penalty's C is the value of `grid` with the best macro F1 on val, the smallest of equal ones; nothing is
-    refitted on val. ValueError: nan, or training labels of a single class.
+    The penalty is the one of `STRENGTHS` with the best macro F1 on val, the first of equal ones.
     """
     scaler = StandardScaler().fit(_finite(train_features))
     train, val, queries = (scaler.transform(_finite(rows)) for rows in (train_features, val_features, features))
@@ -122,18 +105,15 @@ def linear_probe(
         columns[:, model.classes_] = model.predict_proba(rows)
         return columns.astype(np.float32)
 
-    best, best_score = None, -1.0
-    for strength in tqdm(sorted(grid), desc="linear probe", delay=2, leave=False):
-        with threadpool_limits(1):  # for these small matrices one thread is the fastest
-            model = LogisticRegression(C=strength, max_iter=1000).fit(train, np.asarray(train_labels))
-        score = _probe_scores(probabilities(model, val), val_labels)["f1_macro"]
-        if score > best_score:
-            best, best_score = model, score
+    models = []
+    with threadpool_limits(1):  # for these small matrices one thread is the fastest
+        for strength in tqdm(STRENGTHS, desc="linear probe", delay=2, leave=False):
+            models.append(LogisticRegression(C=strength, max_iter=1000).fit(train, np.asarray(train_labels)))
+    best = max(models, key=lambda model: _probe_scores(probabilities(model, val), val_labels)["f1_macro"])
     return probabilities(best, queries)
 
 
 def _probe_scores(probabilities: np.ndarray, labels) -> dict[str, float]:
-    """Scores of probabilities (N, K) by the labels (N,)."""
     rows = pd.DataFrame({"id": "", "group": "", "label": np.asarray(labels)})
     return scores(predictions_table(rows, probabilities))
 

@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import classification_report, roc_auc_score
 from torch import nn
 
+from mmutils.evaluation import probes
 from mmutils.evaluation.predictions import predict, predictions_table
 from mmutils.evaluation.probes import knn, linear_probe
 from mmutils.evaluation.retrieval import retrieval
@@ -140,7 +141,7 @@ def test_knn_has_a_column_for_every_class_and_refuses_nan():
         knn(np.full((2, 2), np.nan), [0, 1], np.eye(2), 2)
 
 
-def test_linear_probe_separates_what_is_linear_and_chooses_on_val():
+def test_linear_probe_separates_what_is_linear_and_chooses_on_val(monkeypatch):
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(300, 10)) * 100 + 7, rng.integers(0, 3, 300)
     features[np.arange(300), labels] += 500
@@ -152,10 +153,14 @@ def test_linear_probe_separates_what_is_linear_and_chooses_on_val():
     again = linear_probe(rescaled[0], train[1], rescaled[1], val[1], rescaled[2], 3)
     np.testing.assert_allclose(again, found, atol=1e-3)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
-    on_val = {c: linear_probe(*train, *val, val[0], 3, grid=(c,)) for c in (1e-4, 1e-2, 1.0)}
-    best = max(on_val, key=lambda c: scores(predictions_table(examples(val[1]), on_val[c]))["f1_macro"])
-    np.testing.assert_array_equal(linear_probe(*train, *val, val[0], 3, grid=tuple(on_val)), on_val[best])
     assert linear_probe(*train, *val, features[parts[2]], 5).shape == (100, 5)
+    on_val, strengths = {}, (1e-4, 1e-2, 1.0)
+    for strength in strengths:
+        monkeypatch.setattr(probes, "STRENGTHS", (strength,))
+        on_val[strength] = linear_probe(*train, *val, val[0], 3)
+    monkeypatch.setattr(probes, "STRENGTHS", strengths)
+    best = max(on_val, key=lambda c: scores(predictions_table(examples(val[1]), on_val[c]))["f1_macro"])
+    np.testing.assert_array_equal(linear_probe(*train, *val, val[0], 3), on_val[best])
 
 
 def test_retrieval_closed_forms():
