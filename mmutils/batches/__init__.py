@@ -7,6 +7,7 @@ of B strings. An epoch depends on (seed, epoch number) only, so a resumed run se
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -21,56 +22,53 @@ from mmutils.batches.texts import padded, tokenize
 from mmutils.runs import identity
 
 
+@dataclass(eq=False, repr=False)
 class Batches:
-    """The examples in batches; iterate over `epoch(number)`.
+    """The examples in batches; iterate over `epoch(number)`. A rest of one joins the batch before it, for batch norms.
 
-    Args:
-        examples: a table with the columns id, label and, where they are used, image (paths) and text.
-        batch_size: examples per batch. A rest of one joins the batch before it: a batch norm cannot train on one.
-        image_size: pixels of the square to which whole pictures are resized; None: no `image`.
-        augment: makes views; (uint8 (B, 3, S, S), CPU generator) -> float (B, 3, H, W) in [0, 1], or a list of them.
-        tokenizer: a Hugging Face tokenizer; None: no tokens.
-        max_length: tokens after which a text is cut.
-        extra: tensors (N, ...) in the order of the rows, such as cached features, by their names in the batch.
-        drop_last: leave out a last batch that is smaller than the others.
-
-    Attributes:
-        device: where batches are made and augmented; the CPU until it is set.
-
-    Raises:
-        ValueError: missing columns, pictures or texts, no examples, no batch left, or arguments that do not match.
+    ValueError for missing columns, pictures or texts, no examples, no batch left, or arguments that do not match.
     """
 
-    def __init__(
-        self,
-        examples: pd.DataFrame,
-        batch_size: int,
-        *,
-        image_size: int | None = None,
-        tokenizer=None,
-        max_length: int = 64,
-        augment: Augment | MultiCrop | Callable | None = None,
-        extra: dict[str, Tensor] | None = None,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        seed: int = 0,
-    ):
-        self.examples = examples.reset_index(drop=True)
-        self.batch_size, self.shuffle, self.drop_last, self.seed = batch_size, shuffle, drop_last, seed
-        self.augment, self.extra, self.device = augment, extra or {}, torch.device("cpu")
-        self._check(image_size, tokenizer)
+    examples: pd.DataFrame  # with the columns id, label and, where they are used, image (paths) and text
+    batch_size: int
+    _: KW_ONLY
+    image_size: int | None = None  # pixels of the square to which whole pictures are resized; None: no `image`
+    tokenizer: Callable | None = None  # of Hugging Face; None: no tokens
+    max_length: int = 64  # tokens after which a text is cut
+    augment: Augment | MultiCrop | Callable | None = None  # (uint8 (B, 3, S, S), generator) -> float views in [0, 1]
+    extra: dict[str, Tensor] | None = None  # (N, ...) in the order of the rows, such as cached features, by name
+    shuffle: bool = False
+    drop_last: bool = False  # leave out a last batch that is smaller than the others
+    seed: int = 0
+    device: torch.device = field(default=torch.device("cpu"), init=False)  # where batches are made and augmented
+
+    def __post_init__(self):
+        self.examples, self.extra = self.examples.reset_index(drop=True), self.extra or {}
+        count = len(self.examples)
+        inputs = ["image"] * (self.image_size is not None) + ["text"] * (self.tokenizer is not None)
+        if missing := [column for column in ("id", "label", *inputs) if column not in self.examples]:
+            raise ValueError(f"the table of examples lacks the columns {missing}; it has {list(self.examples)}")
+        if self.batch_size < 1 or not len(self):
+            size = f"batch_size={self.batch_size}, drop_last={self.drop_last}"
+            raise ValueError(f"{count} examples leave no batch with {size}")
+        for column in inputs:
+            if absent := count - sum(isinstance(value, str) for value in self.examples[column]):
+                raise ValueError(f"{absent} of {count} examples have no {column}: leave them out, or do without")
+        if self.augment and self.image_size is None:
+            raise ValueError("augment needs pictures: give image_size as well")
+        for name, tensor in self.extra.items():
+            if name in ("id", "label", "image", "input_ids", "attention_mask") or len(tensor) != count:
+                raise ValueError(f"extra {name!r} has {len(tensor)} rows for {count} examples, or a reserved name")
         self.ids = self.examples["id"].tolist()
         self.labels = torch.tensor(self.examples["label"].to_numpy(np.int64))
         self.pictures = self.tokens = None
-        if tokenizer is not None:
-            self.pad_id = tokenizer.pad_token_id
-            self.tokens = tokenize(tokenizer, self.examples["text"].tolist(), max_length)
-        if image_size is not None:  # a picture that several rows share is decoded and stored once
+        if self.tokenizer is not None:
+            self.tokens = tokenize(self.tokenizer, self.examples["text"].tolist(), self.max_length)
+        if self.image_size is not None:  # a picture that several rows share is decoded and stored once
             self.picture_of_row, paths = pd.factorize(self.examples["image"])
-            self.pictures = decode(list(paths), image_size)  # memory map (pictures, S, S, 3)
+            self.pictures = decode(list(paths), self.image_size)  # memory map (pictures, S, S, 3)
 
     def __len__(self) -> int:
-        """Batches per epoch."""
         return len(self._slices())
 
     def epoch(self, number: int = 0) -> Iterator[dict]:
@@ -117,7 +115,6 @@ class Batches:
         }
 
     def _slices(self) -> list[slice]:
-        """Where each batch lies in the order of an epoch."""
         count = len(self.examples)
         ends, rest = list(range(self.batch_size, count + 1, self.batch_size)), count % self.batch_size
         if rest and not self.drop_last:
@@ -131,28 +128,9 @@ class Batches:
             images = images.to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S), channels last in memory
             batch["image"] = self.augment(images, generator) if self.augment else images.float().div_(255)
         if self.tokens is not None:
-            texts = padded([self.tokens[row] for row in rows], self.pad_id)
+            texts = padded([self.tokens[row] for row in rows], self.tokenizer.pad_token_id)
             batch |= {name: tensor.to(self.device) for name, tensor in texts.items()}
         return batch | {name: tensor[rows.to(tensor.device)].to(self.device) for name, tensor in self.extra.items()}
-
-    def _check(self, image_size: int | None, tokenizer) -> None:
-        count = len(self.examples)
-        inputs = ["image"] * (image_size is not None) + ["text"] * (tokenizer is not None)
-        if missing := [column for column in ("id", "label", *inputs) if column not in self.examples]:
-            raise ValueError(f"the table of examples lacks the columns {missing}; it has {list(self.examples)}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
-        if not len(self):
-            hint = "choose a smaller batch_size or drop_last=False" if count else "the table is empty"
-            raise ValueError(f"{count} examples in batches of {self.batch_size} leave no batch: {hint}")
-        for column in inputs:
-            if absent := count - sum(isinstance(value, str) for value in self.examples[column]):
-                raise ValueError(f"{absent} of {count} examples have no {column}: leave them out, or do without")
-        if self.augment and image_size is None:
-            raise ValueError("augment needs pictures: give image_size as well")
-        for name, tensor in self.extra.items():
-            if name in ("id", "label", "image", "input_ids", "attention_mask") or len(tensor) != count:
-                raise ValueError(f"extra {name!r} has {len(tensor)} rows for {count} examples, or a reserved name")
 
 
 def derived_seed(*numbers: int) -> int:

@@ -23,34 +23,17 @@ VERSION = 1  # part of the cache key: raise it when read_picture gives other pix
 
 
 def decode(paths: Sequence[str | Path], size: int) -> np.ndarray:
-    """The pictures as a read-only memory map.
+    """The pictures as a read-only memory map, uint8 (N, size, size, 3) with row i from paths[i].
 
     The first call decodes them and writes cache_dir()/images; later calls, in any process, only open that file. They
     are decoded again when a file changed (its name, size or times of change), and with another version of Pillow.
 
-    Returns:
-        uint8 (N, size, size, 3), row i from paths[i].
-
     Raises:
         FileNotFoundError: lists missing files.
-        ValueError: names a file that is no picture, is cut off, or is suspiciously large.
+        ValueError: names a file that is no picture, is cut off, or is suspiciously large; no paths, or a size below 1.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, not {size}")
-    if not len(paths):
-        raise ValueError("no pictures: the list of paths is empty")
-    stem = cache_dir() / "images" / _key(paths, size)
-    return np.load(cached_file(stem, ".npy", lambda draft: _write(draft, paths, size)), mmap_mode="r")
-
-
-def read_picture(path: str | Path, size: int) -> np.ndarray:
-    """One picture file as uint8 RGB (size, size, 3): upright (EXIF), on white where transparent, first frame."""
-    picture = pictures.on_white(pictures.open_picture(path, (size, size)))
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-
-
-def _key(paths: Sequence[str | Path], size: int) -> str:
-    """Hash over versions, size and every file's path, length and times of change."""
+    if size < 1 or not len(paths):
+        raise ValueError(f"nothing to decode: size={size} is below 1 pixel, or the list of {len(paths)} paths is empty")
     digest, missing = hashlib.sha256(f"{VERSION} {PIL.__version__} {size}".encode()), []
     for path in map(os.path.abspath, paths):
         try:
@@ -61,7 +44,8 @@ def _key(paths: Sequence[str | Path], size: int) -> str:
     if missing:
         counts, first = f"{len(missing)} of {len(paths)} picture files", "\n  ".join(missing[:3])
         raise FileNotFoundError(f"{counts} are missing, the first of them:\n  {first}")
-    return digest.hexdigest()[:32]
+    stem = cache_dir() / "images" / digest.hexdigest()[:32]
+    return np.load(cached_file(stem, ".npy", lambda draft: _write(draft, paths, size)), mmap_mode="r")
 
 
 def _write(draft: Path, paths: Sequence[str | Path], size: int) -> None:
@@ -75,6 +59,11 @@ def _write(draft: Path, paths: Sequence[str | Path], size: int) -> None:
         decoded[row] = read_picture(paths[row], size)
 
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:  # Pillow decodes and resizes outside Python's lock
-        for _ in tqdm(pool.map(work, range(len(paths))), "decoding pictures", len(paths), delay=2, unit="picture"):
-            pass
+        list(tqdm(pool.map(work, range(len(paths))), "decoding pictures", len(paths), delay=2, unit="picture"))
     decoded.flush()
+
+
+def read_picture(path: str | Path, size: int) -> np.ndarray:
+    """One picture file as uint8 RGB (size, size, 3): upright (EXIF), on white where transparent, first frame."""
+    picture = pictures.on_white(pictures.open_picture(path, (size, size)))
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
