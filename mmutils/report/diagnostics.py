@@ -1,4 +1,4 @@
-"""Blocks that several chapters can use: losses, confusion, classes, calibration, rescued examples, the explorer.
+"""Blocks that several chapters can use: losses, confusion, classes, calibration, rescued examples, use of both sides.
 
 `named` maps a short name for files to a title and a system of the study.
 """
@@ -10,38 +10,29 @@ import pandas as pd
 
 from mmutils import data, statistics
 from mmutils.report import markdown, plots
-from mmutils.report.explorer import Explorer, thumbnail
-from mmutils.report.sections import LANGUAGES, Page, between, p_value, percent, points
+from mmutils.report.cells import between, p_value, percent, points
+from mmutils.report.explorer import thumbnail
+from mmutils.report.sections import LANGUAGES, NOTES, Page
 from mmutils.statistics.panel import probability_columns
 
 Named = dict[str, tuple[str, dict]]
 RESCUED = 8  # examples that are shown
-USED = (
-    "Every text of test is read with every picture. `additive`: the best approximation of the model in which text and "
-    "picture cannot interact ([EMAP](https://arxiv.org/abs/2010.06572)); shuffled: one side comes from another example "
-    "([perceptual score](https://arxiv.org/abs/2110.14375)); averaged out: the mean over that side, as if missing."
-)
-NOISE = (
-    "Gaussian noise on the features of one side before they are fused, the other side as it is; mean over seeds with "
-    "95 % interval. The steeper the fall, the more the model leans on that side."
-)
 
 
 def classes(page: Page, named: Named) -> str:
     """F1 of each class."""
-    counts, columns = None, []
+    columns, counts = [], []
     for _, system in named.values():
         seeds = [rows for _, rows in page.study.predictions(system).groupby("seed")]
         tables = np.stack([plots.confusion_counts(rows, len(page.study.classes)) for rows in seeds])  # (S, K, K)
         hits, both = np.diagonal(tables, axis1=1, axis2=2), tables.sum(1) + tables.sum(2)
         columns.append((2 * hits / np.maximum(both, 1)).mean(0))
-        counts = tables[0].sum(1) if counts is None else counts
+        counts.append(tables[0].sum(1))
     rows = [
-        [markdown.escape(name), f"{counts[k]:,}", *(percent(f1[k]) for f1 in columns)]
+        [markdown.escape(name), f"{counts[0][k]:,}", *(percent(f1[k]) for f1 in columns)]
         for k, name in enumerate(page.study.classes)
     ]
-    caption = "F1 of each class on test, percent, mean over seeds."
-    return page.table(caption, ["Class", "Examples", *(title for title, _ in named.values())], rows)
+    return page.table("classes", ["Class", "Examples", *(title for title, _ in named.values())], rows)
 
 
 def confusions(page: Page, named: Named) -> str:
@@ -79,12 +70,8 @@ def calibration(page: Page, named: Named) -> str:
         rows.append([label, error, after, f"{temperatures.mean():.2f}", brier, confidence, accuracy])
         figure = plots.reliability(statistics.reliability(table), f"{title}: error {error} %")
         images.append(page.figure(f"reliability-{name}", figure, f"Reliability diagram, {title}"))
-    caption = (
-        "Calibration on test, percent, mean over seeds: expected error in 15 bins, as trained and after scaling by a "
-        "temperature T that is fitted on val; Brier score summed over classes."
-    )
     header = ["Input", "Error", "Error, scaled", "T", "Brier", "Confidence", "Accuracy"]
-    return page.table(caption, header, rows) + "\n\n" + "\n".join(images)
+    return "\n\n".join([page.table("calibration", header, rows), "\n".join(images)])
 
 
 def failures(page: Page) -> str:
@@ -122,46 +109,21 @@ def rescued(page: Page, before: dict, after: dict) -> tuple[str, int, int]:
     """Examples that one system gets wrong and another right: a table, their number, and that of the reverse."""
     old, new = page.study.averaged(before), page.study.averaged(after)
     was, now = old["guess"] == old["label"], new["guess"] == new["label"]
-    won = old.index[~was & now]
-    table = ""
-    if examples(page) and len(won):
-        truths = [f"p_{label}" for label in old["label"][won]]
-        gain = [float(new.loc[i, p]) - float(old.loc[i, p]) for i, p in zip(won, truths, strict=True)]
-        shown = pd.Series(gain, won).sort_values(ascending=False, kind="stable").index[:RESCUED]
-        caption = "Those whose true class gains most probability; probabilities are means over seeds."
-        header = ["Picture", *LANGUAGES.values(), "Text alone says (wrong)", "With the picture (right)"]
-        table = page.table(caption, header, [_rescued_row(page, i, old, new) for i in shown], slice(0))
-    return table, len(won), int((was & ~now).sum())
-
-
-def _rescued_row(page: Page, name: str, old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
-    """Picture, texts, and what the two systems say."""
-    tables = examples(page)
-    image = picture(page, name, next(iter(tables.values())).loc[name, "image"])
-    texts = [markdown.escape(table.loc[name, "text"]) for table in tables.values()]
-    said = []
-    for table in (old, new):
-        guess = table.loc[name, "guess"]
-        said.append(f"{markdown.escape(page.study.classes[guess])} ({table.loc[name, f'p_{guess}']:.2f})")
-    return [image, *texts, *said]
-
-
-def explorer_notice(page: Page) -> str:
-    """What stands in report.md where the HTML report has the explorer."""
-    if not examples(page):
-        return ""
-    return (
-        "## Explorer\n\nTest examples with picture, texts and what the chosen systems say, to be filtered and "
-        "searched, are in `report.html`."
-    )
-
-
-def explorer(page: Page, named: Named, warning: str) -> Explorer | None:
-    """What the explorer shows, None where nothing may be shown."""
-    if not page.study.systems or not examples(page):
-        return None
-    systems = [(title, system, page.study.averaged(system)) for title, system in named.values()]
-    return Explorer(warning.rstrip("."), examples(page), systems, page.study.classes)
+    won, tables = old.index[~was & now], examples(page)
+    if not tables or won.empty:
+        return "", len(won), int((was & ~now).sum())
+    truths = [f"p_{label}" for label in old["label"][won]]
+    gain = [float(new.loc[i, p]) - float(old.loc[i, p]) for i, p in zip(won, truths, strict=True)]
+    rows = []
+    for name in pd.Series(gain, won).sort_values(ascending=False, kind="stable").index[:RESCUED]:
+        image = picture(page, name, next(iter(tables.values())).loc[name, "image"])
+        said = []
+        for means in (old, new):
+            guess = means.loc[name, "guess"]
+            said.append(f"{markdown.escape(page.study.classes[guess])} ({means.loc[name, f'p_{guess}']:.2f})")
+        rows.append([image, *(markdown.escape(table.loc[name, "text"]) for table in tables.values()), *said])
+    header = ["Picture", *LANGUAGES.values(), "Text alone says (wrong)", "With the picture (right)"]
+    return page.table("rescued", header, rows, slice(0)), len(won), int((was & ~now).sum())
 
 
 def modality_use(page: Page, score: str) -> str:
@@ -173,8 +135,7 @@ def modality_use(page: Page, score: str) -> str:
             title = f"{system} ({where})"
             for row in rows:
                 dots.append({"label": row["model"], "group": title, "filled": row["model"] == "full", **_dot(row)})
-            additive = next(row for row in rows if row["model"] == "additive")
-            parts += [_interaction(additive, title, score), _models(page, rows, run, title, score)]
+            parts += [_interaction(rows, title, score), _models(page, rows, run, title, score)]
         for system, rows in extra.get("noise", {}).items():
             label = f"{system} ({where}), noise on the "
             noise += [{"label": label + row["side"], "level": row["level"], **_dot(row)} for row in rows]
@@ -183,11 +144,11 @@ def modality_use(page: Page, score: str) -> str:
     level = 50 if score == "AUROC" else None
     figure = plots.forest(dots, f"{score}, % (95 % intervals)", chance=level)
     text = f"{score} of whole, additive and shuffled models"
-    shown = [USED, page.figure(f"{page.study.name}-modalities", figure, text), *parts]
+    shown = [NOTES["used"], page.figure(f"{page.study.name}-modalities", figure, text), *parts]
     if noise:
         figure = plots.step_curves(noise, "level", "noise, standard deviations of the features", f"{score}, %", level)
         text = f"{score} under noise on picture or text"
-        shown += [NOISE, page.figure(f"{page.study.name}-noise", figure, text)]
+        shown += [NOTES["noise"], page.figure(f"{page.study.name}-noise", figure, text)]
     return "### Are both modalities used?\n\n" + "\n\n".join(shown)
 
 
@@ -199,22 +160,22 @@ def _models(page: Page, rows: list[dict], run: str, title: str, score: str) -> s
     """The table of one system's whole, additive and shuffled models."""
     cells = []
     for row in rows:
-        change = ["–"] * 3
-        if row["model"] != "full":
-            interval = between(row["change_low"], row["change_high"], points)
-            change = [points(row["change"]), interval, p_value(row["p_value"])]
-        interval = between(row["low"], row["high"])
-        cells.append([markdown.escape(row["model"]), percent(row["score"]), interval, *change])
+        interval = between(row["change_low"], row["change_high"], points)
+        change = [points(row["change"]), interval, p_value(row["p_value"])]
+        estimate = [percent(row["score"]), between(row["low"], row["high"])]
+        cells.append([markdown.escape(row["model"]), *estimate, *(["–"] * 3 if row["model"] == "full" else change)])
     header = ["Model", score, "95 % interval", "Change", "95 % interval", "p"]
-    return page.table(f"{page.record(run, title)}, {score} on a part of test, percent.", header, cells)
+    return page.table("modalities", header, cells, link=page.record(run, title), score=score)
 
 
-def _interaction(row: dict, title: str, score: str) -> str:
+def _interaction(rows: list[dict], title: str, score: str) -> str:
     """What the additive model says, in words."""
-    name = markdown.escape(title)
+    row = next(row for row in rows if row["model"] == "additive")
     left = f"Without interaction {score} is {percent(row['score'])} {between(row['low'], row['high'])}"
     if score == "AUROC" and row["low"] <= 0.5 <= row["high"]:
-        return f"**{name}.** {left}: chance. All that it knows lies in how picture and text go together."
-    if row["change_low"] <= 0 <= row["change_high"]:
-        return f"**{name}.** {left}, no clear change: it may as well add up what picture and text say, each for itself."
-    return f"**{name}.** {left}, a change of {points(row['change'])} points: picture and text do interact."
+        left += ": chance. All that it knows lies in how picture and text go together."
+    elif row["change_low"] <= 0 <= row["change_high"]:
+        left += ", no clear change: it may as well add up what picture and text say, each for itself."
+    else:
+        left += f", a change of {points(row['change'])} points: picture and text do interact."
+    return f"**{markdown.escape(title)}.** {left}"

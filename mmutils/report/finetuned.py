@@ -11,21 +11,16 @@ from mmutils import statistics
 from mmutils.report import pretraining
 from mmutils.report.sections import Page
 
-TOGETHER = ("CLIP", "CASS-MM")  # methods that learn from pictures and texts together
+TOGETHER = {"CLIP", "CASS-MM"}  # methods that learn from pictures and texts together
 TRANSFORMERS = ("vit", "deit", "swin", "xcit", "beit", "cait", "eva", "pvt", "hiera", "volo")  # in names of networks
 
 
 class Pair(NamedTuple):
-    """A pretrained system and its baseline."""
+    """A pretrained system and its baseline; the test is of the difference of their AUROC."""
 
     system: dict
     baseline: dict
     test: statistics.Comparison
-
-    @property
-    def difference(self) -> statistics.Interval:
-        """AUROC of the system minus that of the baseline."""
-        return self.test.difference
 
     @property
     def same(self) -> bool:
@@ -34,37 +29,22 @@ class Pair(NamedTuple):
 
 
 def tuned(page: Page) -> list[dict]:
-    """The fine-tuned systems, each with what its encoders are (`parts`), in the order of runs and systems."""
+    """The fine-tuned systems in the order of runs and systems.
+
+    Each has as `parts` the method that trained each encoder ("" for a package's) and whether it was left untrained.
+    """
     rows = []
     for system in page.study.systems:
-        if "start" in system:
-            encoders = system["model"].split(" and ")
-            about = page.study.records[system["run"]]["data"]
-            networks = system.get("networks") or [encoder.removeprefix("random:") for encoder in encoders]
-            more = {"networks": networks, "parts": [_part(page, encoder) for encoder in encoders]}
-            rows.append(system | more | {"data": (about["name"], about.get("splits"))})
+        if "start" not in system:
+            continue
+        about, parts = page.study.records[system["run"]]["data"], []
+        for encoder in system["model"].split(" and "):
+            run, separator, _ = encoder.removeprefix("random:").partition(":")
+            record = page.study.records.get(run)
+            trained_by = (record and pretraining.method(record)) or run
+            parts.append({"method": trained_by if separator else "", "random": encoder.startswith("random:")})
+        rows.append(system | {"parts": parts, "data": (about["name"], about.get("splits"))})
     return rows
-
-
-def _part(page: Page, encoder: str) -> dict:
-    """The method that trained an encoder ("" for a package's), and whether it was left untrained."""
-    run, separator, _ = encoder.removeprefix("random:").partition(":")
-    record = page.study.records.get(run)
-    trained_by = (record and pretraining.method(record)) or run
-    return {"method": trained_by if separator else "", "random": encoder.startswith("random:")}
-
-
-def _pretrained(system: dict) -> list[str]:
-    """The methods by which its encoders were pretrained; none for a baseline or a control."""
-    return [part["method"] for part in system["parts"] if part["method"] and not part["random"]]
-
-
-def _baseline(system: dict, systems: list[dict]) -> dict | None:
-    """The system that this one is compared with, of the same run where it is there; None where none is named."""
-    shared = ("data", "inputs", "language", "share", "trained")
-    named = [s for s in systems if s["start"] == system.get("baseline") and s is not system]
-    alike = [s for s in named if all(s[name] == system[name] for name in shared)]
-    return min(alike, key=lambda s: s["run"] != system["run"], default=None)
 
 
 def kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
@@ -77,17 +57,29 @@ def kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
     return {system_key(system): tables[system_key(system)] or [_kind(system)] for system in systems}
 
 
+def _pretrained(system: dict) -> set[str]:
+    """The methods by which its encoders were pretrained; none for a baseline or a control."""
+    return {part["method"] for part in system["parts"] if part["method"] and not part["random"]}
+
+
 def _kind(system: dict) -> str:
     """The table of a system by itself, whatever is compared with it."""
-    pretrained = _pretrained(system)
-    if not pretrained:
+    if not _pretrained(system):
         if system["inputs"] != "image+text":
             return "alone"
         if not any(part["random"] for part in system["parts"]):
             return "packages"
-    if set(pretrained) & set(TOGETHER):
+    if _pretrained(system) & TOGETHER:
         return "both"
     return "ViT" if any(word in system["networks"][0] for word in TRANSFORMERS) else "CNN"
+
+
+def _baseline(system: dict, systems: list[dict]) -> dict | None:
+    """The system that this one is compared with, of the same run where it is there; None where none is named."""
+    shared = ("data", "inputs", "language", "share", "trained")
+    named = [s for s in systems if s["start"] == system.get("baseline") and s is not system]
+    alike = [s for s in named if all(s[name] == system[name] for name in shared)]
+    return min(alike, key=lambda s: s["run"] != system["run"], default=None)
 
 
 def system_key(system: dict) -> tuple[str, str]:
@@ -96,12 +88,11 @@ def system_key(system: dict) -> tuple[str, str]:
 
 def pairs(page: Page) -> list[Pair]:
     """Every pretrained system against its baseline on the same test examples, Holm's correction over all of them."""
-    return page.study.cached(("pairs",), lambda: _pairs(page))
 
+    def compute() -> list[Pair]:
+        systems = tuned(page)
+        against = {system_key(system): (system, _baseline(system, systems)) for system in systems}
+        against = {name: pair for name, pair in against.items() if pair[1]}
+        return [Pair(*against[name], test) for name, test in page.study.compare(against).items()]
 
-def _pairs(page: Page) -> list[Pair]:
-    systems = tuned(page)
-    against = {system_key(system): (system, _baseline(system, systems)) for system in systems}
-    against = {name: pair for name, pair in against.items() if pair[1]}
-    tests = page.study.compare(against, "auroc", pretraining.RESAMPLES)
-    return [Pair(*pair, tests[name]) for name, pair in against.items()]
+    return page.study.cached(("pairs",), compute)

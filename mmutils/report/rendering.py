@@ -1,7 +1,5 @@
 """The report: tables and figures from records, filled into report.md, rendered to one HTML file and one PDF.
 
-    python -m mmutils.report [--out DIR] [--profile NAME]
-
 Prose lies in report/report.md; between its markers `<!-- begin: NAME -->` and `<!-- end: NAME -->` stand blocks that
 are made from records and predictions alone. The same records give the same bytes.
 """
@@ -24,9 +22,8 @@ STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}  # modules wi
 def render(folder: str | Path | None = None, profile: str = "demo", problems: list[str] | None = None) -> Path:
     """Fills and renders the report of the runs in `folder`/runs; returns the path of report.html.
 
-    Writes figures/, report.md, report.html and report.pdf into `folder` (default: the repository's report/, and then
-    the results in README.md too), each whole or not at all. What cannot be shown of a run is replaced by a line that
-    says so, which is added to `problems` too. A line for a missing section names `profile` in its command.
+    Writes figures/ and the report as .md, .html and .pdf into `folder` (default: the repository's report/, and then the
+    results in README.md too), each whole or not at all. What cannot be shown is said there, and added to `problems`.
     """
     folder = Path(folder or REPOSITORY / "report")
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,12 +36,11 @@ def render(folder: str | Path | None = None, profile: str = "demo", problems: li
         if path.name not in pictures and not path.is_dir():  # of an earlier report
             path.unlink()
     explorers = [page.guarded(f"{name}, explorer", STUDIES[name].explorer) for name, page in pages.items()]
-    shown = [explorer for explorer in explorers if isinstance(explorer, Explorer)]
-    page = html.render(text, folder, explorer_html(shown) if shown else "")
+    web = html.render(text, folder, explorer_html([made for made in explorers if isinstance(made, Explorer)]))
     files.write(folder / "report.md", text)
-    files.write(folder / "report.html", page)
+    files.write(folder / "report.html", web)
     path = REPOSITORY / "README.md"
-    if folder.resolve() == (REPOSITORY / "report").resolve() and path.exists():
+    if folder.samefile(REPOSITORY / "report") and path.exists():
         files.write(path, readme(path.read_text(encoding="utf-8"), text))
     files.write(folder / "report.pdf", pdf.render(text, folder))
     if problems is not None:
@@ -57,8 +53,8 @@ def filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str
     prose = (REPOSITORY / "report" / "report.md").read_text(encoding="utf-8")
     pages, blocks = {}, {}
     for name, module in STUDIES.items():
-        study = Study(folder, name, same_classes=module is crisis)
-        pages[name] = Page(study, folder, profile, module.WARNING, draw)
+        study = Study(folder, name)
+        pages[name] = Page(study, profile, module.WARNING, draw)
         blocks |= {section.name: section.markdown(pages[name]) for section in module.SECTIONS}
     up = Path(os.path.relpath(REPOSITORY, folder.resolve())).as_posix()
     return fill(prose, blocks).replace("](../", f"]({up}/"), pages

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from made_records import EXAMPLES, EXPERIMENTS, make
 
-from mmutils.report import pretraining
 from mmutils.report import rendering as report
+from mmutils.report import results
 
 PROFILES = list(yaml.safe_load(EXPERIMENTS.read_text(encoding="utf-8"))["profiles"])
 PARTS = ("What pretraining learned", "Did it collapse?", "Retrieval", "Few labels", "Are both modalities used?")
@@ -19,7 +19,7 @@ def profile(request, tmp_path_factory):
     """The parameters of a profile's runs, the text of a report from made records of them, and its problems."""
     folder = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "RESAMPLES", 50)
+        patch.setitem(results.SCORED, "memes", ("auroc", 50))
         planned = make(folder, request.param)
         problems = []
         if request.param == "smoke":  # one of them as a page too

@@ -1,0 +1,52 @@
+"""How numbers, intervals and tests look in the cells of tables and in sentences."""
+
+from collections.abc import Callable
+
+from mmutils import statistics
+
+COMPARED = ["Difference", "95 % interval", "p", "p, Holm", "Verdict"]
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.8263 -> '82.6', with a real minus sign; a dash for what could not be computed, which a record holds as None."""
+    return "–" if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
+
+
+def points(value: float) -> str:
+    """A difference in percentage points, with its sign: 0.047 -> '+4.7'."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def between(low: float, high: float, show: Callable[[float], str] = percent) -> str:
+    """An interval for a cell."""
+    return f"[{show(low)}, {show(high)}]"
+
+
+def spread(values) -> str:
+    """Mean ± standard deviation over seeds, in percent; of one seed the value alone."""
+    return percent(values.mean()) + (f" ± {percent(values.std(ddof=1))}" if len(values) > 1 else "")
+
+
+def p_value(p: float | None) -> str:
+    """A p-value for a cell, never as 0."""
+    if p is None:
+        return "–"
+    return "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".")
+
+
+def tested(value: statistics.Interval, show: Callable[[float], str] = points) -> str:
+    """Interval and p-value of a difference, for a sentence."""
+    p = p_value(value.p_value)
+    return f"95 % interval {show(value.low)} to {show(value.high)}, p {p if p.startswith('<') else f'= {p}'}"
+
+
+def compared(comparison: statistics.Comparison) -> list[str]:
+    """A paired comparison as cells under COMPARED."""
+    difference, p_holm = comparison
+    interval = between(difference.low, difference.high, points)
+    return [points(difference.estimate), interval, p_value(difference.p_value), p_value(p_holm), comparison.verdict]
+
+
+def dot(interval: statistics.Interval) -> dict[str, float]:
+    """Estimate and interval in percent, as figures take them."""
+    return {key: 100 * getattr(interval, key) for key in ("estimate", "low", "high")}
