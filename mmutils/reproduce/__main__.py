@@ -71,7 +71,6 @@ def select(all_runs: list[Run], only: list[str] | None) -> list[Run]:
 
 
 def _run(options: argparse.Namespace, chosen: list[Run], out: Path, default: int) -> bool:
-    """Run what is not fresh, on this machine or on Ray; True when nothing failed."""
     forced = set(options.only or [run.name for run in chosen]) if options.force else set()
     if options.engine == "ray":
         with RayEngine(options.address, options.jobs, default) as engine:

@@ -59,14 +59,28 @@ def execute(
         tick: called about twice a second with the cell it is at.
         gpu: the only one that it sees (CUDA_VISIBLE_DEVICES); None: all.
     """
+    from ipykernel.kernelspec import write_kernel_spec  # takes a second
+
     folder.mkdir(parents=True, exist_ok=True)
     copy, log, started = folder / notebook.name, folder / LOG, time.monotonic()
     copy.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="mmutils-") as scratch, log.open("wb") as stream:
+        write_kernel_spec(Path(scratch, "kernels", "python3"))  # starts sys.executable, whatever kernels the user has
+        values = Path(scratch, "parameters.yaml")
+        values.write_text(yaml.safe_dump(parameters, allow_unicode=True), encoding="utf-8")
+        options = ["--kernel", "python3", "--cwd", root, "-f", values, "--log-output", "--no-progress-bar"]
+        environment = {
+            "JUPYTER_PATH": scratch,
+            "JUPYTER_RUNTIME_DIR": os.path.join(scratch, "runtime"),
+            "IPYTHONDIR": os.path.join(scratch, "ipython"),  # no start-up files of the user
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+            "PYTHONUNBUFFERED": "1",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
         child = subprocess.Popen(
-            _command(notebook, copy, parameters, root, Path(scratch)),
+            [sys.executable, "-c", CHILD, *map(str, (notebook, copy, *options))],
             cwd=root,
-            env=_environment(root, Path(scratch)) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
+            env=os.environ | environment | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -76,27 +90,6 @@ def execute(
         timed_out, memory = _watch(child, log, timeout, lambda where: tick(where and f"{where} of {cells}"))
     reason = f"no sign of life for {timeout:g} s{_where(log)}" if timed_out else _reason(copy, log, child.returncode)
     return Outcome(reason, time.monotonic() - started, memory)
-
-
-def _command(notebook: Path, copy: Path, parameters: dict, root: Path, scratch: Path) -> list[str]:
-    from ipykernel.kernelspec import write_kernel_spec  # takes a second
-
-    write_kernel_spec(scratch / "kernels" / "python3")  # starts sys.executable, whatever kernels the user has
-    values = scratch / "parameters.yaml"
-    values.write_text(yaml.safe_dump(parameters, allow_unicode=True), encoding="utf-8")
-    options = ["--kernel", "python3", "--cwd", root, "-f", values, "--log-output", "--no-progress-bar"]
-    return [sys.executable, "-c", CHILD, *map(str, (notebook, copy, *options))]
-
-
-def _environment(root: Path, scratch: Path) -> dict[str, str]:
-    return os.environ | {
-        "JUPYTER_PATH": str(scratch),
-        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
-        "IPYTHONDIR": str(scratch / "ipython"),  # no start-up files of the user
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
-        "PYTHONUNBUFFERED": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
 
 
 class Life:
@@ -132,8 +125,14 @@ def _watch(child: subprocess.Popen, log: Path, timeout: float, tick: Callable[[s
                 tick(_where(log).removeprefix(" in "))
             if life.over(time.monotonic(), sum(cpu.values()), log.stat().st_size):
                 return True, memory
-    finally:
-        _end(child, {*cpu, *_usage(child.pid)})
+    finally:  # the kernel has a session of its own, so to end the process group is not enough
+        below = {*cpu, *_usage(child.pid)}
+        child.kill()
+        child.wait()
+        for process in below:
+            with suppress(psutil.Error):
+                process.kill()  # psutil checks that the id still belongs to the same process
+        psutil.wait_procs(below, timeout=5)
 
 
 def _usage(pid: int) -> dict[psutil.Process, tuple[float, int]]:
@@ -146,16 +145,6 @@ def _usage(pid: int) -> dict[psutil.Process, tuple[float, int]]:
                 times = process.cpu_times()
                 usage[process] = times.user + times.system, process.memory_info().rss
     return usage
-
-
-def _end(child: subprocess.Popen, below: set[psutil.Process]) -> None:
-    """Kill the child and what it started. The kernel has a session of its own, so a process group is not enough."""
-    child.kill()
-    child.wait()
-    for process in below:
-        with suppress(psutil.Error):
-            process.kill()  # psutil checks that the id still belongs to the same process
-    psutil.wait_procs(below, timeout=5)
 
 
 def _reason(copy: Path, log: Path, status: int) -> str | None:

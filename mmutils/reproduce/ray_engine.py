@@ -35,7 +35,9 @@ class RayEngine:
         self.ray = ray
         workers = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # where they find mmutils
         try:
-            _reach(address)
+            host, _, port = (address or "").rpartition(":")
+            if host and "//" not in host:  # else none, "auto", or a form that only Ray knows, as ray://HOST:PORT
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()  # Ray would try for minutes
             ray.init(address or "local", runtime_env=workers, log_to_driver=False, logging_level="error")
         except (OSError, ValueError, RuntimeError, OverflowError) as error:
             raise UnavailableError(f"no Ray cluster at {address}: {START} ({error})") from None
@@ -68,13 +70,6 @@ class RayEngine:
 
 def _silent(where: str) -> None:
     """A tick that Ray can send to a worker."""
-
-
-def _reach(address: str | None) -> None:
-    """Fail at once where nothing listens at HOST:PORT: Ray itself would try for minutes."""
-    host, _, port = (address or "").rpartition(":")
-    if host and "//" not in host:  # else none, "auto", or a form that only Ray knows, as ray://HOST:PORT
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def share(machines: list[dict[str, float]], jobs: int) -> dict[str, int]:

@@ -85,7 +85,15 @@ class Runner:
             except BaseException:
                 self.stopped.set()  # the pool is left only when its threads have ended what they had started
                 raise
-        self._summarise(time.monotonic() - begun)
+        width = max((len(run.name) for run in self.runs), default=0)
+        print(f"\n{'run':<{width}}  state    seconds  GB of memory  reason")
+        for run in self.runs:
+            state, reason, taken, memory = self.states[run.name]
+            line = f"{run.name:<{width}}  {state:<7}  {taken:7.1f}  {memory / 1e9:12.1f}  {reason[:200]}"
+            print(printable(" ".join(line.splitlines())).rstrip())
+        states = [self.states[run.name].state for run in self.runs]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        print(f"{counts}; {time.monotonic() - begun:.0f} s in all")
         return all(became.state in ("ok", "fresh") for became in self.states.values())
 
     def reasons(self, run: Run) -> list[str]:
@@ -132,7 +140,12 @@ class Runner:
         """Run the notebook, and see to it that there is a record that fits what happened."""
         folder, values = self.folder(run.name), planned(run.notebook, run.parameters)
         start = of_run(run.notebook, values)
-        self._clean(run, start)
+        started, key = folder / STARTED, digest([start, self._results(run.needs)])
+        if run.name in self.forced or not started.is_file() or started.read_text() != key:  # else it goes on
+            shutil.rmtree(started.parent, ignore_errors=True)
+            for weights in folder.glob("*.safetensors"):
+                weights.unlink()
+        write(started, key)
         before = _stamp(folder / runs.RECORD)
         parameters = run.parameters | {"out": folder.as_posix()}
         gpu = self.free_gpus.get()
@@ -143,7 +156,7 @@ class Runner:
         written = _stamp(folder / runs.RECORD) != before
         reason = outcome.reason or self._misfit(run, written)
         if not reason:
-            shutil.rmtree((folder / STARTED).parent, ignore_errors=True)
+            shutil.rmtree(started.parent, ignore_errors=True)
         elif not (written and self.record(run.name)["status"] == "failed"):
             entries = {"study": run.study, "extra": {"log": execute.last_lines(folder)}, "fingerprints": start}
             runs.save_failure(folder, reason, notebook=run.notebook, parameters=values, **entries)
@@ -182,26 +195,6 @@ class Runner:
                     gone = [file for file in self.record(name)["files"] if not (self.folder(name) / file).is_file()]
                     reasons |= {name: [f"{run.name} reads its {', '.join(gone)}, not here"]} if gone else {}
         return reasons
-
-    def _clean(self, run: Run, start: dict) -> None:
-        """Delete checkpoints and weights of an earlier start, unless that was stopped and is the same again."""
-        folder, key = self.folder(run.name), digest([start, self._results(run.needs)])
-        file = folder / STARTED
-        if run.name in self.forced or not file.is_file() or file.read_text() != key:
-            shutil.rmtree(file.parent, ignore_errors=True)
-            for weights in folder.glob("*.safetensors"):
-                weights.unlink()
-        write(file, key)
-
-    def _summarise(self, seconds: float) -> None:
-        width = max((len(run.name) for run in self.runs), default=0)
-        print(f"\n{'run':<{width}}  state    seconds  GB of memory  reason")
-        for run in self.runs:
-            state, reason, taken, memory = self.states[run.name]
-            line = f"{run.name:<{width}}  {state:<7}  {taken:7.1f}  {memory / 1e9:12.1f}  {reason[:200]}"
-            print(printable(" ".join(line.splitlines())).rstrip())
-        states = [self.states[run.name].state for run in self.runs]
-        print(", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)) + f"; {seconds:.0f} s in all")
 
 
 def _stamp(path: Path) -> int | None:

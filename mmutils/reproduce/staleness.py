@@ -22,12 +22,8 @@ def stale(record: dict, notebook: str, parameters: dict, files: Disk = DISK) -> 
     reasons = [f"parameters changed: {', '.join(changes)}"] if changes else []
     reasons += ["notebook changed"] if notebook in changed else []
     reasons += [f"code changed: {', '.join(code)}"] if code else []
-    return reasons + _changed_data(record["data"], values.get("root") or None)  # "" is the default of notebooks
-
-
-def _changed_data(recorded: dict, root: str | None) -> list[str]:
     try:
-        now = data.fingerprint(recorded["name"], root)
+        fingerprint = data.fingerprint(record["data"]["name"], values.get("root") or None)  # "" in notebooks: built in
+        return reasons + ["data changed"] * (fingerprint != record["data"]["fingerprint"])
     except (ValueError, FileNotFoundError) as error:
-        return [f"data cannot be read: {error}"]
-    return [] if now == recorded["fingerprint"] else ["data changed"]
+        return [*reasons, f"data cannot be read: {error}"]

@@ -84,17 +84,11 @@ def sweep(folder: str | Path) -> None:
     for pattern in (".draft-*", "*/.draft-*", "*/*/.draft-*"):  # as deep as checkpoints/SYSTEM/ in the folder of a run
         for path in list(Path(folder).glob(pattern)):
             with suppress(OSError):  # another process deleted it
-                if _abandoned(path):
+                owner, age = DRAFT.fullmatch(path.name), time.time() - path.stat().st_mtime
+                if owner and (
+                    not psutil.pid_exists(int(owner["process"])) if owner["host"] == HOST else age > ABANDONED
+                ):
                     _delete(path)
-
-
-def _abandoned(path: Path) -> bool:
-    owner = DRAFT.fullmatch(path.name)
-    if not owner:
-        return False
-    if owner["host"] != HOST:
-        return time.time() - path.stat().st_mtime > ABANDONED
-    return not psutil.pid_exists(int(owner["process"]))
 
 
 def cache_dir() -> Path:
