@@ -15,25 +15,22 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from mmutils.batches.augment import Augment, MultiCrop
+from mmutils.batches.augment import Augment, MultiCrop, derived_seed
 from mmutils.batches.images import decode
-from mmutils.batches.texts import padded, tokenize
 from mmutils.runs import identity
 
 
 @dataclass(eq=False, repr=False)
 class Batches:
-    """The examples in batches; iterate over `epoch(number)`. A rest of one joins the batch before it, for batch norms.
-
-    ValueError for missing columns, pictures or texts, no examples, no batch left, or arguments that do not match.
-    """
+    """The examples in batches; iterate over `epoch(number)`. A rest of one joins the batch before: batch norms."""
 
     examples: pd.DataFrame  # with the columns id, label and, where they are used, image (paths) and text
     batch_size: int
     _: KW_ONLY
     image_size: int | None = None  # pixels of the square to which whole pictures are resized; None: no `image`
-    tokenizer: Callable | None = None  # of Hugging Face; None: no tokens
+    tokenizer: Callable | None = None  # of Hugging Face, with a padding token; None: no tokens
     max_length: int = 64  # tokens after which a text is cut
     augment: Augment | MultiCrop | Callable | None = None  # (uint8 (B, 3, S, S), generator) -> float views in [0, 1]
     extra: dict[str, Tensor] | None = None  # (N, ...) in the order of the rows, such as cached features, by name
@@ -48,9 +45,13 @@ class Batches:
         inputs = ["image"] * (self.image_size is not None) + ["text"] * (self.tokenizer is not None)
         if missing := [column for column in ("id", "label", *inputs) if column not in self.examples]:
             raise ValueError(f"the table of examples lacks the columns {missing}; it has {list(self.examples)}")
-        if self.batch_size < 1 or not len(self):
+        if self.batch_size < 1 or count < (self.batch_size if self.drop_last else 1):
             size = f"batch_size={self.batch_size}, drop_last={self.drop_last}"
             raise ValueError(f"{count} examples leave no batch with {size}")
+        ends, rest = list(range(self.batch_size, count + 1, self.batch_size)), count % self.batch_size
+        if rest and not self.drop_last:
+            ends = [*ends[:-1], count] if rest == 1 else [*ends, count]
+        self.slices = [slice(start, end) for start, end in pairwise([0, *ends])]  # of each batch in an epoch's order
         for column in inputs:
             if absent := count - sum(isinstance(value, str) for value in self.examples[column]):
                 raise ValueError(f"{absent} of {count} examples have no {column}: leave them out, or do without")
@@ -63,20 +64,21 @@ class Batches:
         self.labels = torch.tensor(self.examples["label"].to_numpy(np.int64))
         self.pictures = self.tokens = None
         if self.tokenizer is not None:
-            self.tokens = tokenize(self.tokenizer, self.examples["text"].tolist(), self.max_length)
+            encoded = self.tokenizer(self.examples["text"].tolist(), truncation=True, max_length=self.max_length)
+            self.tokens = [np.array(ids, dtype=np.int32) for ids in encoded["input_ids"]]
         if self.image_size is not None:  # a picture that several rows share is decoded and stored once
             self.picture_of_row, paths = pd.factorize(self.examples["image"])
             self.pictures = decode(list(paths), self.image_size)  # memory map (pictures, S, S, 3)
 
     def __len__(self) -> int:
-        return len(self._slices())
+        return len(self.slices)
 
     def epoch(self, number: int = 0) -> Iterator[dict]:
         """The batches of one pass; the same number gives the same batches."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, number))
         count = len(self.examples)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
-        for part in self._slices():
+        for part in self.slices:
             yield self._batch(order[part], generator)
 
     def by_length(self) -> Iterator[tuple[Tensor, dict]]:
@@ -87,7 +89,7 @@ class Batches:
 
     def smallest(self) -> int:
         """Examples in the smallest batch of an epoch."""
-        return min(part.stop - part.start for part in self._slices())
+        return min(part.stop - part.start for part in self.slices)
 
     @contextmanager
     def on(self, module: nn.Module) -> Iterator[None]:
@@ -114,13 +116,6 @@ class Batches:
             "batches": [self.batch_size, self.shuffle, self.drop_last, self.seed],
         }
 
-    def _slices(self) -> list[slice]:
-        count = len(self.examples)
-        ends, rest = list(range(self.batch_size, count + 1, self.batch_size)), count % self.batch_size
-        if rest and not self.drop_last:
-            ends = [*ends[:-1], count] if rest == 1 else [*ends, count]
-        return [slice(start, end) for start, end in pairwise([0, *ends])]
-
     def _batch(self, rows: Tensor, generator: torch.Generator) -> dict:
         batch = {"id": [self.ids[row] for row in rows], "label": self.labels[rows].to(self.device)}
         if self.pictures is not None:
@@ -128,11 +123,8 @@ class Batches:
             images = images.to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S), channels last in memory
             batch["image"] = self.augment(images, generator) if self.augment else images.float().div_(255)
         if self.tokens is not None:
-            texts = padded([self.tokens[row] for row in rows], self.tokenizer.pad_token_id)
-            batch |= {name: tensor.to(self.device) for name, tensor in texts.items()}
+            ids = [torch.from_numpy(self.tokens[row]).long() for row in rows]
+            mask = [torch.ones_like(text) for text in ids]
+            batch["input_ids"] = pad_sequence(ids, True, self.tokenizer.pad_token_id).to(self.device)
+            batch["attention_mask"] = pad_sequence(mask, batch_first=True).to(self.device)
         return batch | {name: tensor[rows.to(tensor.device)].to(self.device) for name, tensor in self.extra.items()}
-
-
-def derived_seed(*numbers: int) -> int:
-    """One seed from several numbers, such as (seed, epoch): different for (0, 1) and (1, 0), unlike their sum."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

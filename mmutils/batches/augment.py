@@ -8,6 +8,7 @@ printed text unreadable and small crops cut it off: `text_safe` avoids both.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,15 +47,11 @@ class Augment:
         return cls(size, **{"scale": (0.8, 1.0), "ratio": (0.9, 1.1), "flip": False, **changes})
 
     def __post_init__(self):
-        low, high = self.scale
-        if self.size < 1 or not 0 < low <= high <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"need size >= 1, 0 < scale <= 1, ratio > 0, smaller one first; given {self}")
-        shares = (self.jitter, self.grey, self.blur, self.solarise, self.contrast, self.saturation, self.brightness)
-        if (
-            not all(0 <= share <= 1 for share in (*shares, 2 * self.hue))
-            or not 0 < self.blur_sigma[0] <= self.blur_sigma[1]
-        ):
-            raise ValueError(f"shares and factors are within 0..1, hue within 0..0.5, blur_sigma above 0; given {self}")
+        shares = [self.jitter, self.grey, self.blur, self.solarise, self.contrast, self.saturation, self.brightness]
+        ordered = all(0 < low <= high for low, high in (self.scale, self.ratio, self.blur_sigma))
+        if self.size < 1 or not ordered or not all(0 <= share <= 1 for share in (*shares, 2 * self.hue, self.scale[1])):
+            need = "size >= 1, ranges above 0 with the smaller value first, shares within 0..1, hue within 0..0.5"
+            raise ValueError(f"need {need}; given {self}")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         draws = torch.rand(14, len(images), generator=generator)  # uniform in [0, 1)
@@ -68,7 +65,7 @@ class Augment:
             low, high = self.blur_sigma
             views[rows] = gaussian_blur(views[rows], (low + sigma * (high - low)).to(views.device)[rows])
         if len(rows := (solarised < self.solarise).nonzero()[:, 0].to(views.device)):
-            views[rows] = solarise(views[rows])
+            views[rows] = torch.where(views[rows] >= 0.5, 1 - views[rows], views[rows])
         return views
 
     def _boxes(self, area: Tensor, aspect: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
@@ -84,10 +81,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class MultiCrop:
-    """Several views of each picture: uint8 (B, 3, H, W), CPU generator -> a list of V results of Augment.
-
-    Views of equal size are neighbours in the list, so that a method can batch them.
-    """
+    """A list of V views of each picture, by Augment. Views of equal size are neighbours, so methods can batch them."""
 
     views: tuple[Augment, ...]
 
@@ -104,20 +98,23 @@ class MultiCrop:
     ) -> "MultiCrop":
         """DINO's two global views and several local ones, with the authors' shares of blur and solarisation.
 
-        text_safe: never mirror, hardly stretch, and give local views at least 0.3 to 0.7 of the area. changes: fields
-        of Augment, for all views.
+        text_safe: never mirror, hardly stretch, local views of 0.3 to 0.7 of the area or more. changes: to all views.
         """
-        common = changes
         if text_safe:
             local_scale = max(local_scale[0], 0.3), max(local_scale[1], 0.7)
-            common = {"flip": False, "ratio": (0.9, 1.1), **changes}
-        first = Augment(global_size, **{"scale": global_scale, "blur": 1.0, **common})
-        second = Augment(global_size, **{"scale": global_scale, "blur": 0.1, "solarise": 0.2, **common})
-        local = Augment(local_size, **{"scale": local_scale, "blur": 0.5, **common})
+            changes = {"flip": False, "ratio": (0.9, 1.1), **changes}
+        first = Augment(global_size, **{"scale": global_scale, "blur": 1.0, **changes})
+        second = Augment(global_size, **{"scale": global_scale, "blur": 0.1, "solarise": 0.2, **changes})
+        local = Augment(local_size, **{"scale": local_scale, "blur": 0.5, **changes})
         return cls((first, second, *[local] * local_views))
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         return [view(images, generator) for view in self.views]
+
+
+def derived_seed(*numbers: int) -> int:
+    """One seed from several numbers, such as (seed, epoch): different for (0, 1) and (1, 0), unlike their sum."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 def resized_crop(images: Tensor, boxes: Tensor, mirror: Tensor, size: int) -> Tensor:
@@ -180,21 +177,13 @@ def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     return _separable(images, *matrices).clamp_(0, 1)  # rounding
 
 
-def solarise(images: Tensor) -> Tensor:
-    """Invert the values from 0.5 on; images in [0, 1]."""
-    return torch.where(images >= 0.5, 1 - images, images)
-
-
 def _separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """(B, 3, H, W), (B, h, H), (B, w, W) -> (B, 3, h, w)."""
     return rows[:, None] @ images @ columns[:, None].transpose(-1, -2)
 
 
 def _resize_matrix(start: Tensor, length: Tensor, source: int, target: int) -> Tensor:
-    """Weights (B, target, source) that resize [start, start + length) of a line of pixels.
-
-    Each row is a triangle around the new pixel's center, as wide as the larger of an old and a new pixel.
-    """
+    """Weights (B, target, source) that resize [start, start + length) of a line: triangles about the new centers."""
     start, length = start[:, None, None].float(), length[:, None, None].float()  # (B, 1, 1)
     step = length / target
     centers = start + (torch.arange(target, device=start.device)[:, None] + 0.5) * step  # (B, target, 1)

@@ -1,8 +1,7 @@
 """Pictures: decoded once into a cache on disk, then read from a memory map.
 
-Decoding a JPEG takes milliseconds and gives the same pixels in every epoch of every run. So each picture is resized
-once, whole, to a square (a meme keeps its printed text) and stored as bytes in one .npy file. Memory does not grow with
-the number of pictures.
+Each picture is resized once, whole, to a square (a meme keeps its printed text) and stored as bytes in one .npy file.
+Memory does not grow with the number of pictures.
 """
 
 import hashlib
@@ -27,10 +26,7 @@ def decode(paths: Sequence[str | Path], size: int) -> np.ndarray:
 
     The first call decodes them and writes cache_dir()/images; later calls, in any process, only open that file. They
     are decoded again when a file changed (its name, size or times of change), and with another version of Pillow.
-
-    Raises:
-        FileNotFoundError: lists missing files.
-        ValueError: names a file that is no picture, is cut off, or is suspiciously large; no paths, or a size below 1.
+    FileNotFoundError lists missing files; ValueError names one that is no picture, is cut off, or is too large.
     """
     if size < 1 or not len(paths):
         raise ValueError(f"nothing to decode: size={size} is below 1 pixel, or the list of {len(paths)} paths is empty")
