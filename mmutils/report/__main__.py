@@ -12,6 +12,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     problems = []
     print(render(options.out, options.profile, problems))
-    for problem in problems:
-        print(f"cannot be shown: {problem}", file=sys.stderr)
-    sys.exit(bool(problems))
+    sys.exit("\n".join(f"cannot be shown: {problem}" for problem in problems) or None)

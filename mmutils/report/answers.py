@@ -16,10 +16,7 @@ RESAMPLES = 2_000
 
 
 def compare_systems(predictions: pd.DataFrame, chosen: str, score: str = "f1_macro") -> Figure:
-    """The score of every system; the sentence says that of the system chosen on val, and chance.
-
-    predictions: of all systems and seeds, as `Trainings.predictions`.
-    """
+    """The score of every system in `Trainings.predictions`; the sentence is about the one chosen on val, and chance."""
     test = _on_test(predictions)
     intervals = {system: _interval(rows, score) for system, rows in test.items()}
     estimate, low, high = intervals[chosen]
@@ -29,23 +26,18 @@ def compare_systems(predictions: pd.DataFrame, chosen: str, score: str = "f1_mac
         f"{chosen}, chosen on val: {SCORES[score]} {estimate:.1f} % on test (95 % interval {low:.1f} to {high:.1f} %); "
         f"{blind}: {chance:.1f} %."
     )
-    rows = [
-        {"label": system, "estimate": estimate, "low": low, "high": high, "filled": system == chosen}
-        for system, (estimate, low, high) in intervals.items()
-    ]
+    table = pd.DataFrame(intervals, index=["estimate", "low", "high"]).T.rename_axis("label").reset_index()
+    rows = table.assign(filled=table["label"] == chosen).to_dict("records")
     return plots.forest(rows, f"{SCORES[score]} on test, % (95 % interval; filled: chosen on val)", chance)
 
 
 def compare_pairs(pairs: Sequence[tuple[str, Mapping[str, pd.DataFrame]]], score: str = "f1_macro") -> Figure:
-    """Two sides on the same examples, a line for each pair; the sentence is about the first pair.
-
-    pairs: a name, and the predictions of two sides by their names, such as English and Hindi.
-    """
+    """Two sides on the same examples: a name, and predictions by side's name; the sentence is about the first pair."""
     name, sides = pairs[0]
     difference = statistics.paired_difference(*sides.values(), score, resamples=RESAMPLES)
-    estimate, low, high = _percents(difference)
+    low, high = 100 * difference.low, 100 * difference.high
     print(
-        f"{name}, {' minus '.join(sides)}: {estimate:+.1f} points of {SCORES[score]} on test "
+        f"{name}, {' minus '.join(sides)}: {100 * difference.estimate:+.1f} points of {SCORES[score]} on test "
         f"(95 % interval {low:+.1f} to {high:+.1f}): {'no clear' if 0 in difference else 'a clear'} difference."
     )
     rows = [{"label": name} | {side: _interval(rows, score) for side, rows in sides.items()} for name, sides in pairs]
@@ -53,12 +45,7 @@ def compare_pairs(pairs: Sequence[tuple[str, Mapping[str, pd.DataFrame]]], score
 
 
 def before_and_after(predictions: pd.DataFrame, chosen: str | None) -> Figure | None:
-    """AUROC of each pretrained network beside the same network before, by the chosen system's probe.
-
-    Args:
-        predictions: of all probes and seeds, as `Pretraining.predictions`.
-        chosen: the system chosen on val, as `Pretraining.chosen` gives it; None where all trainings failed.
-    """
+    """AUROC of each network before and after pretraining, by the chosen system's probe; None if all have failed."""
     if chosen is None:
         print("All trainings have failed: there is nothing to compare.")
         return None
@@ -79,37 +66,31 @@ def mistakes(predictions: pd.DataFrame, examples: pd.DataFrame, classes: Sequenc
     named = examples.assign(named=mean.argmax(axis=1), sure=mean.max(axis=1))
     wrong = named[named["named"] != named["label"]].sort_values("sure", ascending=False, kind="stable")
     print(f"The mean of the seeds gets {len(wrong)} of {len(examples)} examples of test wrong; the surest {most}:")
-    shown = wrong.head(most)
-    return plots.picture_grid(shown, [f"{classes[r.named]} {100 * r.sure:.0f} %: {r.text}" for r in shown.itertuples()])
+    titles = [f"{classes[row.named]} {100 * row.sure:.0f} %: {row.text}" for row in wrong.itertuples()]
+    return plots.picture_grid(wrong.head(most), titles[:most])
 
 
 def bars(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure:
     """A bar with its interval for each system; systems: predictions on test by name."""
-    figure = plots.new_figure(6.4, 0.5 + 0.4 * len(systems))
-    axis = figure.subplots()
-    for name, predictions in systems.items():
-        estimate, low, high = _interval(predictions, score)
-        axis.barh(name, estimate, 0.6, color=plots.PALETTE[0], alpha=0.7)
-        axis.hlines(name, low, high, color=plots.INK)
+    figure, axis = plots.new_figure(6.4, 0.5 + 0.4 * len(systems))
+    estimates, low, high = zip(*(_interval(predictions, score) for predictions in systems.values()), strict=True)
+    axis.barh(list(systems), estimates, 0.6, color=plots.PALETTE[0], alpha=0.7)
+    axis.hlines(list(systems), low, high, color=plots.INK)
     axis.invert_yaxis()
-    axis.set(xlabel=f"{SCORES[score]} on test, % (95 % interval)")
+    axis.set_xlabel(f"{SCORES[score]} on test, % (95 % interval)")
     axis.grid(axis="x")
     return figure
 
 
 def class_counts(counts: pd.DataFrame, leaks: pd.DataFrame) -> Figure:
-    """Examples of each class and split; the sentence says how large the largest class is, and what is in two splits.
-
-    counts, leaks: tables that `audit_tables` gives.
-    """
+    """Examples of each class and split, as `audit_tables` counts them; the sentence names the largest and leaks."""
     sizes = counts.sum(axis=1)
     shared = [f"{row['values']} ({row['what']})" for row in leaks[leaks["values"] > 0].to_dict("records")]
     print(
         f"{sizes.sum():,} examples; the largest of {len(sizes)} classes, {sizes.idxmax()}, has "
         f"{100 * sizes.max() / sizes.sum():.0f} % of them. In two splits: {', '.join(shared) or 'nothing'}."
     )
-    figure = plots.new_figure(6.4, 0.9 + 0.3 * len(counts))
-    axis = figure.subplots()
+    figure, axis = plots.new_figure(6.4, 0.9 + 0.3 * len(counts))
     counts.plot.barh(stacked=True, ax=axis, color=plots.PALETTE, width=0.7, xlabel="examples", ylabel="")
     axis.invert_yaxis()
     return figure
@@ -120,8 +101,5 @@ def _on_test(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _interval(predictions: pd.DataFrame, score: str) -> tuple[float, float, float]:
-    return _percents(statistics.bootstrap_interval(predictions, score, resamples=RESAMPLES))
-
-
-def _percents(interval: statistics.Interval) -> tuple[float, float, float]:
+    interval = statistics.bootstrap_interval(predictions, score, resamples=RESAMPLES)
     return 100 * interval.estimate, 100 * interval.low, 100 * interval.high

@@ -6,7 +6,6 @@ Strings are data, not markup: JSON with `<` written as an escape, and shown as t
 import html
 import io
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,48 +39,36 @@ def thumbnail(path: str) -> bytes:
 
 
 def explorer_html(explorers: list[Explorer]) -> str:
-    """The explorers' HTML, one after the other; a picture that several of them show is embedded once."""
-    numbers: dict[bytes, int] = {}
-    boxes = [_box(explorer, numbers) for explorer in explorers]
+    """The explorers' HTML, one after the other, "" for none; a picture that several of them show is embedded once."""
+    numbers: dict[bytes, int] = {}  # of pictures, in the order in which they are embedded
+    boxes = [_box(*explorer, numbers) for explorer in explorers]
     embedded = json.dumps([data_uri(picture, "image/png") for picture in numbers], indent=0)
-    return "\n".join([*boxes, f'<script type="application/json" id="explorer-pictures">{embedded}</script>'])
+    script = f'<script type="application/json" id="explorer-pictures">{embedded}</script>'
+    return "\n".join([*boxes, script] if boxes else [])
 
 
-def _box(explorer: Explorer, numbers: dict[bytes, int]) -> str:
+def _box(title: str, tables: dict[str, pd.DataFrame], systems: list[tuple], classes: list[str], numbers: dict) -> str:
     """One explorer; its pictures are added to `numbers`."""
-    title, tables, systems, classes = explorer
     shown = next(iter(tables.values()))
     for _, _, predictions in systems:  # a run may have predicted only some examples
         shown = shown[shown.index.isin(predictions.index)]
     thumbnails = {path: thumbnail(path) for path in shown["image"].dropna().unique()}
     size = sum(map(len, set(thumbnails.values()))) * 4 // 3  # as base64
     examples = []
-    for name, row in shown.iloc[:: max(1, -(-size // MOST_BYTES))].iterrows():
-        guesses = [(int(predictions.loc[name, "guess"]), predictions.loc[name]) for _, _, predictions in systems]
-        examples.append(
-            {
-                "label": int(row["label"]),
-                "picture": None
-                if pd.isna(row["image"])
-                else numbers.setdefault(thumbnails[row["image"]], len(numbers)),
-                "text": {language: str(table.loc[name, "text"]) for language, table in tables.items()},
-                "guess": [[guess, round(float(p[f"p_{guess}"]), 3)] for guess, p in guesses],
-            }
-        )
-    content = {
-        "classes": classes,
-        "languages": list(tables),
-        "systems": [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems],
-        "examples": examples,
-    }
-    form = Path(__file__).with_suffix(".html").read_text(encoding="utf-8").rstrip()
-    return form.format(
-        title=html.escape(title),
-        classes=_options(enumerate(classes)),
-        languages=_options((language, LANGUAGES[language]) for language in tables),
-        data=json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c"),
-    )
+    for name, path, label in shown.iloc[:: max(1, -(-size // MOST_BYTES))][["image", "label"]].itertuples():
+        picture = None if pd.isna(path) else numbers.setdefault(thumbnails[path], len(numbers))
+        texts = {language: str(table.loc[name, "text"]) for language, table in tables.items()}
+        guesses = [(predictions.loc[name], int(predictions.loc[name, "guess"])) for _, _, predictions in systems]
+        guesses = [[guess, round(float(row[f"p_{guess}"]), 3)] for row, guess in guesses]
+        examples.append({"label": int(label), "picture": picture, "text": texts, "guess": guesses})
+    named = [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems]
+    content = {"classes": classes, "languages": list(tables), "systems": named, "examples": examples}
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
+    languages = _options({language: LANGUAGES[language] for language in tables})
+    form = Path(__file__).with_suffix(".html").read_text("utf-8").rstrip()
+    options = {"classes": _options(dict(enumerate(classes))), "languages": languages}
+    return form.format(title=html.escape(title), data=data, **options)
 
 
-def _options(names: Iterable[tuple[object, str]]) -> str:
-    return "".join(f'<option value="{value}">{html.escape(name)}</option>' for value, name in names)
+def _options(names: dict) -> str:
+    return "".join(f'<option value="{value}">{html.escape(name)}</option>' for value, name in names.items())

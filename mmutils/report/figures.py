@@ -6,8 +6,6 @@ page could run a script, load from the net or lie over the text. So an SVG that 
 
 import html
 import re
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -28,65 +26,57 @@ UNFIT = re.compile(r"(?i)url\s*\((?!#[\w.-]+\))|expression|image|src\s*\(|positi
 
 
 def path(folder: Path, address: str) -> Path | None:
-    """The file of a picture's address, where that is a file right in `folder`/figures and no link."""
+    """The file of a picture's address, where that is a file right in `folder`/figures and no link; a .png is a PNG."""
     file = folder / address
     fit = re.fullmatch(r"figures/[A-Za-z0-9][\w.-]*\.(svg|png)", address, re.ASCII)
-    return file if fit and file.is_file() and file.resolve() == folder.resolve() / address else None
-
-
-def png(file: Path) -> bytes | None:
-    """The content of a PNG file, None where it is something else."""
+    if not (fit and file.is_file() and file.resolve() == folder.resolve() / address):
+        return None
     try:
-        with Image.open(file, formats=["PNG"]) as picture:
-            picture.verify()
+        if file.suffix == ".png":
+            with Image.open(file, formats=["PNG"]) as picture:
+                picture.verify()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-    return file.read_bytes()
+    return file
 
 
-def svg(file: Path, root: dict[str, str], prefix: str = "", change: Callable[[str], str] = str) -> str | None:
+def svg(file: Path, root: dict[str, str], prefix: str = "", change: dict[str, str] | None = None) -> str | None:
     """The <svg> element of a file with shapes alone; None where it is no SVG or holds anything else.
 
-    Args:
-        file: what stands before <svg, such as a DOCTYPE with its entities, is not read.
-        root: attributes of the outermost element in place of its own; "" removes one.
-        prefix: put before every id, so that several can stand in one page.
-        change: applied to the value of every attribute.
+    What stands before <svg, such as a DOCTYPE with its entities, is not read. `root`: attributes of the outermost
+    element, "" removes one. `prefix` is put before every id. `change`: replacements in the values of attributes.
     """
     try:
         source = file.read_text(encoding="utf-8")
         tree = ElementTree.fromstring(source[source.index("<svg") :])
         tree.attrib |= root
         used = set(re.findall(r"#([\w.-]+)", source))
-        return _element(tree, partial(_attribute, prefix=prefix, change=change, used=used))
+        return _element(tree, used, prefix, {"url(#": f"url(#{prefix}"} | (change or {}))
     except (ValueError, ElementTree.ParseError, RecursionError):
         return None
 
 
-def _element(element: ElementTree.Element, attribute: Callable[[str, str], str]) -> str:
-    """The element written anew; ValueError at the first that is not on the lists."""
+def _element(element: ElementTree.Element, used: set[str], prefix: str, change: dict[str, str]) -> str:
+    """The element written anew; ValueError at the first element or attribute that is not on the lists."""
     space, _, name = element.tag.rpartition("}")
     if name in DROPPED:
         return ""
     if space != f"{{{SPACE}" or name not in ELEMENTS:
         raise ValueError(f"an element {element.tag}")
+    head = name
+    for key, value in element.attrib.items():
+        if key in ("href", f"{{{LINKS}}}href") and re.fullmatch(r"#[\w.-]+", value):
+            key, value = "href", f"#{prefix}{value[1:]}"
+        elif key == "id":
+            value = prefix + value if value in used else ""
+        elif value and key not in ("role", "aria-label", "xmlns"):  # which are ours
+            if not ATTRIBUTE.fullmatch(key) or not VALUE.fullmatch(value) or UNFIT.search(value):
+                raise ValueError(f"an attribute {key}")
+            for old, new in change.items():
+                value = value.replace(old, new)
+        head += f' {key}="{html.escape(value)}"' if value else ""
     inside = html.escape(element.text or "", quote=False) if name in WORDS else ""
     for child in element:
-        inside += _element(child, attribute) + (html.escape(child.tail or "", quote=False) if name in WORDS else "")
-    head = name + "".join(attribute(key, value) for key, value in element.attrib.items() if value)
+        inside += _element(child, used, prefix, change)
+        inside += html.escape(child.tail or "", quote=False) if name in WORDS else ""
     return f"<{head}>{inside}</{name}>" if inside else f"<{head}/>"
-
-
-def _attribute(key: str, value: str, prefix: str, change: Callable[[str], str], used: set[str]) -> str:
-    if key in ("role", "aria-label", "xmlns"):  # ours
-        return f' {key}="{html.escape(value)}"'
-    if key in ("href", f"{{{LINKS}}}href"):
-        if not re.fullmatch(r"#[\w.-]+", value):
-            raise ValueError(f"a link to {value}")
-        return f' href="#{prefix}{value[1:]}"'
-    if key == "id":  # kept where something refers to it
-        return f' id="{prefix}{html.escape(value)}"' if value in used else ""
-    if not ATTRIBUTE.fullmatch(key) or not VALUE.fullmatch(value) or UNFIT.search(value):
-        raise ValueError(f"an attribute {key}")
-    value = change(value.replace("url(#", f"url(#{prefix}"))
-    return f' {key}="{html.escape(value)}"'

@@ -14,8 +14,8 @@ from fontTools import subset
 
 from mmutils.report import figures, markdown, plots
 
-FOLDER = Path(__file__).parent
 MATHEMATICS = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+_PAGE = "html", "css", "js"
 _PLACE = "EXPLORER-GOES-HERE"
 
 
@@ -40,7 +40,7 @@ def render(text: str, folder: Path, explorer: str = "") -> str:
     body = parser.renderer.render(tokens, parser.options, {"folder": folder, "figures": count(1)})
     body = body.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     body = body.replace(f"<p>{_PLACE}</p>", explorer, 1)
-    page, style, script = ((FOLDER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    page, style, script = (Path(__file__).with_name(f"page.{kind}").read_text("utf-8") for kind in _PAGE)
     script = f"\n{script}\n"
     parts = {
         "TITLE": html.escape(markdown.title(tokens)),
@@ -84,21 +84,12 @@ def _image(renderer, tokens, index, options, env) -> str:
         width = re.search(r'<svg[^>]* width="([\d.]+)pt"', file.read_text(encoding="utf-8", errors="replace"))
         inches = float(width[1]) / 72 if width else 7.0
         style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.8 * inches:.2f}in" if inches > 5 else "")
-        root = {
-            "role": "img",
-            "aria-label": words,
-            "style": f"{style};stroke-linejoin:round",
-            "width": "",
-            "height": "",
-        }
-        return figures.svg(file, root, f"f{next(env['figures'])}-", _recoloured) or html.escape(words)
-    content = figures.png(file) if file else None
+        style += ";stroke-linejoin:round"
+        root = {"role": "img", "aria-label": words, "style": style, "width": "", "height": ""}
+        change = {plots.INK: "currentColor", f"fill: {plots.PAPER}": "fill: none"}
+        return figures.svg(file, root, f"f{next(env['figures'])}-", change) or html.escape(words)
     text = html.escape(words)
-    return f'<img alt="{text}" src="{data_uri(content, "image/png")}">' if content else text
-
-
-def _recoloured(value: str) -> str:
-    return value.replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
+    return f'<img alt="{text}" src="{data_uri(file.read_bytes(), "image/png")}">' if file else text
 
 
 def _formula(renderer, tokens, index, options, env) -> str:

@@ -9,7 +9,6 @@ from mdit_py_plugins.anchors import anchors_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 
 
 def parser() -> MarkdownIt:
@@ -19,10 +18,7 @@ def parser() -> MarkdownIt:
 
 
 def fill(text: str, blocks: dict[str, str]) -> str:
-    """The text with the content between `<!-- begin: NAME -->` and `<!-- end: NAME -->` replaced by `blocks[NAME]`.
-
-    A marker without a block raises ValueError and lists the blocks there are; blocks without a marker are left out.
-    """
+    """The text with the content between `<!-- begin: NAME -->` and `<!-- end: NAME -->` replaced by `blocks[NAME]`."""
 
     def content(match: re.Match) -> str:
         if match[2] not in blocks:
@@ -44,13 +40,13 @@ def without_comments(text: str, explorer: str = "") -> str:
 
 def visible(text: str) -> str:
     """The text without control characters and those that turn the direction of reading."""
-    return _UNSEEN.sub("", text)
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff]", "", text)
 
 
 def escape(text: object) -> str:
     """A string from data as Markdown text on one line: no character of it is read as markup or as a formula."""
-    line = re.sub(r"([\\`*_{}\[\]|$~!#])", r"\\\1", visible(" ".join(str(text).split())))
-    return html.escape(line, quote=False)
+    line = visible(" ".join(str(text).split()))
+    return html.escape(re.sub(r"([\\`*_{}\[\]|$~!#])", r"\\\1", line), quote=False)
 
 
 def table(header: list[str], rows: list[list[str]], numbers: slice = slice(1, None)) -> str:

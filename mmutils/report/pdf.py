@@ -13,39 +13,33 @@ from pathlib import Path
 import typst
 import ziamath
 from markdown_it.token import Token
+from markdown_it.tree import SyntaxTreeNode
 
 from mmutils.report import figures, markdown, plots
 
-TEMPLATE = Path(__file__).parent / "page.typ"
-_KINDS = {  # of tokens, by the markup that each is written as
-    "#strong[": "strong_open",
-    "#emph[": "em_open",
-    "#list(": "bullet_list_open",
-    "#enum(": "ordered_list_open",
-    "#quote(block: true)[": "blockquote_open",
-    "[": "list_item_open th_open td_open",
-    "]": "strong_close em_close link_close",
-    "],": "list_item_close th_close td_close",
-    "]\n\n": "heading_close blockquote_close",
-    ")\n\n": "bullet_list_close ordered_list_close",
-    "))\n\n": "table_close",
-    "": "thead_open thead_close tbody_open tbody_close tr_open",
-    "\n": "tr_close",
-    " ": "softbreak",
-    "#linebreak()": "hardbreak",
-    "#line(length: 100%)\n\n": "hr",
+_MARKUP = {  # of nodes that others stand in, or that have no text
+    **dict.fromkeys(("root", "inline", "thead", "tbody"), "{}"),
+    **dict.fromkeys(("list_item", "th", "td"), "[{}],"),
+    "tr": "{}\n",
+    "strong": "#strong[{}]",
+    "em": "#emph[{}]",
+    "bullet_list": "#list({})\n\n",
+    "ordered_list": "#enum({})\n\n",
+    "blockquote": "#quote(block: true)[{}]\n\n",
+    "softbreak": " ",
+    "hardbreak": "#linebreak()",
+    "hr": "#line(length: 100%)\n\n",
 }
-_MARKUP = {kind: markup for markup, kinds in _KINDS.items() for kind in kinds.split()}
 
 
 def render(text: str, folder: Path) -> bytes:
     """The PDF of the report's filled Markdown, without the explorer; pictures are relative to `folder`."""
     tokens = markdown.parser().parse(markdown.without_comments(text))
     with tempfile.TemporaryDirectory() as build:
-        body = _Writer(Path(build), folder).markup(tokens)
+        body = _Writer(Path(build), folder).markup(SyntaxTreeNode(tokens))
         body = body.replace("#heading(level: 2)", "#contents\n\n#heading(level: 2)", 1)
         head = f"#set document(title: {_literal(markdown.title(tokens))}, date: none)\n"
-        source = head + TEMPLATE.read_text(encoding="utf-8") + body
+        source = head + Path(__file__).with_name("page.typ").read_text("utf-8") + body
         return typst.compile(source.encode(), root=build, font_paths=[plots.FONT.parent], ignore_system_fonts=True)
 
 
@@ -60,52 +54,43 @@ class _Writer:
     def __init__(self, build: Path, folder: Path):
         self.build, self.folder, self.numbers = build, folder, count(1)
 
-    def markup(self, tokens: list[Token]) -> str:
-        return "".join(self.token(tokens, index) for index in range(len(tokens)))
-
-    def token(self, tokens: list[Token], index: int) -> str:
-        token = tokens[index]
-        match token.type:
-            case "inline" if len(images := markdown.images(token)) > 1:
-                return f"#figures({', '.join(map(self.image, images))})"
-            case "inline":
-                return self.markup(token.children)
+    def markup(self, node: SyntaxTreeNode) -> str:
+        if node.type == "inline" and len(images := markdown.images(node.token)) > 1:
+            return f"#figures({', '.join(map(self.image, images))})"
+        inside = "".join(map(self.markup, node.children))
+        match node.type:
             case "text":
-                return f"#{_literal(token.content)};" if token.content else ""
+                return f"#{_literal(node.content)};" if node.content else ""
             case "image":
-                return f"#picture({self.image(token)});"
+                return f"#picture({self.image(node.token)});"
             case "code_inline":
-                return f"#raw({_literal(token.content)});"
+                return f"#raw({_literal(node.content)});"
             case "fence" | "code_block":
-                return f"#raw(block: true, {_literal(token.content.rstrip())})\n\n"
+                return f"#raw(block: true, {_literal(node.content.rstrip())})\n\n"
             case "math_inline":
-                return f"#{self.formula(token.content, inline=True)};"
+                return f"#{self.formula(node.content, inline=True)};"
             case "math_block":
-                return f"#align(center, {self.formula(token.content, inline=False)})\n\n"
-            case "link_open":  # a link to a file or a heading has no target on a printed page, only its text
-                target = token.attrGet("href")
-                return f"#link({_literal(target)})[" if target.startswith(("http://", "https://")) else "#text()["
-            case "heading_open":
-                return f"#heading(level: {token.tag[1]})["
-            case "table_open":
-                kinds = [token.type for token in tokens]
-                table = tokens[index : kinds.index("table_close", index)]
-                head = [token for token in table if token.type == "th_open"]
-                aligned = ["right" if token.attrGet("style") == "text-align:right" else "left" for token in head]
-                pictures = any(child.type == "image" for token in table for child in token.children or ())
-                vertical = "horizon" if pictures else "top"
-                return f"#report-table({len(aligned)}, ({', '.join(aligned)},), {vertical}, ("
-            case "paragraph_open":
-                return "#caption[" if markdown.is_caption(tokens[index + 1]) else ""
-            case "paragraph_close":
-                return "]\n\n" if markdown.is_caption(tokens[index - 1]) else "\n\n"
-        return _MARKUP[token.type]
+                return f"#align(center, {self.formula(node.content, inline=False)})\n\n"
+            case "link":  # to a file or a heading: it has no target on a printed page, only its text
+                target = node.attrGet("href")
+                web = target.startswith(("http://", "https://"))
+                return f"#link({_literal(target)})[{inside}]" if web else f"#text()[{inside}]"
+            case "heading":
+                return f"#heading(level: {node.tag[1]})[{inside}]\n\n"
+            case "paragraph":
+                return f"#caption[{inside}]\n\n" if markdown.is_caption(node.children[0].token) else f"{inside}\n\n"
+            case "table":
+                styles = [cell.attrGet("style") for cell in node.walk() if cell.type == "th"]
+                aligned = ", ".join("right" if style == "text-align:right" else "left" for style in styles)
+                vertical = "horizon" if any(child.type == "image" for child in node.walk()) else "top"
+                return f"#report-table({len(styles)}, ({aligned},), {vertical}, ({inside}))\n\n"
+        return _MARKUP[node.type].format(inside)
 
     def image(self, token: Token) -> str:
         """A call of Typst's image, with the Markdown's text for those who do not see it; else a box with that text."""
         text, file = _literal(markdown.words(token)), figures.path(self.folder, token.attrGet("src"))
         root = {"xmlns": figures.SPACE, "style": "stroke-linejoin:round;stroke-linecap:butt"}
-        content = file and ((figures.svg(file, root) or "").encode() if file.suffix == ".svg" else figures.png(file))
+        content = file and ((figures.svg(file, root) or "").encode() if file.suffix == ".svg" else file.read_bytes())
         return f"image({self.store(content, file.suffix)}, alt: {text})" if content else f"box({text})"
 
     def formula(self, source: str, inline: bool) -> str:
@@ -116,7 +101,6 @@ class _Writer:
         return f"formula({name}, {width}pt, {height}pt, {top + height}pt, {_literal(source.strip())})"
 
     def store(self, content: bytes, suffix: str) -> str:
-        """Stores a file for Typst and returns its name as a string of Typst."""
         name = f"{next(self.numbers)}{suffix}"
         (self.build / name).write_bytes(content)
         return _literal(name)

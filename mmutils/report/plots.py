@@ -7,7 +7,7 @@ import io
 import re
 import textwrap
 import warnings
-from itertools import cycle, groupby
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -31,13 +31,15 @@ PALETTE = _STYLE["axes.prop_cycle"].by_key()["color"]
 LANGUAGE_COLOURS = {"en": PALETTE[0], "hi": PALETTE[1], None: PALETTE[2]}
 _LINES = [{"color": colour, "dashes": dashes} for dashes in ("", (4, 1.5), (1, 1)) for colour in PALETTE]
 _OPACITY = LinearSegmentedColormap.from_list("opacity", [to_rgba(PALETTE[0], alpha) for alpha in (0, 1)])
+_BARE = {"squeeze": False, "subplot_kw": {"frame_on": False, "xticks": [], "yticks": []}}
 _DASHED = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (4, 3))}
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in the style of the project, which stays the current one; sizes in inches."""
+def new_figure(width: float, height: float, **grid) -> tuple[Figure, Axes | np.ndarray]:
+    """A figure and its axes, as `plt.subplots` gives them, in the project's style, which stays set; sizes in inches."""
     mpl.rcParams.update(_STYLE)
-    return Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(**grid)
 
 
 def svg(figure: Figure) -> bytes:
@@ -48,28 +50,21 @@ def svg(figure: Figure) -> bytes:
 
 
 def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, columns: int = 6) -> Figure:
-    """The pictures of a table of examples in rows, each with its text (or its title) underneath, in any script.
-
-    A damaged picture is replaced by a note. An empty table, such as a perfect classifier's errors, is shown as "none".
-    """
+    """Pictures of examples in rows, each over its text or title; a note stands for a damaged picture and for none."""
     titles = list(examples["text"]) if titles is None else titles
     columns = min(columns, max(len(examples), 1))
-    rows = max(-(-len(examples) // columns), 1)
-    across = max(columns, 5)
-    figure = new_figure(7, 1.45 * 7 / across * rows)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.axis("off")
+    rows, across = max(-(-len(examples) // columns), 1), max(columns, 5)
+    figure, axes = new_figure(7, 1.45 * 7 / across * rows, nrows=rows, ncols=columns, **_BARE)
     if examples.empty:
-        axes[0].text(0.5, 0.5, "none", ha="center", va="center", color="grey")
-    for axis, path, title in zip(axes, examples["image"], titles, strict=False):
+        axes[0, 0].text(0.5, 0.5, "none", ha="center", va="center", color="grey")
+    for axis, path, title in zip(axes.flat, examples["image"], titles, strict=False):
         if isinstance(path, str):  # pandas has nan for None
             try:
                 axis.imshow(pictures.on_white(pictures.open_picture(path)))
             except (OSError, ValueError):
                 axis.text(0.5, 0.5, "cannot\nbe read", ha="center", va="center", fontsize=8, color="grey")
-        lines = textwrap.wrap(title, 100 // across, max_lines=3, placeholder=" …")
-        axis.set_title("\n".join(lines), y=-0.1, va="top", loc="center", fontsize=8)
+        lines = textwrap.fill(title, 100 // across, max_lines=3, placeholder=" …")
+        axis.set_title(lines, y=-0.1, va="top", loc="center", fontsize=8)
     if mpl.__version_info__ < (3, 11) and re.search("[\u0900-\u097f]", "".join(titles)):
         advice = "install matplotlib 3.11 or newer and restart the notebook"
         warnings.warn(f"this matplotlib puts Hindi vowel signs in the wrong place in pictures: {advice}", stacklevel=2)
@@ -77,17 +72,12 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
 
 
 def views(views: list, count: int = 4) -> Figure:
-    """The first `count` pictures of a batch, one in each row, with their views side by side.
-
-    views: for each view an array or CPU tensor (B, 3, H, W) in [0, 1]; sizes may differ.
-    """
+    """The first pictures of a batch, a row each; views: arrays or CPU tensors (B, 3, H, W) in [0, 1] of any sizes."""
     rows = min(count, len(views[0]))
-    width = min(7, 1.2 * len(views))
-    figure = new_figure(width, width * rows / len(views))
-    for row, axes in enumerate(figure.subplots(rows, len(views), squeeze=False)):
-        for axis, view in zip(axes, views, strict=True):
-            axis.imshow(np.asarray(view[row]).transpose(1, 2, 0).clip(0, 1))
-            axis.axis("off")
+    side = min(7 / len(views), 1.2)
+    figure, axes = new_figure(side * len(views), side * rows, nrows=rows, ncols=len(views), **_BARE)
+    for (row, column), axis in np.ndenumerate(axes):
+        axis.imshow(np.asarray(views[column][row]).transpose(1, 2, 0).clip(0, 1))
     return figure
 
 
@@ -97,8 +87,9 @@ def curves(history: list[dict] | pd.DataFrame, columns: tuple[str, ...] = ("loss
     systems = table["system"].map(_listed) if "system" in table else pd.Series("", table.index)
     lines = dict(zip(systems.unique(), cycle(_LINES), strict=False))
     colours, dashes = ({system: line[key] for system, line in lines.items()} for key in ("color", "dashes"))
-    figure = new_figure(3.4 * min(len(columns), 2), 2.1 + 0.18 * len(lines))
-    for axis, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+    width = 3.4 * min(len(columns), 2)
+    figure, axes = new_figure(width, 2.1 + 0.18 * len(lines), ncols=len(columns), squeeze=False)
+    for axis, column in zip(axes.flat, columns, strict=True):
         if not table.empty:
             look = {"hue": systems, "palette": colours, "style": systems, "dashes": dashes, "legend": False}
             sns.lineplot(table, x="epoch", y=column, errorbar=("pi", 100), **look, ax=axis)
@@ -112,12 +103,11 @@ def curves(history: list[dict] | pd.DataFrame, columns: tuple[str, ...] = ("loss
 
 def confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") -> Figure:
     """Rows are true classes, columns predicted ones; a cell is its share of the row in percent, all seeds together."""
-    counts = confusion_counts(predictions, len(classes))
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # (K, K)
+    counts = confusion_counts(predictions, len(classes))  # (K, K)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     short = [name.replace("_", " ").split(" ")[0] if len(name) > 14 else name for name in classes]
     names = short if len(set(short)) == len(short) else classes
-    figure = new_figure(3.4, 3.2)
-    axis = figure.subplots()
+    figure, axis = new_figure(3.4, 3.2)
     look = {"cmap": _OPACITY, "norm": PowerNorm(0.7, vmin=0, vmax=1), "cbar": False, "square": True}
     sns.heatmap(shares, annot=100 * shares, fmt=".0f", xticklabels=names, yticklabels=names, **look, ax=axis)
     for number, share in zip(axis.texts, shares.flat, strict=True):
@@ -137,12 +127,8 @@ def confusion_counts(predictions: pd.DataFrame, classes: int) -> np.ndarray:
 
 
 def reliability(bins: pd.DataFrame, title: str = "") -> Figure:
-    """Accuracy against confidence, with intervals; below the diagonal is overconfidence. Grey bars: share of examples.
-
-    bins: the table that `mmutils.statistics.reliability` makes; those with fewer than 3 examples get a bar but no dot.
-    """
-    figure = new_figure(3.4, 2.9)
-    axis = figure.subplots()
+    """Accuracy against confidence, by `statistics.reliability`; grey: share of examples; no dot for fewer than 3."""
+    figure, axis = new_figure(3.4, 2.9)
     axis.bar(bins["left"], bins["share"], bins["right"] - bins["left"], align="edge", color=GREY, alpha=0.35)
     axis.plot([0, 1], [0, 1], **_DASHED)
     bins = bins[bins["examples"] >= 3]
@@ -153,19 +139,17 @@ def reliability(bins: pd.DataFrame, title: str = "") -> Figure:
 
 
 def paired_dots(rows: list[dict], names: dict[str, str], xlabel: str) -> Figure:
-    """One line for each row, on it a dot with its interval for each key of `names`; the bar between them is the gap.
-
-    rows: `label`, printed above the line, and for each key of `names` a triple (estimate, low, high).
-    """
-    figure = new_figure(4.6, 0.7 + 0.72 * len(rows))
-    axis = figure.subplots()
+    """A line for each row below its `label`; on it a dot for each key of `names`, a triple (estimate, low, high)."""
+    figure, axis = new_figure(4.6, 0.7 + 0.72 * len(rows))
     for y, row in enumerate(rows):
         estimates = [row[key][0] for key in names]
         axis.hlines(y, min(estimates), max(estimates), color=GREY, linewidth=5, alpha=0.35)
-        for key, colour, shift in zip(names, PALETTE, np.linspace(-0.06, 0.06, len(names)), strict=False):
-            label = _listed(names[key]) if y == 0 else None
-            _dot(axis, y + shift, row[key], LANGUAGE_COLOURS.get(key, colour), markersize=6.5, label=label)
         axis.text(0, y - 0.34, row["label"], transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+    for key, colour, shift in zip(names, PALETTE, np.linspace(-0.06, 0.06, len(names)), strict=False):
+        estimates, low, high = np.transpose([row[key] for row in rows])
+        y, look = np.arange(len(rows)) + shift, {"color": LANGUAGE_COLOURS.get(key, colour)}
+        axis.hlines(y, low, high, **look)
+        axis.plot(estimates, y, "o", **look, markersize=6.5, label=_listed(names[key]))
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderpad=0, handletextpad=0.1)
     _finish_rows(axis, xlabel, (len(rows) - 0.65, -0.6))
     axis.set_yticks([])
@@ -173,40 +157,36 @@ def paired_dots(rows: list[dict], names: dict[str, str], xlabel: str) -> Figure:
 
 
 def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure:
-    """All systems under each other.
+    """Dots with intervals under each other, groups under headings.
 
-    rows: `label`, `estimate`, `low`, `high`, `filled` (False: a ring), and where wanted `group` (a heading), `colour`.
+    rows: `label`, `estimate`, `low`, `high`, `filled` (False: a ring); all may have `group` and `colour`.
     """
-    lines = []  # the rows, and a heading above each group
-    for (group, colour), members in groupby(rows, key=lambda row: (row.get("group"), row.get("colour"))):
-        lines += [{"label": group, "colour": colour}] if group else []
-        lines += members
-    figure = new_figure(6.4, 0.8 + 0.22 * len(lines))
-    axis = figure.subplots()
-    axis.set_yticks(range(len(lines)), [line["label"] for line in lines])
-    for y, (line, label) in enumerate(zip(lines, axis.get_yticklabels(), strict=True)):
-        colour = line.get("colour") or PALETTE[0]
-        if "estimate" in line:
-            interval, inside = (line["estimate"], line["low"], line["high"]), colour if line["filled"] else PAPER
-            _dot(axis, y, interval, colour, markersize=5, markerfacecolor=inside)
-        else:
-            label.set_color(colour)
+    table = pd.DataFrame(rows)
+    table["colour"] = table.get("colour", PALETTE[0])
+    if "group" in table:  # a heading has the index of its first row, and no estimate
+        headings = table.drop_duplicates("group")[["group", "colour"]].rename(columns={"group": "label"})
+        table = pd.concat([headings, table]).sort_index(kind="stable", ignore_index=True)
+    y = np.arange(len(table)) + 0.3 * table["estimate"].isna().cumsum()
+    bottom = y.max() + 1
+    figure, axis = new_figure(6.4, 0.8 + 0.22 * bottom)
+    axis.hlines(y, table["low"], table["high"], color=table["colour"])
+    inside = table["colour"].where(table["filled"].eq(True), PAPER)
+    axis.scatter(table["estimate"], y, 25, inside, edgecolors=table["colour"], linewidths=1, zorder=3)
+    axis.set_yticks(y, table["label"])
+    for label, row in zip(axis.get_yticklabels(), table.itertuples(), strict=True):
+        label.set_color(row.colour if np.isnan(row.estimate) else INK)
     if chance is not None:
         axis.axvline(chance, **_DASHED)
-        axis.annotate("chance", (chance, len(lines) - 0.4), (3, 0), textcoords="offset points", va="center")
-    _finish_rows(axis, xlabel, (len(lines) + 0.1, -0.6))
+        axis.annotate("chance", (chance, bottom - 0.4), (3, 0), textcoords="offset points", va="center")
+    _finish_rows(axis, xlabel, (bottom + 0.1, y[0] - 0.6))
     return figure
 
 
 def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: float | None = None) -> Figure:
-    """A score over some values of `key`, at equal distances, a line with intervals for each label.
-
-    rows: `label`, key, `estimate`, `low`, `high`.
-    """
+    """A score over some values of `key`, at equal distances; rows: `label` (a line), key, `estimate`, `low`, `high`."""
     table = pd.DataFrame(rows).sort_values(key, kind="stable")
     count, steps = table["label"].nunique(), list(table[key].unique())
-    figure = new_figure(4.6, 2.5 + 0.18 * count)
-    axis = figure.subplots()
+    figure, axis = new_figure(4.6, 2.5 + 0.18 * count)
     for number, (label, part) in enumerate(table.groupby("label", sort=False)):
         x = part[key].map(steps.index) + 0.03 * (number - (count - 1) / 2)  # so that no interval hides another
         line = _LINES[number % len(_LINES)]
@@ -219,12 +199,6 @@ def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: fl
     axis.grid(axis="y")
     figure.legend(loc="outside lower left", handlelength=3)
     return figure
-
-
-def _dot(axis: Axes, y: float, interval: tuple[float, float, float], colour: str, **marker) -> None:
-    estimate, low, high = interval
-    axis.plot([low, high], [y, y], color=colour)
-    axis.plot(estimate, y, "o", color=colour, zorder=3, **marker)
 
 
 def _finish_rows(axis: Axes, xlabel: str, ylim: tuple[float, float]) -> None:
