@@ -40,7 +40,8 @@ def run(out, tables, join, frozen, encoders):
         for split, table in tables.items():
             extras[split] = {f"part{number}": frozen_features(part, table) for number, part in enumerate(parts)}
     inside = cached if frozen else parts
-    batches = finetune.finetuning_batches(tables, extras, 1.0, 0, 16, **({} if frozen else given))
+    start = finetune.Start(parts, inside, extras, {} if frozen else given, {})
+    batches = finetune.finetuning_batches(tables, start, 1.0, 0, 16)
     config = TrainConfig(2, learning_rate=1e-2)
     trainings = Trainings([0, 1], out / "checkpoints", "auroc")
     trainings.train("the system", lambda: fused_classifier(inside, join, 2), batches, config)

@@ -15,9 +15,8 @@ ROWS = 512  # examples whose features `Watch` keeps
 
 
 def spread(features: Tensor) -> float:
-    """Standard deviation of L2-normalised features (N, D) per dimension, averaged, times sqrt(D).
-
-    1 for directions drawn evenly from the sphere, 0 when all rows are the same.
+    """Mean over dimensions of the standard deviation of L2-normalised features (N, D), times sqrt(D): 1 for directions
+    drawn evenly from the sphere, 0 when all rows are the same.
     """
     directions = F.normalize(features.float(), dim=-1)  # (N, D)
     return directions.std(dim=0, unbiased=False).mean().item() * math.sqrt(features.shape[-1])

@@ -1,8 +1,7 @@
 """A trained classifier as a folder that can be used and given away: weights, what to build, a model card.
 
-Frozen encoders whose weights come from a package or the hub are not copied but named, with a digest by which other
-weights under that name are noticed. Everything else is stored. Probabilities are divided by a temperature fitted on val
-(mmutils.statistics.calibration).
+Frozen encoders whose weights come from a package or the hub are named, with a digest by which other weights under that
+name are noticed; everything else is stored. Probabilities are calibrated by a temperature fitted on val.
 """
 
 import json
@@ -40,8 +39,7 @@ def export_classifier(
         predictions: of one system and seed, on val and test.
         weights: state dict of the `Supervised` method that was trained.
         encoders: one, or an image and a text encoder: the real ones, also where the training saw cached features.
-        join: name of the fusion of two encoders.
-        texts: those of the train split.
+        join: name of the fusion of two encoders; texts: those of the train split.
     """
     encoder = fused_encoder(encoders, join)
     system, seed = predictions["system"].iloc[0], int(predictions["seed"].iloc[0])
@@ -105,12 +103,8 @@ def _frozen(classifier: Classifier) -> dict[str, Encoder]:
 def _card(record: dict, description: dict, predictions: pd.DataFrame) -> str:
     system = next(entry for entry in record["systems"] if entry["system"] == description["system"])
     data, factor, classes = record["data"], description["temperature"], description["classes"]
-    test = predictions[predictions["split"] == "test"]
+    val, test = (predictions[predictions["split"] == split] for split in ("val", "test"))
     before, after = map(statistics.calibration_error, (test, statistics.apply_temperature(test, factor)))
-    table = ""
-    for split in ("val", "test"):
-        rows = predictions[predictions["split"] == split]
-        table += f"| {split} | {' | '.join(_score(rows, name) for name in SCORES)} |\n"
     alphabets = ", ".join(description["scripts"]).title() or "no"
     use = " ".join(f"--{kind} ..." for kind in system["inputs"].split("+"))
     return f"""# {system["model"]}: {" or ".join(classes)}
@@ -123,7 +117,9 @@ def _card(record: dict, description: dict, predictions: pd.DataFrame) -> str:
 
 | split | {" | ".join(SCORES)} |
 |---|{"---|" * len(SCORES)}
-{table}
+| val | {" | ".join(_score(val, name) for name in SCORES)} |
+| test | {" | ".join(_score(test, name) for name in SCORES)} |
+
 Of this one model, with 95 % bootstrap intervals over examples; val chose it, so trust test.
 
 - **Calibration**: temperature {factor:.2f}, fitted on val; expected calibration error on test {before:.3f} before and

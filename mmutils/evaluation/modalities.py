@@ -52,8 +52,7 @@ def noisy_logits(
 ) -> dict[tuple[str, float], np.ndarray]:
     """Logits (N, K) float32 by side ("picture" or "text") and level, the other side untouched.
 
-    Level s adds Gaussian noise of s standard deviations, those of each dimension over the examples, to the side's
-    features and tokens before they are fused. Otherwise as `joint_logits`.
+    Level s adds Gaussian noise of s standard deviations of each dimension to the side's features and tokens.
     """
     clean = _encoded_sides(classifier, batches)
     logits = {}

@@ -32,9 +32,8 @@ def probe_encoders(
 ) -> tuple[pd.DataFrame, list[dict]]:
     """What each encoder's features are worth on val and test, by labelled batches of train, val and test.
 
-    Returns:
-        Predictions of the systems "<encoder>: neighbours" and "<encoder>: linear probe", as `runs` saves them; and a
-        dict per encoder, split and probe with three scores, and the features' spread and effective_rank.
+    Returns predictions of the systems "<encoder>: neighbours" and "<encoder>: linear probe", as `runs` saves them; and
+    a dict per encoder, split and probe with three scores, and the features' spread and effective_rank.
     """
     frames, rows = [], []
     labels = {split: batches[split].labels for split in SPLITS}
@@ -64,12 +63,13 @@ def probe_summary(rows: list[dict]) -> pd.DataFrame:
 
 def knn_on_val(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]) -> dict[str, float]:
     """AUROC on val by k nearest neighbours: `knn_<name>` of each encoder, `knn` their mean; for fit's evaluate."""
-    labels = {split: batches[split].labels for split in ("train", "val")}
-    classes = max(2, int(torch.cat(list(labels.values())).max()) + 1)
+    labels = batches["train"].labels
+    classes = max(2, int(torch.cat([labels, batches["val"].labels]).max()) + 1)
     result = {}
     for name, encoder in encoders.items():
-        train, val = (compute(encoder, batches[split], False)["features"] for split in labels)
-        result[f"knn_{name}"] = _probe_scores(knn(train, labels["train"], val, classes), labels["val"])["auroc"]
+        train, val = (compute(encoder, batches[split], False)["features"] for split in ("train", "val"))
+        predictions = predictions_table(batches["val"].examples, knn(train, labels, val, classes))
+        result[f"knn_{name}"] = scores(predictions)["auroc"]
     return result | {"knn": sum(result.values()) / len(result)}
 
 
@@ -109,13 +109,9 @@ def linear_probe(train_features, train_labels, val_features, val_labels, feature
     with threadpool_limits(1):  # for these small matrices one thread is the fastest
         for strength in tqdm(STRENGTHS, desc="linear probe", delay=2, leave=False):
             models.append(LogisticRegression(C=strength, max_iter=1000).fit(train, np.asarray(train_labels)))
-    best = max(models, key=lambda model: _probe_scores(probabilities(model, val), val_labels)["f1_macro"])
+    rows = pd.DataFrame({"id": "", "group": "", "label": np.asarray(val_labels)})
+    best = max(models, key=lambda model: scores(predictions_table(rows, probabilities(model, val)))["f1_macro"])
     return probabilities(best, queries)
-
-
-def _probe_scores(probabilities: np.ndarray, labels) -> dict[str, float]:
-    rows = pd.DataFrame({"id": "", "group": "", "label": np.asarray(labels)})
-    return scores(predictions_table(rows, probabilities))
 
 
 def normalised(features) -> np.ndarray:

@@ -9,16 +9,13 @@ from mmutils.models.fusion import Fusion
 
 
 class Method(nn.Module):
-    """What the training loop needs of a method. `progress` in [0, 1) is the trained fraction.
-
-    `watch` collects in each step what the history says of an epoch beside the loss.
-    """
+    """What the training loop needs of a method. `progress` in [0, 1) is the trained fraction."""
 
     minimum_batch = 8  # examples that `check_batch` asks for
 
     def __init__(self):
         super().__init__()
-        self.watch = Watch()
+        self.watch = Watch()  # collects in each step what the history says of an epoch beside the loss
 
     def loss(self, batch: dict, progress: float) -> Tensor:
         """The scalar to minimise."""
@@ -41,10 +38,8 @@ class Method(nn.Module):
             raise ValueError(f"{message} {self.minimum_batch}: take a larger batch_size, and drop_last=True")
 
     def parameter_groups(self) -> list[dict]:
-        """What is trained, as dicts of `params`, `encoder` and `decay`, for learning rate and weight decay.
-
-        `encoder`: inside an encoder, but not in its fusion, which starts from scratch as heads do. `decay`: neither a
-        bias nor 1-D (norms, scales).
+        """What is trained, as dicts of `params`, `encoder` (inside an encoder, but not in its fusion, which starts from
+        scratch as heads do) and `decay` (neither a bias nor 1-D, as norms and scales are).
         """
         inside = [module for encoder in self.encoders().values() for module in encoder.modules()]
         fused = {id(p) for module in inside if isinstance(module, Fusion) for p in module.parameters()}

@@ -1,8 +1,7 @@
 """CASS: a convolutional network and a vision transformer agree on each picture.
 
-Singh et al. 2022, https://arxiv.org/abs/2206.04170; the loss follows the authors' code. The published loss asks for
-agreement only, so both networks may give every picture the same embedding: a perfect loss and worthless features. A
-cure prevents this collapse; `CASS` lists them.
+Singh et al. 2022, https://arxiv.org/abs/2206.04170; the loss follows the authors' code. It asks for agreement only, so
+both networks may give every picture the same embedding, a perfect loss and worthless features. A cure prevents this.
 """
 
 import math
@@ -33,8 +32,7 @@ class CASS(Method):
       https://arxiv.org/abs/2002.05709, between two networks as in CLIP).
 
     Args:
-        cnn, vit: encoders, from a batch to features (B, D).
-        dim: E of the embeddings that are compared.
+        cnn, vit: encoders, from a batch to features (B, D); dim: E of the embeddings that are compared.
         hidden: width of the layer between features and embedding; None for the published single linear layer.
     """
 

@@ -18,8 +18,7 @@ class CLIP(Method):
     """Contrastive pretraining of an image and a text encoder, with a learned scale, 1 / temperature, in [1, 100].
 
     Args:
-        image, text: encoders, from a batch to features (B, D).
-        dim: E of the shared embedding.
+        image, text: encoders, from a batch to features (B, D); dim: E of the shared embedding.
     """
 
     def __init__(self, image: nn.Module, text: nn.Module, dim: int = 256):

@@ -22,10 +22,9 @@ WARMUP = 0.3
 class DINO(Method):
     """Self-distillation without labels.
 
-    The first two views go through teacher and student, the small local ones only through the student. The teacher
-    follows the student's parameters; its batch norms stay in training mode and gather their own statistics. Centering
-    alone leads to uniform answers (teacher_entropy at log P in the history), sharpening alone to a constant one
-    (prototypes_used at 1); together they prevent both.
+    The first two views go through teacher and student, the small local ones only through the student. The teacher's
+    batch norms gather their own statistics. Centering alone leads to uniform answers (teacher_entropy at log P in the
+    history), sharpening alone to a constant one (prototypes_used at 1); together they prevent both.
 
     Args:
         encoder: from a batch to features (B, D); becomes the student, and the teacher is a copy of it.
@@ -52,8 +51,7 @@ class DINO(Method):
         self.student = nn.ModuleDict({"encoder": encoder, "head": head})
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self.register_buffer("center", torch.zeros(prototypes))
-        self.teacher_temperature, self.momentum = teacher_temperature, momentum
-        self.freeze, self.clip = freeze, clip
+        self.teacher_temperature, self.momentum, self.freeze, self.clip = teacher_temperature, momentum, freeze, clip
 
     def train(self, mode: bool = True) -> "DINO":
         """As for any module, but the teacher drops nothing out: dropout and stochastic depth are the student's."""
@@ -139,7 +137,7 @@ def dino_loss(student: Tensor, teacher: Tensor, center: Tensor, temperature: flo
 
 def encode_views(encoder: nn.Module, batch: dict, views: list[Tensor]) -> Tensor:
     """Float32 features (V, B, D) of V views (B, 3, H, W) of any sizes, one pass per size; text is repeated per view."""
-    features = [None] * len(views)
+    features = {}  # by the view's place
     for size in sorted({view.shape[-2:] for view in views}, reverse=True):
         places = [place for place, view in enumerate(views) if view.shape[-2:] == size]
         inputs = {
@@ -147,6 +145,5 @@ def encode_views(encoder: nn.Module, batch: dict, views: list[Tensor]) -> Tensor
             for name, value in batch.items()
         }
         inputs["image"] = torch.cat([views[place] for place in places])
-        for place, part in zip(places, encoder(inputs).float().chunk(len(places)), strict=True):  # (B, D)
-            features[place] = part
-    return torch.stack(features)
+        features |= zip(places, encoder(inputs).float().chunk(len(places)), strict=True)  # (B, D) each
+    return torch.stack([features[place] for place in range(len(views))])

@@ -8,8 +8,7 @@ import hashlib
 import math
 import re
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from mmutils.runs.identity import digest, of_code, of_network
 from mmutils.training.distributed import is_main
 
 NAME = "checkpoint.pt"
-CODE = ("batches", "batches.augment", "batches.pixels", "batches.texts")  # what every training runs through
+CODE = ("batches", "batches.augment")  # what every training runs through
 CODE += ("training.distributed", "training.loop", "training.precision")
 
 
@@ -34,22 +33,18 @@ def place(folder: str | Path | None, system: str, seed: int) -> Path | None:
     return Path(folder) / f"{plain}-{seed}-{hashlib.sha256(system.encode()).hexdigest()[:6]}"
 
 
-@contextmanager
-def locked(folder: str | Path | None) -> Iterator[None]:
-    """In this context no other process trains with the folder; a second one waits, and then finds the result."""
-    if folder is None or not is_main():
-        yield
-        return
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    try:
-        held = lock(folder, wait=0)
-    except BusyError:
-        tqdm.write(f"another process trains with {folder}: waiting until it is done")
-        held = lock(folder)
-    try:
-        yield
-    finally:
-        held.release()
+def locked(folder: str | Path | None) -> ExitStack:
+    """A context in which no other process trains with the folder; a second one waits, and then finds the result."""
+    stack = ExitStack()
+    if folder is not None and is_main():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock(folder, wait=0)
+        except BusyError:
+            tqdm.write(f"another process trains with {folder}: waiting until it is done")
+            held = lock(folder)
+        stack.callback(held.release)
+    return stack
 
 
 def read(file: Path) -> dict:
@@ -89,23 +84,22 @@ class TrainingState:
             self.identity[f"{name} split"] = digest(repr(rows.identity()).encode())
         if is_main():
             sweep(self.file.parent)
-        if self.file.exists():
-            self._load(read(self.file))
-
-    def _load(self, state: dict) -> None:
+        if not self.file.exists():
+            return
+        state = read(self.file)
         before = state["identity"]
         if changed := [name for name, value in self.identity.items() if before.get(name) != value]:
             differences = "; ".join(f"{name}: {before.get(name)}, now {self.identity[name]}" for name in changed)
             raise ValueError(
-                f"{self.file.parent} holds the checkpoint of another run, which differs in {', '.join(changed)} "
+                f"{folder} holds the checkpoint of another run, which differs in {', '.join(changed)} "
                 f"({differences}). To train anew, delete this folder; to keep it, give the run another folder."
             )
         self.history, self.best = state["history"], state["best"]
-        self.method.load_state_dict(state["method"])
+        method.load_state_dict(state["method"])
         if state["optimizer"] is None:
             self.optimizer = None
         else:
-            self.optimizer.load_state_dict(state["optimizer"])
+            optimizer.load_state_dict(state["optimizer"])
 
     def end_epoch(self, row: dict) -> None:
         """Add an epoch's row to the history, keep the weights if they are the best so far, save."""

@@ -2,9 +2,8 @@
 
     accelerate launch --num_processes 2 -m mmutils.reproduce.launch CLIP/CLIP.ipynb -p epochs 3
 
-Every process makes every batch. Its encoders see only a part of the rows; their features are gathered, with gradient,
-and heads and losses are computed by all on the whole batch, so a method needs no code for it. In a single process every
-function here returns what it was given.
+Every process makes every batch. Its encoders see a part of the rows; their features are gathered, with gradient, and
+heads and losses are computed by all on the whole batch, so a method needs no code for it.
 """
 
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import torch
 import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from mmutils.models.standardise import Standardise
 
@@ -82,10 +82,7 @@ def split(encode: Callable[[dict], Tensor]) -> Callable[[dict], Tensor]:
 
 
 class _Gather(torch.autograd.Function):
-    """The rows (N_r, ...) of all processes in their order; `counts` says how many each has.
-
-    Backward sums the gradients of all processes; with `average_gradients` that is the gradient of their mean.
-    """
+    """The rows (N_r, ...) of all processes in their order; backward sums the gradients of all processes."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, counts: list[int]) -> Tensor:
@@ -105,9 +102,7 @@ def average_gradients(method: nn.Module) -> None:
     """Replace every gradient by its mean over the processes, in one message."""
     gradients = [parameter.grad for parameter in method.parameters() if parameter.grad is not None]
     if processes() > 1 and gradients:
-        mean = total(torch.cat([gradient.flatten() for gradient in gradients])) / processes()
-        for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        vector_to_parameters(total(parameters_to_vector(gradients)) / processes(), gradients)
 
 
 def total(values: Tensor) -> Tensor:

@@ -49,7 +49,6 @@ def load_starts(
         baselines: start -> the start that it is compared with.
         folder: where the runs lie from which encoders are taken.
         size: pixels, for image models by their name.
-        fusion: name of the fusion of two encoders, checked before the work.
     """
     fusion_class(fusion)
     for name, names in starts.items():
@@ -99,13 +98,11 @@ def finetune(
 ) -> None:
     """Train a classifier from each start, on each share of the labels, with each of the trainings' seeds.
 
-    A system is called "<start>, <share> % of labels". Of classifiers of picture and text on the largest share, the
-    logits of every text with every picture of test are kept (`joint_logits`).
+    Results are collected in `trainings`; a system is called "<start>, <share> % of labels". Of classifiers of picture
+    and text on the largest share, the logits of every text with every picture of test are kept (`joint_logits`).
 
     Args:
         shares: of the labels of train, in (0, 1]; a smaller one is trained for more epochs, up to 4 times as many.
-        trainings: where the results are collected.
-        fusion: name of the fusion of picture and text.
         view: from pixels to an augmentation, for image encoders that learn.
         val_by_share: whether the epoch is chosen on the same share of val's labels, else on all of val.
     """
@@ -116,9 +113,7 @@ def finetune(
             longer = replace(config, epochs=round(config.epochs * min(4, 1 / share)))
             both = len(start.encoders) == 2 and share == max(shares)
             for seed in trainings.seeds:
-                batches = finetuning_batches(
-                    tables, start.features, share, seed, batch_size, augment, val_by_share, **start.inputs
-                )
+                batches = finetuning_batches(tables, start, share, seed, batch_size, augment, val_by_share)
                 trainings.train(
                     f"{name}, {100 * share:.3g} % of labels",
                     build,
@@ -143,34 +138,26 @@ def share_of_labels(examples: pd.DataFrame, share: float, seed: int) -> pd.DataF
 
 
 def finetuning_batches(
-    tables: Mapping[str, pd.DataFrame],
-    extras: Mapping[str, dict],
-    share: float,
-    seed: int,
-    batch_size: int,
-    augment: Callable | None = None,
-    val_by_share: bool = True,
-    **inputs,
+    tables: dict[str, pd.DataFrame], start: Start, share: float, seed: int, size: int, augment=None, val_by_share=True
 ) -> dict[str, Batches]:
     """Batches of train, val and test, with a share of train's labels, and smaller batches where few are left.
 
     A batch of train has at most a quarter of its rows, so that an epoch has some steps, but not fewer than 16.
-
-    Args:
-        extras: per split, features of all its rows; inputs: what else Batches takes.
-        val_by_share: also `selection`, the same share of val, whose labels choose the epoch.
+    val_by_share: also `selection`, the same share of val, whose labels choose the epoch.
     """
-    many = 64 if "image_size" in inputs else 512  # of large pictures 512 at once do not fit into 16 GB
+    many = 64 if "image_size" in start.inputs else 512  # of large pictures 512 at once do not fit into 16 GB
 
-    def part(split: str, size: int, **options) -> Batches:
+    def part(split: str, most: int, **options) -> Batches:
         rows = share_of_labels(tables[split], share, seed)
-        features = {key: values[rows.index] for key, values in extras[split].items()}
-        return Batches(rows, min(size, max(16, len(rows) // 4)), extra=features, **options, **inputs)
+        features = {key: values[rows.index] for key, values in start.features[split].items()}
+        return Batches(rows, min(most, max(16, len(rows) // 4)), extra=features, **options, **start.inputs)
 
-    parts = {"train": part("train", batch_size, shuffle=True, seed=seed, augment=augment)}
+    parts = {"train": part("train", size, shuffle=True, seed=seed, augment=augment)}
     if val_by_share:
         parts["selection"] = part("val", many)
-    return parts | {split: Batches(tables[split], many, extra=extras[split], **inputs) for split in ("val", "test")}
+    for split in ("val", "test"):
+        parts[split] = Batches(tables[split], many, extra=start.features[split], **start.inputs)
+    return parts
 
 
 def export_best(
@@ -182,12 +169,8 @@ def export_best(
     join: str,
     texts: Iterable[str],
 ) -> Path:
-    """Export the system's classifier to <out>/model: of its seeds the one with the best AUROC on val.
-
-    Args:
-        out: folder of the run, with its `checkpoints`.
-        predictions: of all systems and seeds on val and test.
-        encoders, join, texts: as for `export_classifier`.
+    """Export the system's classifier to <out>/model, as `export_classifier`: of its seeds the one with the best AUROC
+    on val. `predictions` are those of all systems and seeds, `out` is the run's folder with its `checkpoints`.
     """
     rows = predictions[predictions["system"] == system]
     val = rows[rows["split"] == "val"]

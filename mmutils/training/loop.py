@@ -72,7 +72,6 @@ def fit(
 
     Raises:
         FloatingPointError: a loss or a weight is not finite.
-        ValueError: the checkpoint is damaged or of another training, the score is unknown, or nothing can be trained.
     """
     device = features.device()
     config = replace(config, precision=resolved(config.precision, device))

@@ -17,10 +17,8 @@ PRECISIONS = ("auto", "bf16", "no")
 
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16, and torch and oneDNN are allowed to use them."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # what the processor has
     return native and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # minds ONEDNN_MAX_CPU_ISA
 

@@ -30,13 +30,9 @@ COLLAPSED = 2.0  # effective rank of features below which a network says the sam
 def unlabelled(
     name: str, root: str | None = None, languages: Sequence[str] = ("en",), limit: int = 0, **options
 ) -> pd.DataFrame:
-    """The examples to pretrain on, once per language, with all labels -1.
+    """The examples to pretrain on, all or `limit` of them, once per language, with all labels -1.
 
-    Args:
-        languages: of the texts; empty for a data set that has only one. A picture in two languages is two examples with
-            the same `image` and `group`.
-        limit: number of examples, 0 for all.
-        options: what else the data set is asked for.
+    languages: empty for a data set that has only one. A picture in two languages is two examples of the same `group`.
     """
     parts = []
     for language in languages or [""]:
@@ -55,18 +51,14 @@ def pretraining_view(size: int, crop: float, recolour: bool, text_safe: bool) ->
 class Pretraining:
     """Several forms of a method, each pretrained once per seed, and all that came of them.
 
-    Args:
-        method: its name in the record.
-        classes: number of classes of the labelled examples.
-        checkpoints: folder from which a stopped training goes on; None for none.
-        keep: "last" epoch, or "knn", the best one by neighbours on val: that choice reads all labels of train and val.
+    keep: "last" epoch, or "knn", the best one by neighbours on val: that choice reads all labels of train and val.
     """
 
-    method: str
-    classes: int
+    method: str  # its name in the record
+    classes: int  # of the labelled examples
     config: TrainConfig
     seeds: Sequence[int]
-    checkpoints: str | Path | None = None
+    checkpoints: str | Path | None = None  # folder from which a stopped training goes on
     keep: str = "last"
     history: list[dict] = field(default_factory=list)  # a row per form, seed and epoch
     probes: list[dict] = field(default_factory=list)  # a row per encoder, seed, probe and split
@@ -94,9 +86,7 @@ class Pretraining:
         weights. After a loss that is not finite all encoders of the form have failed.
 
         Args:
-            form: its name in history and record.
             branches: readable name -> name in `method.encoders()`.
-            batches: of unlabelled examples, which are learned from.
             labelled: batches of train, val and test, by which the features are judged.
             description: what the record says of this form.
         """

@@ -28,13 +28,11 @@ from mmutils.training.loop import TrainConfig, fit
 class Trainings:
     """Several systems on the same examples, each trained once per seed, and all that came of them.
 
-    Args:
-        checkpoints: folder from which a stopped training goes on; None for none.
-        select: the score by which an epoch is kept, and by which `best` chooses a system, both on val.
+    select: the score by which an epoch is kept, and by which `best` chooses a system, both on val.
     """
 
     seeds: Sequence[int]
-    checkpoints: str | Path | None = None
+    checkpoints: str | Path | None = None  # folder from which a stopped training goes on
     select: str = "f1_macro"
     history: list[dict] = field(default_factory=list)  # a row per system, seed and epoch
     kept: dict[str, list] = field(default_factory=dict)  # by system: what `keep` gave, in the order of the seeds
@@ -55,7 +53,6 @@ class Trainings:
         """Train `build()` on batches["train"] with each seed. ValueError for examples without a label.
 
         Args:
-            system: its name in predictions, history and record.
             batches: of train, val and test; `selection`, where it is among them, is the part of val that chooses.
             seeds: those of this call, by default all.
             keep: what to keep of each trained classifier in `kept`.

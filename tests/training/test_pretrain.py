@@ -152,14 +152,15 @@ def test_what_cannot_be_judged_is_refused_before_the_first_step(labelled) -> Non
 def test_few_labels_mean_few_of_val_too() -> None:
     tables = {split: emoji_topics.examples(None, split) for split in probes.SPLITS}
     extras = {split: {"x": torch.arange(len(table)).float()} for split, table in tables.items()}
-    parts = finetune.finetuning_batches(tables, extras, 0.1, 0, 32)
+    start = finetune.Start([], [], extras, {}, {})
+    parts = finetune.finetuning_batches(tables, start, 0.1, 0, 32)
     assert len(parts["train"].ids) == pytest.approx(0.1 * len(tables["train"]), abs=4)
     assert len(parts["selection"].ids) == pytest.approx(0.1 * len(tables["val"]), abs=4)
     assert len(parts["val"].ids) == len(tables["val"])  # what the record holds is all of val
     rows = parts["selection"]
     assert [tables["val"]["id"][int(row)] for row in rows.extra["x"]] == rows.ids
     assert set(rows.labels.tolist()) == set(range(7))
-    assert "selection" not in finetune.finetuning_batches(tables, extras, 0.1, 0, 32, val_by_share=False)
+    assert "selection" not in finetune.finetuning_batches(tables, start, 0.1, 0, 32, val_by_share=False)
 
 
 @pytest.mark.parametrize(
@@ -275,8 +276,8 @@ def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
     with pytest.raises(ValueError, match="share=0"):
         finetune.share_of_labels(table, 0, 0)
     table = table.assign(group=table["id"])
-    extras = {split: {"part0": torch.arange(300)} for split in probes.SPLITS}
-    made = finetune.finetuning_batches(dict.fromkeys(probes.SPLITS, table), extras, 0.1, 3, 128)
+    start = finetune.Start([], [], {split: {"part0": torch.arange(300)} for split in probes.SPLITS}, {}, {})
+    made = finetune.finetuning_batches(dict.fromkeys(probes.SPLITS, table), start, 0.1, 3, 128)
     ids = [
         (int(id), int(part))
         for batch in made["train"].epoch()
