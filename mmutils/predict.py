@@ -16,6 +16,7 @@ from mmutils.batches import Batches
 from mmutils.batches.images import read_picture
 from mmutils.data import inside
 from mmutils.data.tools import reading
+from mmutils.data.tools.reading import storable
 from mmutils.evaluation import export
 from mmutils.evaluation.predictions import predict
 from mmutils.models.features import batch_inputs
@@ -28,7 +29,7 @@ UNKNOWN = 0.1  # share of a text's tokens that the tokenizer does not know, abov
 
 
 def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = None) -> pd.DataFrame:
-    """Classify posts.
+    """Classify posts; warns of texts in a new script or unknown to the tokenizer, and of columns that are not read.
 
     Args:
         folder: an exported classifier.
@@ -41,7 +42,6 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
 
     Raises:
         ValueError: a needed column is missing, no post can be answered, or the export is damaged.
-        UserWarning: a text in a new script or unknown to the tokenizer, a column that the classifier does not read.
     """
     inputs = _check_columns(folder, posts)
     classifier, description = export.load_classifier(folder)
@@ -52,7 +52,15 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
         listed = "; ".join(f"{post.id!r}: {post.problem}" for post in posts.head(3).itertuples())
         raise ValueError(f"none of the {len(posts)} posts can be answered ({listed})")
     if "text" in inputs:
-        _warn_of_texts(answered, description, next(m for m in classifier.modules() if isinstance(m, TextEncoder)))
+        tokenizer = next(module.tokenizer for module in classifier.modules() if isinstance(module, TextEncoder))
+        for post in answered.itertuples():
+            for script in export.scripts([post.text], share=0.5) - set(description["scripts"]):
+                trained = ", ".join(description["scripts"]).title()
+                warnings.warn(f"{post.id!r} is in {script.title()} script, training was in {trained}", stacklevel=2)
+            ids = tokenizer(post.text, add_special_tokens=False, verbose=False)["input_ids"]
+            share = ids.count(tokenizer.unk_token_id) / max(len(ids), 1)  # 0 where it has no such token
+            if share > UNKNOWN:
+                warnings.warn(f"{post.id!r}: the tokenizer does not know {share:.0%} of the text", stacklevel=2)
     batches = Batches(answered.assign(group=answered["id"], label=-1), 64, **options)
     predictions = statistics.apply_temperature(predict(classifier, batches), description["temperature"])
     probabilities = predictions.filter(regex=r"^p_\d+$").set_axis(description["classes"], axis=1)  # (N, K)
@@ -65,9 +73,13 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
 
 def _check_columns(folder: str | Path, posts: pd.DataFrame) -> set[str]:
     """What the classifier reads, image, text, or both, and whether the posts have it; before its weights are read."""
+
+    def read(encoder: dict) -> set[str]:
+        return {"image", "text"} & set(encoder) | set().union(*map(read, encoder.get("sides", ())))
+
     try:
         description = json.loads(reading.text(Path(folder, f"{export.NAME}.json")))
-        inputs, name = _inputs(description["encoder"]), f"{description['system']}, run {description['run']}"
+        inputs, name = read(description["encoder"]), f"{description['system']}, run {description['run']}"
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the export in {folder} is damaged, copy it again ({error!r})") from error
     for column in ("image", "text"):
@@ -78,11 +90,6 @@ def _check_columns(folder: str | Path, posts: pd.DataFrame) -> set[str]:
     return inputs
 
 
-def _inputs(encoder: dict) -> set[str]:
-    sides = [_inputs(side) for side in encoder.get("sides", ())]
-    return {"image", "text"} & set(encoder) | set().union(*sides)
-
-
 def _checked(posts: pd.DataFrame, inputs: set[str], size: int | None, root: str | Path | None) -> pd.DataFrame:
     """The posts with the path of their picture, which is read once, and a column `problem`, "" for none."""
     rows = []
@@ -90,10 +97,8 @@ def _checked(posts: pd.DataFrame, inputs: set[str], size: int | None, root: str 
         post["problem"] = ""
         try:
             for column in sorted(inputs):
-                if not isinstance(post[column], str) or not post[column].strip():
-                    raise ValueError(f"it has no {column}, which this classifier needs")
-                if not reading.storable(post[column]):
-                    raise ValueError(f"its {column} is no text in UTF-8")
+                if not isinstance(post[column], str) or not post[column].strip() or not storable(post[column]):
+                    raise ValueError(f"it has no {column} in UTF-8, which this classifier needs")
             if "image" in inputs:
                 post["image"] = post["image"] if root is None else inside(root, post["image"])
                 read_picture(post["image"], size)
@@ -101,38 +106,6 @@ def _checked(posts: pd.DataFrame, inputs: set[str], size: int | None, root: str 
             post["problem"] = str(error)
         rows.append(post)
     return pd.DataFrame(rows)
-
-
-def _warn_of_texts(posts: pd.DataFrame, description: dict, encoder: TextEncoder) -> None:
-    unknown, trained = encoder.tokenizer.unk_token_id, ", ".join(description["scripts"]).title()
-    for post in posts.itertuples():
-        for script in export.scripts([post.text], share=0.5) - set(description["scripts"]):
-            warnings.warn(f"{post.id!r} is in {script.title()} script, training was in {trained}", stacklevel=3)
-        ids = encoder.tokenizer(post.text, add_special_tokens=False, verbose=False)["input_ids"]
-        if unknown is not None and (share := ids.count(unknown) / max(len(ids), 1)) > UNKNOWN:
-            warnings.warn(f"{post.id!r}: the tokenizer does not know {share:.0%} of the text", stacklevel=3)
-
-
-def _find(run: str) -> Path:
-    """The folder of a run's exported classifier, by path or by the run's name."""
-    for folder in (Path(run), Path(run, "model"), RUNS / run / "model"):
-        if (folder / f"{export.NAME}.json").is_file():
-            return folder
-    names = sorted(path.parent.parent.name for path in RUNS.glob(f"*/model/{export.NAME}.json"))
-    raise FileNotFoundError(
-        f"no exported classifier in {run!r}; in {RUNS} there are: {', '.join(names) or 'none'}. "
-        "Finetuning/Finetuning.ipynb exports one; give its folder `out`."
-    )
-
-
-def _posts(options: argparse.Namespace) -> pd.DataFrame:
-    """The posts of the command line."""
-    if bool(options.csv) == bool(options.image or options.text):
-        raise ValueError('give either --csv FILE or one post: --image FILE --text "..."')
-    if options.csv:
-        return _read(options.csv)
-    post = {"id": "post", "image": options.image, "text": options.text}
-    return pd.DataFrame([{column: value for column, value in post.items() if value is not None}])
 
 
 def _read(path: str) -> pd.DataFrame:
@@ -157,6 +130,23 @@ def _read(path: str) -> pd.DataFrame:
     return posts if "id" in posts else posts.assign(id=[str(number) for number in range(1, len(posts) + 1)])
 
 
+def _answers(options: argparse.Namespace) -> pd.DataFrame:
+    """The table of `classify` for the posts of the command line, by the run that it names, or its folder."""
+    run = options.run
+    folders = [Path(run), Path(run, "model"), RUNS / run / "model"]
+    folder = next((folder for folder in folders if (folder / f"{export.NAME}.json").is_file()), None)
+    if folder is None:
+        names = sorted(path.parent.parent.name for path in RUNS.glob(f"*/model/{export.NAME}.json"))
+        listed = f"in {RUNS} there are: {', '.join(names) or 'none'}. Finetuning/Finetuning.ipynb exports one"
+        raise FileNotFoundError(f"no exported classifier in {run!r}; {listed}; give its folder `out`")
+    if bool(options.csv) == bool(options.image or options.text):
+        raise ValueError('give either --csv FILE or one post: --image FILE --text "..."')
+    if options.csv:
+        return classify(folder, _read(options.csv), Path(options.csv).parent)
+    post = {"id": "post", "image": options.image, "text": options.text}
+    return classify(folder, pd.DataFrame([{column: value for column, value in post.items() if value is not None}]))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Reads the command line, prints the probabilities; 0, or 2 with the reason where there is no answer at all."""
     parser = argparse.ArgumentParser(prog="python -m mmutils.predict", description=__doc__.split("`: ")[1])
@@ -169,10 +159,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            root = Path(options.csv).parent if options.csv else None
-            answers = classify(_find(options.run), _posts(options), root)
+            answers = _answers(options)
     except (ValueError, OSError) as error:
-        return _refuse(str(error))
+        print(printable(error), file=sys.stderr)
+        return 2
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             print(printable(f"warning: {warning.message}"), file=sys.stderr)
@@ -187,13 +177,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.out:
             write(options.out, answers.to_csv(index=False, float_format="%.6f"))
     except OSError as error:
-        return _refuse(f"the answers above could not be written to {options.out}: {error}")
+        print(printable(f"the answers above could not be written to {options.out}: {error}"), file=sys.stderr)
+        return 2
     return 0
-
-
-def _refuse(reason: str) -> int:
-    print(printable(reason), file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -1,23 +1,17 @@
 """Data sets: one module each, found by its name; and what all of them share.
 
-A data set module is a file in this folder that defines `CLASSES` (a tuple of names) and
-`examples(root, split, **options) -> DataFrame` at its top level. The table has the columns id, group, image, text and
-label (see `check`), and more if the module adds some. Built-in data takes `root=None`. An option's value is converted
-to its declared type, or else to that of its default. A module may also define:
-
-- `files(root) -> list of paths`: everything that the examples depend on but their pictures, for `fingerprint`;
-- `unlabelled(root, **options) -> DataFrame`: what is pretrained on, where that is not simply train;
-- `official(split, **options)`: the published numbers of examples, in all or of each class, for the `check` command;
-- `WHERE`: the page where the data can be had.
-
-To add a data set, add a file. Nothing here imports torch.
+To add a data set, add a file here with `CLASSES` (a tuple of names) and `examples(root, split, **options)` (a table
+with the columns id, group, image, text, label, see `check`; `root=None` where it is built in). It may also define
+`files(root)`: paths of everything that the examples depend on but their pictures, for `fingerprint`;
+`unlabelled(root, **options)`: the table that is pretrained on, where that is not train; `official(split, **options)`:
+the published numbers of examples, in all or of each class; `WHERE`: where to ask for the data. It imports no torch.
 """
 
 import pandas as pd
 
-from mmutils.data.contract import COLUMNS, SPLITS, check, require_labels  # noqa: F401, offered here
-from mmutils.data.tools.loading import available, call, dataset, fingerprint, option_names  # noqa: F401
-from mmutils.data.tools.reading import inside  # noqa: F401
+from mmutils.data.contract import COLUMNS, SPLITS, check, require_labels
+from mmutils.data.tools.loading import available, call, dataset, fingerprint, option_names
+from mmutils.data.tools.reading import inside
 
 
 def examples(name: str, root, split: str, **options) -> pd.DataFrame:
@@ -28,7 +22,7 @@ def examples(name: str, root, split: str, **options) -> pd.DataFrame:
         options: what else its `examples` takes; converted to the types that it declares.
 
     Raises:
-        ValueError: an option that it does not take, or of another type; a table that breaks the contract.
+        ValueError: a wrong option; a table that breaks the contract.
         FileNotFoundError: it needs a root and has none, or files are missing.
     """
     return call(name, "examples", root, split, **options)

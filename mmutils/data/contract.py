@@ -24,7 +24,7 @@ def check(examples: pd.DataFrame, classes: Sequence[str], where: str = "") -> pd
         classes: at least two different names, none of them in TAKEN.
         where: data set and split, or the file, for the error.
     """
-    if problem := _problem_of_classes(classes) or _problem_of_table(examples) or _problem_of_rows(examples, classes):
+    if problem := _problem(examples, classes):
         raise ValueError(f"{where}: {problem}" if where else problem)
     return examples if examples["label"].dtype == np.int64 else examples.astype({"label": np.int64})
 
@@ -41,43 +41,35 @@ def require_labels(tables: dict[str, pd.DataFrame]) -> None:
             raise ValueError(f"{split} has {len(table):,} examples of {classes} class: {hint}")
 
 
-def _problem_of_classes(classes) -> str:
+def _problem(examples: pd.DataFrame, classes: Sequence[str]) -> str:
+    """The first rule that is broken, with the first three rows at fault; "" where all hold."""
     if not isinstance(classes, tuple | list) or not all(isinstance(name, str) for name in classes):
         return f"CLASSES must be a tuple of names, not {classes!r}"
     if len(set(classes)) < max(len(classes), 2):
         return f"CLASSES must have two different names or more, each once, not {classes!r}"
-    wrong = [name for name in classes if name in TAKEN or not name.strip() or not storable(name)]
-    return f"classes cannot be called {wrong}: not empty, text in UTF-8, and not {', '.join(TAKEN)}" if wrong else ""
-
-
-def _problem_of_table(examples) -> str:
+    if wrong := [name for name in classes if name in TAKEN or not name.strip() or not storable(name)]:
+        return f"classes cannot be called {wrong}: not empty, text in UTF-8, and not {', '.join(TAKEN)}"
     if not isinstance(examples, pd.DataFrame):
         return f"the examples are a {type(examples).__name__}, not a pandas DataFrame"
     if missing := [column for column in COLUMNS if column not in examples]:
         return f"the table of examples lacks {', '.join(missing)}; it has {', '.join(map(str, examples))}"
     if not examples.columns.is_unique:
         return f"the table of examples has a column more than once; it has {', '.join(map(str, examples))}"
-    if not examples.index.equals(pd.RangeIndex(len(examples))):
-        return "the index of the examples is not 0..N-1: end with .reset_index(drop=True)"
-    return "" if len(examples) else "the table of examples is empty"
-
-
-def _problem_of_rows(examples: pd.DataFrame, classes: Sequence[str]) -> str:
-    """The first rule that rows break, with the first three of them."""
+    if not len(examples) or not examples.index.equals(pd.RangeIndex(len(examples))):
+        return "the table of examples is empty, or its index is not 0..N-1: end with .reset_index(drop=True)"
     cells, numeric = examples[list(COLUMNS)].astype(object), numbers.Real | np.bool_
     strings = cells.map(lambda value: isinstance(value, str))
     unstorable = cells.map(lambda value: isinstance(value, str) and not storable(value))
+    numbered = [isinstance(label, numeric) and label in range(-1, len(classes)) for label in cells["label"]]
     rules = {f"{column} is not a string": ~strings[column] for column in ("id", "group", "text")} | {
         "image is neither a string nor None": ~strings["image"] & cells["image"].notna(),
         **{f"{column} holds half a surrogate pair, which is no UTF-8": unstorable[column] for column in COLUMNS[:4]},
         "id or group is empty": (cells["id"] == "") | (cells["group"] == ""),
         "id occurs more than once": cells["id"].astype(str).duplicated(keep=False),
-        f"label is not in -1..{len(classes) - 1}": [
-            not (isinstance(label, numeric) and label in range(-1, len(classes))) for label in cells["label"]
-        ],
+        f"label is not in -1..{len(classes) - 1}": ~np.array(numbered),
     }
-    for problem, wrong in rules.items():
+    for rule, wrong in rules.items():
         if len(rows := examples[wrong]):
             shown = "; ".join(f"row {row.Index}: id {row.id!r}, label {row.label!r}" for row in rows[:3].itertuples())
-            return f"{len(rows)} of {len(examples)} examples: {problem} ({shown})"
+            return f"{len(rows)} of {len(examples)} examples: {rule} ({shown})"
     return ""

@@ -1,12 +1,9 @@
 """CrisisMMD v2.0: tweets with pictures from seven disasters of 2017, humanitarian task, five classes.
 
 Alam, Ofli, Imran 2018, https://arxiv.org/abs/1805.00713; splits and classes: Ofli, Alam, Imran 2020,
-https://arxiv.org/abs/2004.11838. Licence CC BY-NC-SA 4.0, available from https://crisisnlp.qcri.org/crisismmd.
-
-- "agreed": picture and text were given the same label (6,126 / 998 / 955 rows). Labels are those of `label_text` or
-  `label_image`, merged into five classes where they are not ("all"); the column `label` always has eight.
-- A tweet has up to four pictures, a row each: id is that of the picture, group that of the tweet.
-- Files are read without quoting: 39 texts of train begin with a quotation mark. 251 have broken encodings (`repair`).
+https://arxiv.org/abs/2004.11838. Licence CC BY-NC-SA 4.0. A tweet has up to four pictures, a row each: id is that of
+the picture, group that of the tweet. In "agreed" picture and text were given the same label; the labels are merged into
+five classes. Files are read without quoting: 39 texts of train begin with a quotation mark.
 """
 
 from pathlib import Path

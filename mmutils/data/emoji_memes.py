@@ -1,13 +1,9 @@
 """Emoji memes: a picture of one emoji with the name of another as its caption -> do the two belong together?
 
-Stands in for memes whose meaning lies in picture and text *together*, as Hateful Memes makes them with benign
-confounders (Kiela et al., 2020, https://arxiv.org/abs/2005.04790): label 1 when picture and caption come from different
-groups of `builtin.emoji`, label 0 when from the same one. Nothing harmful is in it.
-
-- Within a split each picture, and each caption, occurs equally often with both labels, so a model that looks at one of
-  them alone has an AUROC of exactly 0.5. No pair occurs twice, no emoji is in two splits.
-- `group` is the picture's family: pairs that show (nearly) the same drawing are resampled together. Captions recur
-  across groups, so intervals from resampling groups are a little too narrow.
+Stands in for memes whose meaning lies in picture and text *together* (Kiela et al., 2020,
+https://arxiv.org/abs/2005.04790): label 1 when the two come from different groups of `builtin.emoji`. Each picture, and
+each caption, occurs equally often with both labels, so either alone has an AUROC of exactly 0.5. No pair occurs twice,
+no emoji is in two splits. `group` is the picture's family: pairs that show nearly the same drawing are tied.
 """
 
 import hashlib

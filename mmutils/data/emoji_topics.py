@@ -8,27 +8,20 @@ import pandas as pd
 
 from mmutils.data import COLUMNS
 from mmutils.data.builtin.emoji import GROUPS, files, labelled, pool
-from mmutils.data.tools.reading import check_choice
 
 __all__ = ["CLASSES", "examples", "files", "unlabelled"]
 CLASSES = GROUPS
 
 
-def examples(root=None, split: str = "train", language: str = "en", text: str = "name") -> pd.DataFrame:
-    """Table of examples; id is the emoji's code points, group its family, the same in both languages.
-
-    language: "en" or "hi". text: "name", or "keywords" (CLDR's, which contain the name's words, joined by commas).
-    Further columns: emoji, subgroup.
-    """
-    check_choice("text", text, ("name", "keywords"))
+def examples(root=None, split: str = "train", language: str = "en") -> pd.DataFrame:
+    """Table of examples in "en" or "hi"; id is the emoji's code points, group its family; also emoji and subgroup."""
     rows = labelled(root, split, language)
-    texts = rows[f"{text}_{language}"]
     return pd.DataFrame(
         {
             "id": rows["codepoints"],
             "group": rows["family"],
             "image": rows["image"],
-            "text": texts if text == "name" else texts.map(", ".join),
+            "text": rows[f"name_{language}"],
             "label": rows["category"].map(CLASSES.index),
             "emoji": rows["emoji"],
             "subgroup": rows["subgroup"],
@@ -36,7 +29,7 @@ def examples(root=None, split: str = "train", language: str = "en", text: str = 
     )
 
 
-def unlabelled(root=None, language: str = "en", text: str = "name") -> pd.DataFrame:
-    """The pictures of train with their own names or keywords, then the pool; all labels are -1."""
-    train = examples(root, "train", language, text).assign(label=-1)
+def unlabelled(root=None, language: str = "en") -> pd.DataFrame:
+    """The pictures of train with their own names, then the pool; all labels are -1."""
+    train = examples(root, "train", language).assign(label=-1)
     return pd.concat([train, pool(language)], ignore_index=True)[list(COLUMNS)]

@@ -1,7 +1,4 @@
-"""Hateful Memes: a picture with its text -> hateful or not.
-
-Kiela et al. 2020, https://arxiv.org/abs/2005.04790. Available under Facebook's research licence from the challenge's
-page, https://www.drivendata.org/competitions/64/hateful-memes/, or from a mirror; it may not be passed on.
+"""Hateful Memes (Kiela et al. 2020, https://arxiv.org/abs/2005.04790): a picture with its text -> hateful or not.
 
 - "seen" is the first phase (the paper's first numbers), "unseen" the second: never mix scores on them. The column
   `source` names the file of a row. dev_seen and dev_unseen share 400 memes; neither is trained on or tested on.

@@ -106,14 +106,6 @@ def test_topics_examples(topics):
     assert picture.size == (64, 64) and picture.mode == "RGBA" and Path(row["image"]).name == "1f405.png"
 
 
-def test_keywords_as_text():
-    module = data.dataset("emoji_topics")
-    texts = module.examples(None, "train", language="hi", text="keywords")["text"]
-    assert texts.str.contains(", ").mean() > 0.9
-    with pytest.raises(ValueError, match=r"text 'title'.*name, keywords"):
-        module.examples(None, "train", text="title")
-
-
 @pytest.mark.parametrize("name", ["emoji_topics", "emoji_memes"])
 def test_languages_differ_only_in_the_text(name):
     english, hindi = (data.dataset(name).examples(None, "val", language=language) for language in ("en", "hi"))
@@ -178,7 +170,7 @@ def test_tables_of_all_splits_and_what_they_do_not_take():
     pd.testing.assert_frame_equal(
         tables["val"], data.subset(data.dataset("emoji_topics").examples(None, "val", "hi"), 9)
     )
-    assert list(tables) == list(data.SPLITS) and data.option_names("emoji_topics") == ["language", "text"]
+    assert list(tables) == list(data.SPLITS) and data.option_names("emoji_topics") == ["language"]
     with pytest.raises(ValueError, match="emoji_memes has no missing: its options are language"):
         data.tables("emoji_memes", missing="drop")
     with pytest.raises(FileNotFoundError, match="hateful_memes is not built in"):

@@ -1,14 +1,9 @@
-"""The built-in data: 1,351 emoji with a picture, an English and a Hindi name, in 7 groups.
+"""The built-in data: 1,351 emoji with a picture, an English and a Hindi name, in 7 groups; licences: LICENSES.md.
 
-Pictures: Noto Emoji (Apache-2.0). Names and keywords: Unicode CLDR 48.2 (Unicode-3.0). Groups: Unicode's, as given by
-emoji-datasource (MIT). Further drawing styles, in the pool only: Fluent (MIT), Twemoji (CC BY 4.0). Notices are in
-`builtin/LICENSES.md`; `python tests/data/build_emoji.py` makes the two tables again from the public packages.
-
-- The split is by emoji, fixed in the table: train 55 %, val 15 %, test 30 % of each group.
-- Emoji that differ only in gender, age, colour, hour or direction, or whose drawings are nearly the same, form a
-  *family*, which lies in one split as a whole: 1,114 families, 102 of them with two members or more (339 emoji).
-- The pool, for pretraining without labels, has 2,893 pictures: skin tones, flags, symbols, other styles. It holds
-  nothing that depicts an emoji of val or test or a relative of one, in any style.
+The split is by emoji, fixed in the table: train 55 %, val 15 %, test 30 % of each group. Emoji that differ only in
+gender, age, colour, hour or direction, or whose drawings are nearly the same, form a *family*, which lies in one split.
+The pool, for pretraining without labels, has 2,893 pictures: skin tones, flags, symbols, other styles. It holds nothing
+that depicts an emoji of val or test or a relative of one. `python tests/data/build_emoji.py` makes both tables again.
 """
 
 import hashlib

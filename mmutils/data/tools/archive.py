@@ -30,10 +30,7 @@ BLOCK = 16_000_000  # bytes read at once: headers and lists of files are read wh
 
 
 def folder(root):
-    """The root of a data set as a folder: itself, or the folder in the cache that the archive was unpacked to.
-
-    An archive that changed (path, size or time of change) is unpacked again. ValueError as of `unpack`.
-    """
+    """The root of a data set as a folder: itself, or that in the cache which the archive, as it is now, unpacks to."""
     if not root or not Path(root).is_file():
         return root
     path = Path(root).resolve()

@@ -1,10 +1,8 @@
-"""Audit of a data set: what a data notebook shows before anything is trained.
+"""Audit of a data set: counts, text lengths, duplicates in a split, leaks between splits, pictures that cannot be read.
 
-Counts, text lengths, duplicates within a split, leaks between splits, pictures that cannot be read. A leak is an id, a
-group, a text (ignoring case, spacing and links) or a picture that occurs in two splits. Pictures are compared by a
-256-bit difference hash: in 17x16 grey pixels, is each one darker than its right neighbour? Resized or recompressed
-copies differ in a few bits (N. Krawetz, "Kind of Like That", 2013,
-https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html).
+A leak is an id, a group, a text (ignoring case, spacing and links) or a picture that occurs in two splits. Pictures are
+compared by a 256-bit difference hash: in 17x16 grey pixels, is each one darker than its right neighbour? Resized or
+recompressed copies differ in a few bits (N. Krawetz, "Kind of Like That", 2013, https://www.hackerfactor.com/blog/).
 """
 
 import re
@@ -20,6 +18,7 @@ from tqdm.auto import tqdm
 
 from mmutils.data.tools import pictures
 
+LENGTHS = ["words_median", "words_longest", "characters_median", "characters_longest", "empty"]
 NEAR = 8  # bits of 256 in which two pictures may differ and still count as one
 
 
@@ -42,13 +41,8 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
     texts = pd.concat({split: table["text"] for split, table in tables.items()})
     sizes = pd.DataFrame({"words": texts.str.split().str.len(), "characters": texts.str.len()})
     sizes = sizes.assign(empty=sizes["words"] == 0).groupby(level=0, sort=False)
-    lengths = sizes.agg(
-        words_median=("words", "median"),
-        words_longest=("words", "max"),
-        characters_median=("characters", "median"),
-        characters_longest=("characters", "max"),
-        empty=("empty", "sum"),
-    )
+    lengths = sizes.agg({"words": ["median", "max"], "characters": ["median", "max"], "empty": ["sum"]})
+    lengths = lengths.set_axis(LENGTHS, axis=1)
     hashes, unreadable = _hashes(tables)
     values = {split: _values(table) for split, table in tables.items()}
     duplicates, leaks = [], []

@@ -13,14 +13,6 @@ from mmutils.data.tools.loading import require_root
 from mmutils.runs.parameters import printable
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `python -m mmutils.data check` takes."""
-    parser.add_argument("data", help="data set: a module of mmutils/data")
-    parser.add_argument("--root", help="its folder or archive; none for built-in data")
-    note = "of the data set, as test=test_unseen"
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=note)
-
-
 def main(options: argparse.Namespace) -> int:
     """Print the audit; 0 when nothing is wrong, 1 otherwise, 2 for a data set that is not there or cannot be read."""
     tables, problems, chosen = {}, [], dict(entry.partition("=")[::2] for entry in options.option)

@@ -22,18 +22,9 @@ from mmutils.data.tools.archive import KINDS, unpack
 from mmutils.runs.files import sweep, write
 from mmutils.runs.parameters import printable
 
-HOME = "https://crisisnlp.qcri.org/data/crisismmd"
-PUBLIC = ("CrisisMMD_v2.0.tar.gz", "crisismmd_datasplit_agreed_label.zip", "crisismmd_datasplit_all.zip")
-ADDRESSES = {"crisismmd": [f"{HOME}/{name}" for name in PUBLIC]}  # the first is about 2 GB
+PUBLIC = ("CrisisMMD_v2.0.tar.gz", "crisismmd_datasplit_agreed_label.zip", "crisismmd_datasplit_all.zip")  # 2 GB
+ADDRESSES = {"crisismmd": [f"https://crisisnlp.qcri.org/data/crisismmd/{name}" for name in PUBLIC]}
 ATTEMPTS, PAUSE, PATIENCE = 5, 2, 60  # tries of one file; seconds between them; seconds without a byte
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `python -m mmutils.data get` takes."""
-    parser.add_argument("data", help=f"data set: {', '.join(ADDRESSES)}")
-    parser.add_argument("--root", required=True, metavar="DIR", help="folder to fetch into and to unpack in")
-    parser.add_argument("--url", action="append", help="another address, instead of the known ones; may be repeated")
-    parser.add_argument("--sha256", action="append", default=[], metavar="FILE=HEX", help="of a file; may be repeated")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -70,18 +61,32 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> str:
     """Fetch a file unless it is there, and return its sha256, which `<file>.sha256` keeps in sha256sum's format.
 
     Until it is complete it is `<file>.part`; a later call continues it if the server still has the same file.
-    ValueError for another checksum than given or noted, and for an address that is not http; OSError for the network.
+    ValueError for another checksum than given or noted; OSError for the network.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"cannot fetch {url!r}: give an address that begins with https://")
-    content, note, noted = path, path.with_name(path.name + ".sha256"), None
-    origin = path.with_name(path.name + ".part.from")
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = path.with_name(path.name + ".part")
-        _complete(url, content, origin)
-    elif note.is_file():
+    part, origin, note = (path.with_name(path.name + ending) for ending in (".part", ".part.from", ".sha256"))
+    content, failures, noted = path, 0, None
+    if path.exists() and note.is_file():
         noted = re.match(r"[0-9a-fA-F]{64}\b|", note.read_text(encoding="ascii", errors="replace")).group()
+    elif not path.exists():
+        content = part
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        while True:
+            size = part.stat().st_size
+            try:
+                if _continue(url, part, origin):
+                    break
+                problem = "the connection ended early"
+            except (OSError, http.client.HTTPException) as error:
+                problem = str(error) or type(error).__name__
+                if getattr(error, "code", 500) < 500:
+                    raise ConnectionError(f"{url}: {problem}") from error
+            failures = 0 if part.stat().st_size > size else failures + 1
+            if failures == ATTEMPTS:
+                raise ConnectionError(f"{url}: {problem}. What came is kept in {part}: run the command again to go on")
+            time.sleep(PAUSE)
     with content.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     expected = sha256 or noted or digest
@@ -93,32 +98,11 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> str:
     return digest
 
 
-def _complete(url: str, part: Path, origin: Path) -> None:
-    """Continue the part until it is whole; ConnectionError after ATTEMPTS tries in a row that brought nothing.
-
-    origin: file with the address of the part and the server's name of its version.
-    """
-    part.touch()
-    tries = 0
-    while tries < ATTEMPTS:
-        before = part.stat().st_size
-        try:
-            if _continue(url, part, origin):
-                return
-            problem = "the connection ended early"
-        except urllib.error.HTTPError as error:
-            problem = f"the server says {error.code} {error.reason}"
-            if error.code < 500:
-                raise ConnectionError(f"{url}: {problem}") from error
-        except (OSError, http.client.HTTPException) as error:
-            problem = str(error) or type(error).__name__
-        tries = 0 if part.stat().st_size > before else tries + 1
-        time.sleep(PAUSE)
-    raise ConnectionError(f"{url}: {problem}. What came is kept in {part}: run the command again to go on")
-
-
 def _continue(url: str, part: Path, origin: Path) -> bool:
-    """One request for what is missing, or for everything where the server's file may differ; is the part whole now?"""
+    """One request for what is missing, or for everything where the server's file may differ; is the part whole now?
+
+    origin: file with the address of the part, and the server's name of its version.
+    """
     address, _, version = origin.read_text(errors="replace").partition("\n") if origin.exists() else ("", "", "")
     start = part.stat().st_size if address == url and version else 0
     headers = {"User-Agent": "mmutils", "Accept-Encoding": "identity"}

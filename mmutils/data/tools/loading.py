@@ -1,7 +1,4 @@
-"""Data set modules: found by name, called with options of the declared types; their errors get file and line.
-
-And the fingerprint of a data set, which a record keeps to tell later whether the data has changed.
-"""
+"""Data set modules: found by name, called with options of the declared types, and their fingerprints."""
 
 import hashlib
 import importlib
@@ -10,7 +7,6 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -44,9 +40,11 @@ def dataset(name: str) -> ModuleType:
     raise ValueError(f"unknown data set {name!r}{hint}: there are {', '.join(available())}")
 
 
-def option_names(name: str) -> list[str]:
-    """Names of the options that a data set's `examples` takes besides root and split."""
-    return list(_options(dataset(name).examples))
+def option_names(name: str, function: str = "examples") -> list[str]:
+    """Names of the options that a function of a data set takes besides root and split."""
+    parameters = inspect.signature(getattr(dataset(name), function)).parameters.values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.kind not in variadic and each.name not in ("root", "split")]
 
 
 def require_root(name: str, root) -> None:
@@ -59,19 +57,16 @@ def require_root(name: str, root) -> None:
 def call(name: str, function: str, root, *split: str, **options) -> pd.DataFrame:
     """The checked table of a data set module's function: "examples", which also takes the split, or "unlabelled".
 
-    ValueError for a wrong option or table, or an error inside the module, with its line; FileNotFoundError where files
-    are missing.
+    ValueError for a wrong option or table, or an error inside the module, with its line.
     """
     module, where = dataset(name), f"{name}, {split[0] if split else function}"
-    options = _converted(name, getattr(module, function), options)
+    options = _converted(name, function, options)
     require_root(name, root)
     try:
         table = getattr(module, function)(root or None, *split, **options)
-    except UnicodeEncodeError as error:  # from pandas, which says neither where nor why
-        raise ValueError(f"{where}: half a surrogate pair, which cannot be written as UTF-8: {error}") from error
-    except (ValueError, OSError):  # these say what to do
-        raise
     except Exception as error:
+        if isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError):  # these say what to do
+            raise
         place = _place(error, Path(module.__file__))
         raise ValueError(f"{where}: {place}: {type(error).__name__}: {error}") from error
     return check(table, module.CLASSES, where)
@@ -81,7 +76,6 @@ def fingerprint(name: str, root=None) -> str:
     """sha256 of what a data set's examples depend on: the files its module lists, or else the tables of its splits.
 
     Where the files lie does not matter, their content does; of pictures in a root, names and sizes do.
-    FileNotFoundError for a listed file that is not there.
     """
     module, digest = dataset(name), hashlib.sha256(name.encode())
     files = [Path(path) for path in module.files(root)] if hasattr(module, "files") else []
@@ -123,22 +117,17 @@ def _place(error: BaseException, path: Path) -> str:
     return f"{path}, line {numbers[-1] if numbers else getattr(error, 'lineno', None) or 1}"
 
 
-def _options(function: Callable) -> dict[str, inspect.Parameter]:
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(function).parameters.items()
-    return {name: each for name, each in parameters if each.kind not in variadic and name not in ("root", "split")}
-
-
-def _converted(name: str, function: Callable, options: dict) -> dict:
+def _converted(name: str, function: str, options: dict) -> dict:
     """The options, converted to the types that a function declares; ValueError for one that it does not take."""
-    declared, parameters = _options(function), inspect.signature(function).parameters.values()
+    declared = option_names(name, function)
+    parameters = inspect.signature(getattr(dataset(name), function)).parameters
     unknown = sorted(set(options) - set(declared))
-    if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+    if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         hint = '; give language="" where a data set has only one' if "language" in unknown else ""
         raise ValueError(f"{name} has no {', '.join(unknown)}: its options are {', '.join(declared) or 'none'}{hint}")
     options = {option: os.fspath(value) if isinstance(value, Path) else value for option, value in options.items()}
-    for option in options.keys() & declared.keys():
-        default, kind = declared[option].default, declared[option].annotation
+    for option in options.keys() & set(declared):
+        default, kind = parameters[option].default, parameters[option].annotation
         kind = type(default) if kind is inspect.Parameter.empty else kind
         kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
         if set(re.findall(r"\w+", kind)) <= {*NAMES, "None"}:  # other types are not converted

@@ -1,7 +1,4 @@
-"""What data set modules share: text read line by line, values from a list of choices, and pictures in their folder.
-
-Files come from strangers: a name in them may not lead out of the folder of the data set.
-"""
+"""What data set modules share: text read line by line, values from a list of choices, and pictures in their folder."""
 
 import os
 import re
@@ -49,8 +46,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 def inside(root: str | Path, name: str, where: str = "") -> str:
     """Path of a file under the folder `root`, from the name, relative to it, that a data set's file or archive gives.
 
-    UnsafeError, with `where` (file and line of the name), if the name is absolute, or leaves the folder by "..", a
-    drive or a link. Backslashes are slashes.
+    UnsafeError, with `where` (file and line of the name), if it is absolute, or leaves the folder by ".." or a link.
     """
     plain, problem = os.path.normpath(name.replace("\\", "/")), ""
     if plain.startswith("/") or re.match("[A-Za-z]:", plain):
