@@ -8,14 +8,8 @@ from mmutils.models.standardise import Standardise
 class Classifier(nn.Module):
     """Logits (B, K) of a batch, in float32 also where the encoder runs in lower precision.
 
-    Args:
-        encoder: with a method `head(classes)`, as a FusedEncoder, it brings its own head. Otherwise the features are
-            standardised, since encoders differ in scale, and pass a linear layer.
-        hidden: units of a layer before that; 0: none.
-        dropout: after that hidden layer.
-
-    Raises:
-        ValueError: fewer than 2 classes, or hidden units for an encoder with its own head.
+    An encoder with a method `head(classes)`, as a FusedEncoder, brings its own head. Otherwise the features are
+    standardised, since encoders differ in scale, and pass a linear layer, after a hidden one if `hidden` is not 0.
     """
 
     def __init__(self, encoder: nn.Module, classes: int, hidden: int = 0, dropout: float = 0.3):

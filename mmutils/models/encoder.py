@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from mmutils.models.standardise import Standardise
+
 
 class Encoded(NamedTuple):
     """What an encoder says of a batch; without tokens where it has none."""
@@ -41,18 +43,22 @@ class Encoder(nn.Module):
 
 
 class CachedEncoder(Encoder):
-    """Features computed before: batch[key] (B, D), with batch["<key>_tokens"] and batch["<key>_mask"] if there."""
+    """Features computed before: batch[key] (B, D), with batch["<key>_tokens"] and batch["<key>_mask"] if there.
 
-    def __init__(self, key: str, dim: int):
+    standardised: those of pretrained text models point nearly all the same way, and learning needs them apart.
+    """
+
+    def __init__(self, key: str, dim: int, standardised: bool = False):
         super().__init__()
         self.key, self.dim = key, dim
+        self.standardise = Standardise(dim) if standardised else nn.Identity()
 
     def encode(self, batch: dict) -> Encoded:
         features = entry(batch, self.key, "give Batches these features as extra").float()
         if features.shape[-1] != self.dim:
             raise ValueError(f"batch[{self.key!r}] has {features.shape[-1]} dimensions, the encoder {self.dim}")
         if f"{self.key}_tokens" not in batch:
-            return Encoded(features)
+            return Encoded(self.standardise(features))
         return Encoded(features, batch[f"{self.key}_tokens"].float(), batch[f"{self.key}_mask"].bool())
 
 

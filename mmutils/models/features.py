@@ -1,7 +1,7 @@
 """Features of frozen encoders, computed once and kept on disk.
 
-Heads, fusions, languages and seeds can then be compared in seconds. Cache files are keyed by content: the encoder's
-weights and settings, the tokens and pixels that went in, and the versions of the libraries.
+Cache files are keyed by content: the encoder's weights and settings, the tokens and pixels that went in, and the
+versions of the libraries.
 """
 
 import copy
@@ -23,30 +23,21 @@ from mmutils.runs import identity
 from mmutils.runs.files import cache_dir, cached_file
 
 LARGE = 2**30  # bytes; more tokens than this are kept in float16
-
 Extras = dict[str, dict[str, Tensor]]  # split -> what Batches takes as `extra`
 
 
 def features(encoder: nn.Module, batches: Batches, tokens: bool = False) -> dict[str, Tensor]:
-    """Features of all examples in the order of the rows, from disk if they were computed before.
+    """Features (N, D) of all examples in the order of the rows, from disk if they were computed before.
 
-    Args:
-        batches: without augmentation, in order and complete; else a ValueError.
-        tokens: whether to keep the encoder's tokens too.
-
-    Returns:
-        `features` (N, D) float32; with tokens also `tokens` (N, T, D), float32, or float16 above 1 GiB, and `mask`
-        (N, T): beyond a text's end they are 0 and False.
+    With tokens also `tokens` (N, T, D), float16 above 1 GiB, and `mask` (N, T): 0 and False beyond a text's end.
     """
     if batches.augment or batches.shuffle or batches.drop_last:
         raise ValueError("features need every row once, as it is: Batches without augment, shuffle and drop_last")
     inputs = {key: value for key, value in batches.identity().items() if key in ("pictures", "tokens", "features")}
     computed = [tokens, [identity.settings(part) for part in encoder.modules()], identity.versions(), device().type]
     key = identity.digest(repr([computed, inputs, weights_digest(encoder)]).encode())
-    stem = cache_dir() / "features" / key
-    return load_file(
-        cached_file(stem, ".safetensors", lambda draft: save_file(compute(encoder, batches, tokens), draft))
-    )
+    make = lambda draft: save_file(compute(encoder, batches, tokens), draft)  # noqa: E731
+    return load_file(cached_file(cache_dir() / "features" / key, ".safetensors", make))
 
 
 def weights_digest(encoder: nn.Module) -> str:
@@ -78,10 +69,7 @@ def to_cpu(encoded: Encoded) -> Encoded:
 
 
 def join_batches(parts: Sequence[Encoded], rows: Sequence[Tensor] | None = None) -> Encoded:
-    """What an encoder says of all examples, from batches of different lengths T.
-
-    rows: row numbers of each batch's examples; by default one batch follows the other.
-    """
+    """One Encoded from batches of different lengths T; rows: their examples' row numbers, by default in order."""
     sizes = [len(part.features) for part in parts]
     rows = rows or torch.arange(sum(sizes)).split(sizes)
     features = torch.cat([part.features for part in parts])[torch.cat(rows).argsort()]  # (N, D)
@@ -113,10 +101,7 @@ def cached_features(encoder: Encoder, tables: Mapping[str, pd.DataFrame], key: s
 def cached_below(
     encoder: TextEncoder, tables: Mapping[str, pd.DataFrame], layers: int, key: str = "text"
 ) -> tuple[Encoder, Extras]:
-    """A text encoder whose last `layers` layers (0: none) are to be trained, and the cached output of all below them.
-
-    Returns what a training starts from (copy it for each training), and what Batches must be given as `extra`.
-    """
+    """A text encoder of the last `layers` layers (0: none), to be copied for each training, and its cached inputs."""
     if not layers:
         return CachedEncoder(key, encoder.dim), cached_features(encoder, tables, key)
     lower, upper = encoder.split(layers, key)
@@ -134,10 +119,9 @@ def frozen_features(encoder: Encoder, examples: pd.DataFrame) -> Tensor:
 
 def text_inputs(text: TextEncoder, examples: pd.DataFrame, extra: dict | None = None) -> dict:
     """What Batches needs for `cached_text_encoder`: the tokenizer, or the frozen encoder's features, beside `extra`."""
-    if not text.frozen:
-        return batch_inputs(text) | {"extra": extra or {}}
-    values = features(text, Batches(examples, 64, **batch_inputs(text)))["features"]
-    return {"extra": (extra or {}) | {"text": values}}
+    if text.frozen:
+        return {"extra": (extra or {}) | cached_features(text, {"all": examples}, "text")["all"]}
+    return batch_inputs(text) | {"extra": extra or {}}
 
 
 def batch_inputs(*encoders: Encoder) -> dict:
@@ -173,8 +157,5 @@ def untrained(encoder: nn.Module, batches: Batches) -> nn.Module:
 
 
 def device() -> torch.device:
-    """This process's own device: the GPU of its number if there are GPUs, else the CPU.
-
-    Of accelerate only this is used, so that neither ACCELERATE_* variables nor `accelerate config` change a training.
-    """
-    return PartialState().device
+    """This process's own device: the GPU of its number if there are GPUs, else the CPU."""
+    return PartialState().device  # nothing else of accelerate, whose variables and files could change a training

@@ -18,10 +18,7 @@ from mmutils.models.standardise import Standardise
 
 
 class Fusion(nn.Module):
-    """What all fusions share. Subclasses define `forward`: two encoders' outputs -> fused features (B, dim).
-
-    options: what the class is called with to build it again, beside the two encoders' dims.
-    """
+    """What all fusions share. `options`: what the class is called with to build it again, beside the encoders' dims."""
 
     def __init__(self, image_dim: int, text_dim: int, dim: int, options: dict):
         super().__init__()
@@ -72,10 +69,7 @@ class Gated(Fusion):
 
 
 class CrossAttention(Fusion):
-    """Patches attend to words and words to patches, as in ViLBERT (Lu et al. 2019, https://arxiv.org/abs/1908.02265).
-
-    The means over the real tokens are put side by side. An encoder without tokens has its features as the only one.
-    """
+    """Patches attend to words and words to patches, as in ViLBERT (2019, https://arxiv.org/abs/1908.02265)."""
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 128, heads: int = 4, dropout: float = 0.3):
         super().__init__(image_dim, text_dim, 2 * dim, {"dim": dim, "heads": heads})
@@ -95,10 +89,7 @@ class CrossAttention(Fusion):
 
 
 class Compare(Fusion):
-    """[u, v, |u - v|, u * v] of both in one space through an MLP: made to see agreement.
-
-    Conneau et al. 2017 (InferSent), https://arxiv.org/abs/1705.02364, for pairs of sentences.
-    """
+    """[u, v, |u - v|, u * v] of both in one space through an MLP (InferSent, 2017, https://arxiv.org/abs/1705.02364)."""
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 128, dropout: float = 0.3):
         super().__init__(image_dim, text_dim, dim, {"dim": dim})
@@ -112,10 +103,7 @@ class Compare(Fusion):
 
 
 class Late(Fusion):
-    """Two classifiers, one per modality, whose probabilities are averaged. The features are both side by side.
-
-    Kittler et al. 1998, On Combining Classifiers, https://doi.org/10.1109/34.667881 (the sum rule).
-    """
+    """The mean of two classifiers' probabilities (sum rule, Kittler et al. 1998, https://doi.org/10.1109/34.667881)."""
 
     def __init__(self, image_dim: int, text_dim: int):
         super().__init__(image_dim, text_dim, image_dim + text_dim, {})
@@ -152,10 +140,7 @@ def fusion_class(name: str) -> type[Fusion]:
 
 
 class FusedEncoder(Encoder):
-    """An image encoder, a text encoder and their fusion as one encoder.
-
-    features_only: hide the tokens from the fusion, as when it was trained on cached features without them.
-    """
+    """An image encoder, a text encoder and their fusion as one; features_only hides the tokens from the fusion."""
 
     def __init__(self, image: Encoder, text: Encoder, fusion: Fusion, features_only: bool = False):
         super().__init__()
@@ -169,15 +154,11 @@ class FusedEncoder(Encoder):
         return Encoded(self.fusion(image, text))
 
     def head(self, classes: int) -> nn.Module:
-        """The fusion's own head from fused features to logits (B, K)."""
         return self.fusion.head(classes)
 
 
 def fused_encoder(encoders: Sequence[Encoder], fusion: str) -> Encoder:
-    """A copy of one encoder, or of an image and a text encoder with the fusion of that name.
-
-    The fusion of two frozen ones sees features only, as `frozen_features` gives them.
-    """
+    """A copy of one encoder, or of an image and a text encoder, fused; of two frozen ones, by their features only."""
     if len(encoders) == 1:
         return copy.deepcopy(encoders[0])
     image, text = (copy.deepcopy(encoder) for encoder in encoders)
@@ -185,7 +166,6 @@ def fused_encoder(encoders: Sequence[Encoder], fusion: str) -> Encoder:
 
 
 def _multilayer(widths: Sequence[int], dropout: float) -> nn.Sequential:
-    """Linear, ReLU and dropout between each two widths."""
     layers = [(nn.Linear(*pair), nn.ReLU(), nn.Dropout(dropout)) for pair in pairwise(widths)]
     return nn.Sequential(*chain.from_iterable(layers))
 

@@ -13,14 +13,14 @@ from mmutils.models.weights import image_weights
 
 
 class ImageEncoder(Encoder):
-    """Any timm model by its name, without its classification layer; ValueError for an unknown name.
+    """Any timm model by its name, without its classification layer.
 
     It takes pixels in [0, 1] and normalises them with the model's own mean and standard deviation. Its tokens are the
     patches of a transformer, or the places of a convolutional network's last feature map; None where these have another
     width than the features (VGG).
 
     Args:
-        pretrained: weights from a package or the hub, which the attribute `source` names; FileNotFoundError without.
+        pretrained: weights from a package or the hub, which the attribute `source` names.
         size: pixels of the square input, by default the model's own; a transformer's position table is resized to it.
             Larger views are shrunk to it; smaller ones are enlarged where the model has a fixed input size.
     """

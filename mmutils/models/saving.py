@@ -35,18 +35,12 @@ def save_encoders(encoders: Mapping[str, Encoder], folder: str | Path) -> None:
 
 
 def load_encoder(folder: str | Path, name: str, trained: bool = True) -> Encoder:
-    """The encoder of that name that was saved; trained=False: the same network with new random weights.
-
-    Raises:
-        FileNotFoundError: says which run has to go first.
-        ValueError: weights that are damaged, or not those of the run's record.
-    """
+    """The encoder of that name that was saved; trained=False: the same network with new random weights."""
     folder = Path(folder)
-    description, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
+    description, weights, record = folder / f"{name}.json", folder / f"{name}.safetensors", folder / "record.json"
     for file in (description, weights):
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: run the notebook that makes {folder.name} first")
-    record = folder / "record.json"
     digests = json.loads(record.read_text(encoding="utf-8"))["files"] if record.is_file() else {}
     if digests.get(weights.name) not in (None, file_digest(weights)):
         raise ValueError(f"{weights} is not the file that {record} was written with: run {folder.name} again")
@@ -64,11 +58,10 @@ def initial_encoder(
     """The encoder that a training starts from.
 
     Args:
-        start: "run:name", saved by that run; "random:run:name", the same network with new random weights; or the name
-            of a pretrained model, of Hugging Face if it has a slash, as "intfloat/multilingual-e5-small", else of timm.
-        folder: where the runs' folders are.
+        start: "run:name", saved by that run in its folder in `folder`; "random:run:name", the same network with new
+            random weights; or a pretrained model's name, of Hugging Face if it has a slash, else of timm.
         size: pixels of a timm model's input.
-        examples: for random weights, pictures and texts by which the batch norms' statistics are estimated.
+        examples: of these a network with random weights gets its batch norms' statistics.
     """
     if ":" not in start:
         return TextEncoder(start) if "/" in start else ImageEncoder(start, pretrained=True, size=size)
@@ -87,10 +80,7 @@ def available_by_name(encoder: Encoder) -> bool:
 
 
 def describe_encoder(encoder: Encoder, folder: Path, name: str, by_name: bool = False) -> dict:
-    """What `build_encoder` needs. A tokenizer is written into a folder beside it.
-
-    by_name: give encoders that are `available_by_name` by their name and a digest of their weights.
-    """
+    """What `build_encoder` needs; a tokenizer is written beside it. by_name: only name what is `available_by_name`."""
     digest = {"digest": weights_digest(encoder)} if by_name and available_by_name(encoder) else {}
     if isinstance(encoder, ImageEncoder):
         return {"image": encoder.name, "size": encoder.size} | digest
@@ -107,10 +97,7 @@ def describe_encoder(encoder: Encoder, folder: Path, name: str, by_name: bool = 
 
 
 def build_encoder(description: dict, folder: Path) -> Encoder:
-    """The encoder that was described: with new random weights, or the real ones where it is described by its name.
-
-    ValueError where those are no longer the weights that were described.
-    """
+    """The encoder that was described: with new random weights, or the real ones where it is described by its name."""
     if "sides" in description:
         image, text = (build_encoder(side, folder) for side in description["sides"])
         options = {key: value for key, value in description.items() if key not in ("sides", "fusion", "features_only")}
@@ -149,10 +136,7 @@ def save_weights(state: dict[str, Tensor], folder: Path, name: str) -> None:
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
-    """The state dict that `save_weights` wrote; ValueError where it, or a file that belongs to it, is damaged.
-
-    A file from elsewhere, without a digest, is not checked.
-    """
+    """The state dict that `save_weights` wrote; ValueError where it, or a file that belongs to it, is damaged."""
     damage = "{} is damaged ({}): copy it again, or run again what made it"
     try:
         with safe_open(file, "pt") as content:

@@ -2,8 +2,7 @@
 
 It is the batch norm without scale and shift before the linear probe of He et al. 2022
 (https://arxiv.org/abs/2111.06377), but with the plain mean of all rows seen so far, in training and evaluation alike: a
-batch of one works, and the statistics settle even where the encoder still learns. A layer norm would not do: it leaves
-in place what is the same for all texts, which is most of a pretrained encoder's vector.
+batch of one works, and the statistics settle even where the encoder still learns.
 """
 
 import torch
@@ -11,10 +10,7 @@ from torch import Tensor, nn
 
 
 class Standardise(nn.Module):
-    """(x - mean) / standard deviation, over all axes but the last, of all rows seen in training so far.
-
-    Computed in float32. No gradient flows through the statistics.
-    """
+    """(x - mean) / standard deviation of all rows seen in training, in float32; the statistics get no gradient."""
 
     def __init__(self, dim: int):
         super().__init__()

@@ -10,7 +10,6 @@ import transformers
 from torch import Tensor, nn
 
 from mmutils.models.encoder import CachedEncoder, Encoded, Encoder, entry, masked_mean
-from mmutils.models.standardise import Standardise
 from mmutils.models.transformer import TextModel, cut, load_model, lost_marks, new_model, train_tokenizer
 
 PROBE = "हिन्दी में मात्राएँ: कि की कु कू कृ के कै को कौ कं कः काँ ड़ ज़"
@@ -19,25 +18,18 @@ PROBE = "हिन्दी में मात्राएँ: कि की �
 class TextEncoder(Encoder):
     """Any Hugging Face encoder by name or local folder, with its own tokenizer. Its tokens are the last hidden states.
 
-    UserWarning where the tokenizer loses Hindi vowel signs; FileNotFoundError for weights that are neither here nor on
-    a hub that can be reached.
+    UserWarning where the tokenizer loses Hindi vowel signs, FileNotFoundError where there are no weights.
 
     Args:
         pretrained: False: random weights for the model's configuration. The attribute `source` says which they are.
         pooling: how tokens become features: "mean" of the real ones; "cls", the first one; or "own", as CLIP (the state
             at the text's end) and SigLIP (a layer on the last place) were trained, and their default.
         max_length: tokens, for whoever tokenizes.
-        loaded: a model that is there already; then `name` is only what it is called.
+        loaded: a TextModel that is there already; then `name` is only what it is called.
     """
 
     def __init__(
-        self,
-        name: str | Path,
-        pretrained: bool = True,
-        frozen: bool = False,
-        pooling: str | None = None,
-        max_length: int = 64,
-        loaded: TextModel | None = None,
+        self, name: str | Path, pretrained=True, frozen=False, pooling: str | None = None, max_length=64, loaded=None
     ):
         super().__init__()
         self._name = str(name)
@@ -61,22 +53,11 @@ class TextEncoder(Encoder):
 
     @classmethod
     def small(
-        cls,
-        texts: Iterable[str],
-        *,
-        architecture: str = "bert",
-        width: int = 128,
-        layers: int = 2,
-        heads: int = 4,
-        vocabulary: int = 4000,
-        max_length: int = 64,
+        cls, texts: Iterable[str], *, architecture="bert", width=128, layers=2, heads=4, vocabulary=4000, max_length=64
     ) -> "TextEncoder":
         """A small transformer with random weights and a tokenizer trained on texts, those of the train split.
 
-        Args:
-            architecture: a Hugging Face model type, as "bert", "distilbert", "electra".
-            width: D, the number of features.
-            vocabulary: largest number of pieces.
+        It has D = `width` features and at most `vocabulary` pieces; architecture: a Hugging Face model type.
         """
         tokenizer = train_tokenizer(texts, vocabulary, max_length)
         sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
@@ -94,14 +75,13 @@ class TextEncoder(Encoder):
             ids, mask = F.pad(ids, rest, value=self.tokenizer.pad_token_id), F.pad(mask, rest)
         output = self.model(input_ids=ids, attention_mask=None if self.fills else mask)
         tokens, mask = output.last_hidden_state, mask.bool()  # (B, T, D), (B, T)
-        own = self.pooling == "own"
-        return Encoded(output.pooler_output if own else pool(tokens, mask, self.pooling), tokens, mask)
+        features = output.pooler_output if self.pooling == "own" else pool(tokens, mask, self.pooling)
+        return Encoded(features, tokens, mask)
 
     def split(self, layers: int, key: str = "text") -> tuple["TextEncoder", "UpperLayers"]:
         """(lower, upper): a frozen encoder without the last `layers` layers, and an encoder of these on its tokens.
 
-        Together they are this encoder and share its weights. Compute the tokens once with `features(lower, batches,
-        tokens=True)`, give them to Batches as extra `<key>_tokens` and `<key>_mask`, and train a deepcopy of `upper`.
+        Together they are this encoder and share its weights, so train a deepcopy of `upper`.
         """
         below, above = cut(self.model, layers)
         lower = copy.copy(self)
@@ -120,20 +100,9 @@ class UpperLayers(Encoder):
         hidden = entry(batch, f"{self.key}_tokens", "give Batches the lower layers' tokens and mask as extra")
         mask = batch[f"{self.key}_mask"].bool()
         longest = int(mask.sum(dim=1).max())  # of this batch; the cache is padded to the longest of all
-        hidden, mask = hidden[:, :longest], mask[:, :longest]
-        tokens = self.model(inputs_embeds=hidden.float(), attention_mask=mask.long()).last_hidden_state
+        hidden, mask = hidden[:, :longest].float(), mask[:, :longest]
+        tokens = self.model(inputs_embeds=hidden, attention_mask=mask.long()).last_hidden_state
         return Encoded(pool(tokens, mask, self.pooling), tokens, mask)
-
-
-class StandardisedEncoder(Encoder):
-    """An encoder whose features are standardised: those of pretrained text models point nearly all the same way."""
-
-    def __init__(self, encoder: Encoder):
-        super().__init__()
-        self.encoder, self.standardise, self.dim = encoder, Standardise(encoder.dim), encoder.dim
-
-    def encode(self, batch: dict) -> Encoded:
-        return Encoded(self.standardise(self.encoder(batch)))
 
 
 def pool(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -148,4 +117,4 @@ def load_text_encoder(texts: Sequence[str], name: str = "", frozen: bool = True)
 
 def cached_text_encoder(text: TextEncoder, texts: Sequence[str]) -> Encoder:
     """For a new training: a frozen text encoder's standardised cached features, or a new small one for these texts."""
-    return StandardisedEncoder(CachedEncoder("text", text.dim)) if text.frozen else TextEncoder.small(texts)
+    return CachedEncoder("text", text.dim, standardised=True) if text.frozen else TextEncoder.small(texts)

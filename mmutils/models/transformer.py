@@ -7,11 +7,10 @@ vocabularies do (https://github.com/huggingface/tokenizers/issues/572), drops mo
 import copy
 import inspect
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, namedtuple
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -21,19 +20,10 @@ from transformers.utils import logging
 
 from mmutils.models import weights
 
-TEXT_SIDES = {  # model types of which AutoModel would load the image side as well
-    "clip_text_model": transformers.CLIPTextModel,
-    "siglip_text_model": transformers.SiglipTextModel,
-}
+# model types of which AutoModel would load the image side as well
+TEXT_SIDES = {"clip_text_model": transformers.CLIPTextModel, "siglip_text_model": transformers.SiglipTextModel}
+TextModel = namedtuple("TextModel", "model tokenizer source")  # in float32, no pooling layer; source of the weights
 SPECIAL = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep", "mask")}
-
-
-class TextModel(NamedTuple):
-    """A transformer in float32 without a pooling layer, its tokenizer, and a line on where the weights came from."""
-
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerFast
-    source: str
 
 
 def load_model(name: str, pretrained: bool) -> TextModel:
@@ -52,8 +42,7 @@ def load_model(name: str, pretrained: bool) -> TextModel:
             model = _without_pooler(model_class.from_pretrained, place, config=config, **options)
         return TextModel(model.float(), tokenizer, source)
 
-    advice = weights.PACKAGED, weights.FOLDER, "use TextEncoder.small(texts) for random weights"
-    loaded = weights.local_first(load, place, *advice)
+    loaded = weights.local_first(load, place)
     if name.startswith("intfloat/") and "e5-" in name:  # as these models were trained
         add_prefix(loaded.tokenizer, "query: ")
     return loaded
@@ -87,11 +76,7 @@ def no_progress_bar():
 
 
 def cut(model: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
-    """Two models that share the parameters: one without the last `count` layers, and one of these layers alone.
-
-    The second takes hidden states as inputs_embeds. ValueError for a model that is built otherwise, or has no more
-    than `count` layers.
-    """
+    """Two models that share the parameters: one without the last `count` layers; one of these, on inputs_embeds."""
     total = model.config.num_hidden_layers
     lists = {path: part for path, part in model.named_modules() if isinstance(part, nn.ModuleList)}
     path = next((path for path, layers in lists.items() if len(layers) == total), None)
@@ -142,14 +127,11 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> P
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL)
 
 
-def lost_marks(tokenizer, texts: Iterable[str]) -> set[str]:
+def lost_marks(tokenizer, texts: Sequence[str]) -> set[str]:
     """Combining marks (vowel signs, nuktas, accents) that some text has more often than decode(encode(text)) has."""
 
     def marks(text: str) -> Counter:
         return Counter(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c).startswith("M"))
 
-    lost = set()
-    for text in texts:
-        decoded = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
-        lost |= set(marks(text) - marks(decoded))
-    return lost
+    decoded = (tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) for text in texts)
+    return {mark for text, again in zip(texts, decoded, strict=True) for mark in marks(text) - marks(again)}

