@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 from mmutils import statistics
 
-COMPARED = ["Difference", "95 % interval", "p", "p, Holm", "Verdict"]
-
 
 def percent(value: float | None, digits: int = 1) -> str:
     """0.8263 -> '82.6', with a real minus sign; a dash for what could not be computed, which a record holds as None."""
@@ -41,7 +39,7 @@ def tested(value: statistics.Interval, show: Callable[[float], str] = points) ->
 
 
 def compared(comparison: statistics.Comparison) -> list[str]:
-    """A paired comparison as cells under COMPARED."""
+    """A paired comparison as cells: difference, interval, p, p by Holm, verdict."""
     difference, p_holm = comparison
     interval = between(difference.low, difference.high, points)
     return [points(difference.estimate), interval, p_value(difference.p_value), p_value(p_holm), comparison.verdict]

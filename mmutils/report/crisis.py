@@ -5,7 +5,7 @@ from collections import Counter
 
 from mmutils import statistics
 from mmutils.report import diagnostics, markdown, plots
-from mmutils.report.cells import COMPARED, between, compared, dot, p_value, percent, points, spread, tested
+from mmutils.report.cells import between, compared, dot, p_value, percent, points, spread, tested
 from mmutils.report.explorer import Explorer
 from mmutils.report.sections import LANGUAGES, NOTES, Page, Section
 
@@ -18,21 +18,20 @@ KINDS = {
 }
 WARNING = "Emoji data, not crisis tweets."
 FOUR = ("text-en", "text-hi", "fusion-en", "fusion-hi")
-PAIRS = (
-    ("fusion-en", "text-en"),
-    ("fusion-en", "image"),
-    ("fusion-hi", "text-hi"),
-    ("fusion-hi", "image"),
-    ("text-en", "text-hi"),
-    ("fusion-en", "fusion-hi"),
-)
+PAIRS = [(f"fusion-{code}", other) for code in LANGUAGES for other in (f"text-{code}", "image")]
+PAIRS += [("text-en", "text-hi"), ("fusion-en", "fusion-hi")]
+EXPLORER = f"## Explorer\n\n{NOTES['explorer']}"  # in report.md; report.html has it there
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
 
 
 def chosen(page: Page) -> diagnostics.Named:
-    """The title and the system that val picked for each kind of input, in the order of KINDS, where there is one."""
-    systems = {kind: (title, page.study.chosen(*what)) for kind, (*what, title) in KINDS.items()}
-    return {kind: (title, system) for kind, (title, system) in systems.items() if system}
+    """For each kind of input its title and the system that val picked; of several runs the best one on val."""
+    systems = {}
+    for kind, (inputs, language, title) in KINDS.items():
+        alike = [s for s in page.study.systems if (s["inputs"], s["language"]) == (inputs, language) and s["chosen"]]
+        if alike:
+            systems[kind] = title, max(alike, key=lambda system: system["val"]["f1_macro"].mean())
+    return systems
 
 
 def gap(page: Page) -> statistics.LanguageGap:
@@ -78,13 +77,9 @@ def results(page: Page) -> str:
             cells["f1_macro"] = f"**{cells['f1_macro']}**"
         level = statistics.chance(page.study.predictions(system))["accuracy"]
         chance = " (= chance)" if level >= page.study.interval(system, "accuracy").low else ""
-        rows.append([f"{_link(page, title, system)}{chance}", *cells.values()])
-    header = ["Input", *(column.replace("_", " ").capitalize() for column in columns)]
-    return page.table("crisis-results", header, rows) + diagnostics.failures(page)
-
-
-def _link(page: Page, title: str, system: dict) -> str:
-    return f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
+        link = f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
+        rows.append([link + chance, *cells.values()])
+    return page.table("crisis-results", rows) + diagnostics.failures(page)
 
 
 def gaps(page: Page) -> str:
@@ -97,7 +92,7 @@ def gaps(page: Page) -> str:
         show = points if key in names else lambda share: f"{percent(share, 0)} %"
         cells = [show(value.estimate), between(value.low, value.high, show), p_value(value.p_value), sign]
         rows.append([name, *(cells if math.isfinite(value.low + value.high) else ["–", "not bounded", "–", sign])])
-    return page.table("crisis-gap", ["Quantity", "Estimate", "95 % interval", "p", "Verdict"], rows, slice(1, -1))
+    return page.table("crisis-gap", rows)
 
 
 def comparisons(page: Page) -> str:
@@ -106,7 +101,7 @@ def comparisons(page: Page) -> str:
     for pair, test in tests(page).items():
         *cells, verdict = compared(test)
         rows.append([" – ".join(KINDS[kind][2] for kind in pair), *cells, verdicts.get(verdict, verdict)])
-    return page.table("crisis-tests", ["First – second", *COMPARED], rows, slice(1, -1)) if rows else ""
+    return page.table("crisis-tests", rows) if rows else ""
 
 
 def audit(page: Page) -> str:
@@ -122,7 +117,7 @@ def audit(page: Page) -> str:
         for row in table[kind]:
             counts[row["what"]] += row["values"]
         found[kind] = ", ".join(f"{n:,} {AUDITED[what]}" for what, n in counts.items() if n) or "nothing"
-    return page.table("crisis-data", ["Class", *splits], rows, **found)
+    return page.table("crisis-data", rows, head=markdown.table(["Class", *splits], []), **found)
 
 
 def all_systems(page: Page) -> str:
@@ -138,13 +133,13 @@ def all_systems(page: Page) -> str:
         how = markdown.escape(f"{model}trained: {system['trained']}; weights: {system['weights']}")
         f1 = [spread(system[split]["f1_macro"]) for split in ("val", "test")]
         numbers = [*f1, between(interval.low, interval.high), spread(system["test"]["accuracy"])]
-        rows.append([_link(page, title, system), how, "yes" if system["chosen"] else "", *numbers])
+        link = f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
+        rows.append([link, how, "yes" if system["chosen"] else "", *numbers])
     majority = statistics.chance(page.study.predictions(systems[0]))["f1_macro"]
     label = "macro F1 on test, % (95 % intervals; filled: chosen on val)"
     figure = plots.forest(dots, label, chance=100 * majority)
     image = page.figure("systems", figure, "Macro F1 of every system with its interval")
-    header = ["System", "What it is", "Chosen", "F1 val", "F1 test", "95 % interval", "Accuracy"]
-    return f"{image}\n\n{page.table('crisis-systems', header, rows, slice(3, None))}"
+    return f"{image}\n\n{page.table('crisis-systems', rows)}"
 
 
 def rescued(page: Page) -> str:
@@ -163,10 +158,6 @@ def explorer(page: Page) -> Explorer | None:
     return Explorer(WARNING.rstrip("."), examples, systems, page.study.classes) if examples else None
 
 
-def _explorer_notice(page: Page) -> str:
-    return f"## Explorer\n\n{NOTES['explorer']}" if diagnostics.examples(page) else ""
-
-
 SECTIONS = (
     Section("crisis-data", ("data",), audit),
     Section("crisis-answer", FOUR, answer),
@@ -180,5 +171,5 @@ SECTIONS = (
     Section("crisis-calibration", (), lambda page: diagnostics.calibration(page, chosen(page))),
     Section("crisis-modalities", (), lambda page: diagnostics.modality_use(page, "macro F1"), quiet=True),
     Section("crisis-systems", (), all_systems),
-    Section("explorer", (), _explorer_notice, quiet=True),
+    Section("explorer", (), lambda page: EXPLORER if diagnostics.examples(page) else "", quiet=True),
 )

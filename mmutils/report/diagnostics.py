@@ -32,7 +32,8 @@ def classes(page: Page, named: Named) -> str:
         [markdown.escape(name), f"{counts[0][k]:,}", *(percent(f1[k]) for f1 in columns)]
         for k, name in enumerate(page.study.classes)
     ]
-    return page.table("classes", ["Class", "Examples", *(title for title, _ in named.values())], rows)
+    header = ["Class", "Examples", *(title for title, _ in named.values())]
+    return page.table("classes", rows, head=markdown.table(header, []))
 
 
 def confusions(page: Page, named: Named) -> str:
@@ -49,9 +50,9 @@ def losses(page: Page, named: Named) -> str:
     images = []
     for name, (title, system) in named.items():
         alike = [s for s in page.study.systems if all(s[key] == system[key] for key in ("inputs", "language"))]
-        histories = [page.study.history(s).assign(system=s["system"]) for s in alike]
-        if any(map(len, histories)):
-            figure = plots.curves(pd.concat([rows for rows in histories if len(rows)]), ("loss",), title)
+        histories = [(page.study.records[s["run"]]["history"], s["system"]) for s in alike]
+        if rows := [row for history, trained in histories for row in history if row["system"] == trained]:
+            figure = plots.curves(rows, ("loss",), title)
             images.append(page.figure(f"loss-{name}", figure, f"Training loss, {title}"))
     return "\n".join(images)
 
@@ -70,8 +71,7 @@ def calibration(page: Page, named: Named) -> str:
         rows.append([label, error, after, f"{temperatures.mean():.2f}", brier, confidence, accuracy])
         figure = plots.reliability(statistics.reliability(table), f"{title}: error {error} %")
         images.append(page.figure(f"reliability-{name}", figure, f"Reliability diagram, {title}"))
-    header = ["Input", "Error", "Error, scaled", "T", "Brier", "Confidence", "Accuracy"]
-    return "\n\n".join([page.table("calibration", header, rows), "\n".join(images)])
+    return "\n\n".join([page.table("calibration", rows), "\n".join(images)])
 
 
 def failures(page: Page) -> str:
@@ -122,8 +122,7 @@ def rescued(page: Page, before: dict, after: dict) -> tuple[str, int, int]:
             guess = means.loc[name, "guess"]
             said.append(f"{markdown.escape(page.study.classes[guess])} ({means.loc[name, f'p_{guess}']:.2f})")
         rows.append([image, *(markdown.escape(table.loc[name, "text"]) for table in tables.values()), *said])
-    header = ["Picture", *LANGUAGES.values(), "Text alone says (wrong)", "With the picture (right)"]
-    return page.table("rescued", header, rows, slice(0)), len(won), int((was & ~now).sum())
+    return page.table("rescued", rows), len(won), int((was & ~now).sum())
 
 
 def modality_use(page: Page, score: str) -> str:
@@ -135,7 +134,7 @@ def modality_use(page: Page, score: str) -> str:
             title = f"{system} ({where})"
             for row in rows:
                 dots.append({"label": row["model"], "group": title, "filled": row["model"] == "full", **_dot(row)})
-            parts += [_interaction(rows, title, score), _models(page, rows, run, title, score)]
+            parts += _models(page, rows, page.record(run, title), markdown.escape(title), score)
         for system, rows in extra.get("noise", {}).items():
             label = f"{system} ({where}), noise on the "
             noise += [{"label": label + row["side"], "level": row["level"], **_dot(row)} for row in rows]
@@ -156,26 +155,20 @@ def _dot(row: dict) -> dict[str, float]:
     return {"estimate": 100 * row["score"], "low": 100 * row["low"], "high": 100 * row["high"]}
 
 
-def _models(page: Page, rows: list[dict], run: str, title: str, score: str) -> str:
-    """The table of one system's whole, additive and shuffled models."""
+def _models(page: Page, rows: list[dict], link: str, name: str, score: str) -> list[str]:
+    """What the additive model says, in words; and the table of a system's whole, additive and shuffled models."""
     cells = []
     for row in rows:
         interval = between(row["change_low"], row["change_high"], points)
         change = [points(row["change"]), interval, p_value(row["p_value"])]
         estimate = [percent(row["score"]), between(row["low"], row["high"])]
         cells.append([markdown.escape(row["model"]), *estimate, *(["–"] * 3 if row["model"] == "full" else change)])
-    header = ["Model", score, "95 % interval", "Change", "95 % interval", "p"]
-    return page.table("modalities", header, cells, link=page.record(run, title), score=score)
-
-
-def _interaction(rows: list[dict], title: str, score: str) -> str:
-    """What the additive model says, in words."""
     row = next(row for row in rows if row["model"] == "additive")
-    left = f"Without interaction {score} is {percent(row['score'])} {between(row['low'], row['high'])}"
+    said = f"**{name}.** Without interaction {score} is {percent(row['score'])} {between(row['low'], row['high'])}"
     if score == "AUROC" and row["low"] <= 0.5 <= row["high"]:
-        left += ": chance. All that it knows lies in how picture and text go together."
+        said += ": chance. All that it knows lies in how picture and text go together."
     elif row["change_low"] <= 0 <= row["change_high"]:
-        left += ", no clear change: it may as well add up what picture and text say, each for itself."
+        said += ", no clear change: it may as well add up what picture and text say, each for itself."
     else:
-        left += f", a change of {points(row['change'])} points: picture and text do interact."
-    return f"**{markdown.escape(title)}.** {left}"
+        said += f", a change of {points(row['change'])} points: picture and text do interact."
+    return [said, page.table("modalities", cells, link=link, score=score)]

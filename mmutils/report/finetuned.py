@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 
 
 def tuned(page: Page) -> list[dict]:
-    """The fine-tuned systems in the order of runs and systems.
+    """The fine-tuned systems in the order of runs and systems, with a `key`.
 
     Each has as `parts` the method that trained each encoder ("" for a package's) and whether it was left untrained.
     """
@@ -43,18 +43,19 @@ def tuned(page: Page) -> list[dict]:
             record = page.study.records.get(run)
             trained_by = (record and pretraining.method(record)) or run
             parts.append({"method": trained_by if separator else "", "random": encoder.startswith("random:")})
-        rows.append(system | {"parts": parts, "data": (about["name"], about.get("splits"))})
+        key, about = (system["run"], system["system"]), (about["name"], about.get("splits"))
+        rows.append(system | {"key": key, "parts": parts, "data": about})
     return rows
 
 
 def kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
     """By run and name of each system the tables it belongs to; a baseline stands in those of all that name it."""
-    tables = {system_key(system): [_kind(system)] if _pretrained(system) else [] for system in systems}
+    tables = {system["key"]: [_kind(system)] if _pretrained(system) else [] for system in systems}
     for system in systems:
         baseline = _baseline(system, systems)
         if baseline and not _pretrained(baseline):
-            tables[system_key(baseline)] += tables[system_key(system)]
-    return {system_key(system): tables[system_key(system)] or [_kind(system)] for system in systems}
+            tables[baseline["key"]] += tables[system["key"]]
+    return {system["key"]: tables[system["key"]] or [_kind(system)] for system in systems}
 
 
 def _pretrained(system: dict) -> set[str]:
@@ -82,17 +83,13 @@ def _baseline(system: dict, systems: list[dict]) -> dict | None:
     return min(alike, key=lambda s: s["run"] != system["run"], default=None)
 
 
-def system_key(system: dict) -> tuple[str, str]:
-    return system["run"], system["system"]
-
-
 def pairs(page: Page) -> list[Pair]:
     """Every pretrained system against its baseline on the same test examples, Holm's correction over all of them."""
 
     def compute() -> list[Pair]:
         systems = tuned(page)
-        against = {system_key(system): (system, _baseline(system, systems)) for system in systems}
-        against = {name: pair for name, pair in against.items() if pair[1]}
-        return [Pair(*against[name], test) for name, test in page.study.compare(against).items()]
+        against = {system["key"]: (system, _baseline(system, systems)) for system in systems}
+        tests = page.study.compare({key: pair for key, pair in against.items() if pair[1]})
+        return [Pair(*against[key], test) for key, test in tests.items()]
 
     return page.study.cached(("pairs",), compute)

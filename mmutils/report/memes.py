@@ -6,16 +6,15 @@ from pathlib import Path
 
 from mmutils import statistics
 from mmutils.report import diagnostics, markdown, plots, pretraining
-from mmutils.report.cells import COMPARED, between, compared, dot, percent, points, spread, tested
+from mmutils.report.cells import between, compared, dot, percent, points, spread, tested
 from mmutils.report.explorer import Explorer
-from mmutils.report.finetuned import Pair, kinds, pairs, system_key, tuned
+from mmutils.report.finetuned import Pair, kinds, pairs, tuned
 from mmutils.report.results import SCORED
 from mmutils.report.sections import NOTES, Page, Section
 
 WARNING = "Emoji data, not memes."
 CHAPTER = Path(__file__).with_name("memes.md")  # the prose, with markers for BLOCKS
 KINDS = ("CNN", "ViT", "both", "packages", "alone")  # of tables, their captions are among the NOTES
-HELD = ["System", "Pretrained by", "Networks", "Trained", "AUROC", "95 % interval", "Accuracy"]
 
 
 def answer(page: Page) -> str:
@@ -24,7 +23,7 @@ def answer(page: Page) -> str:
         return "*Not run yet: fine-tuning from a pretrained network and from its baseline, which the answer compares.*"
     most = max(pair.system["share"] for pair in pairs(page))
     full = [pair for pair in pairs(page) if pair.system["share"] == most]
-    best = max(full, key=lambda pair: (pair.same, _val(pair.system)))
+    best = max(full, key=lambda pair: (pair.same, pair.system["val"]["auroc"].mean()))
     system, start, difference = best.system, best.baseline["start"], best.test.difference
     shown = [p for p in pairs(page) if all(p.system[key] == system[key] for key in ("run", "start"))]
     shown.sort(key=lambda pair: pair.system["share"])
@@ -50,11 +49,11 @@ def answer(page: Page) -> str:
 def _verdict(page: Page, best: Pair) -> str:
     """A sentence on the best pair and, where there are others, one on all."""
     difference, every = best.test.difference, pairs(page)
-    with_, without = (percent(system["test"]["auroc"].mean()) for system in (best.system, best.baseline))
+    scores = [percent(system["test"]["auroc"].mean()) for system in (best.system, best.baseline)]
     verdict = "Pretraining helps" if difference.estimate > 0 else "Pretraining hurts"
     said = (
-        f"{'Inconclusive for the best' if 0 in difference else verdict}: AUROC is {with_} with "
-        f"{_called(page, best.system)} and {without} without this pretraining "
+        f"{'Inconclusive for the best' if 0 in difference else verdict}: AUROC is {scores[0]} with "
+        f"{_called(page, best.system)} and {scores[1]} without this pretraining "
         f"({markdown.escape(best.baseline['start'])}): {_said(difference)}, with {_labels(best.system)}."
     )
     if len(every) == 1:
@@ -69,10 +68,6 @@ def _verdict(page: Page, best: Pair) -> str:
         gain = points(most.test.difference.estimate)
         said += f"; most of all {_called(page, most.system)} with {_labels(most.system)}, {gain} points"
     return f"{said}."
-
-
-def _val(system: dict) -> float:
-    return system["val"]["auroc"].mean()
 
 
 def _called(page: Page, system: dict) -> str:
@@ -93,23 +88,23 @@ def results(page: Page) -> str:
     """Source project 2's tables, as far as they have run, each system with the most labels it was given."""
     systems, tables, most = tuned(page), [], {}
     belongs = kinds(systems)
-    better = {system_key(pair.system) for pair in pairs(page) if pair.test.verdict == "better"}
+    better = {pair.system["key"] for pair in pairs(page) if pair.test.verdict == "better"}
     for s in systems:
         most[s["run"], s["start"]] = max(s["share"], most.get((s["run"], s["start"]), 0))
     for kind in KINDS:
         rows = []
         for system in systems:
-            if kind in belongs[system_key(system)] and system["share"] == most[system["run"], system["start"]]:
+            if kind in belongs[system["key"]] and system["share"] == most[system["run"], system["start"]]:
                 interval = page.study.interval(system)
                 link = page.record(system["run"], system["system"]) + (" (= chance)" if 0.5 in interval else "")
                 methods = ("nothing" if part["random"] else part["method"] or "package" for part in system["parts"])
                 words = ("; ".join(methods), "; ".join(system["networks"]), system["trained"])
                 auroc, accuracy = (spread(system["test"][score]) for score in ("auroc", "accuracy"))
-                auroc = f"**{auroc}**" if system_key(system) in better else auroc
+                auroc = f"**{auroc}**" if system["key"] in better else auroc
                 numbers = [auroc, between(interval.low, interval.high), accuracy]
                 rows.append([link, *map(markdown.escape, words), *numbers])
         if rows:
-            tables.append(page.table(kind, HELD, rows, slice(4, None)))
+            tables.append(page.table(kind, rows))
     return "\n\n".join([NOTES["memes-results"], *tables]) if tables else "*Not run yet: fine-tuning.*"
 
 
@@ -121,8 +116,7 @@ def comparisons(page: Page) -> str:
         names += "" if system["networks"] == baseline["networks"] else " (other networks)"
         counts = f"{_labels(system)} ({system['labels']:,} of train, {system['val_labels']:,} of val)"
         rows.append([names, counts, *compared(test)])
-    header = ["Pretrained – baseline", "Labels", *COMPARED]
-    return page.table("memes-tests", header, rows, slice(2, -1), resamples=SCORED["memes"][1]) if rows else ""
+    return page.table("memes-tests", rows, resamples=SCORED["memes"][1]) if rows else ""
 
 
 def shares(page: Page) -> str:
@@ -148,10 +142,10 @@ def explorer(page: Page) -> Explorer | None:
     systems = [system for system in tuned(page) if system["share"] == 1]
     if not systems or not page.study.built_in:
         return None
-    systems.sort(key=lambda system: (system["inputs"] != "image+text", -_val(system)))
+    systems.sort(key=lambda system: (system["inputs"] != "image+text", -system["val"]["auroc"].mean()))
     tables, best = kinds(systems), {}
     for system in systems:
-        best.setdefault((tables[system_key(system)][0], system["inputs"]), system)
+        best.setdefault((tables[system["key"]][0], system["inputs"]), system)
     shown = [(system["start"], system, page.study.averaged(system)) for system in best.values()]
     record = page.study.records[shown[0][1]["run"]]
     language = record["data"].get("language") or "en"

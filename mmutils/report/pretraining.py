@@ -9,7 +9,6 @@ from itertools import groupby
 
 import pandas as pd
 
-from mmutils import statistics
 from mmutils.report import diagnostics, markdown, plots
 from mmutils.report.cells import between, compared, percent
 from mmutils.report.sections import LANGUAGES, NOTES, Page
@@ -24,7 +23,13 @@ SETTINGS = {"none": "as published", "plain": "unchanged pictures", "two": "two v
 
 def learned(page: Page) -> str:
     """Each pretrained encoder against the same network before training, by neighbours and by a linear probe."""
-    probed, tests, rows = _probed(page), gains(page), []
+    probed = {(s["run"], s["encoder"], s["probe"]): s for s in page.study.systems if "probe" in s}
+    pairs, rows = {}, []
+    for (run, encoder, probe), system in probed.items():
+        starts = [probed.get((run, before + encoder.split(", ")[-1], probe)) for before in BEFORE]
+        if any(starts) and not encoder.startswith(BEFORE):
+            pairs[run, encoder, probe] = system, starts[0] or starts[1]
+    tests = page.study.compare(pairs)
     kept = {
         (run, system["encoder"]): system["kept"]
         for run, record in _records(page).items()
@@ -51,28 +56,7 @@ def learned(page: Page) -> str:
             cells[0] += "" if system else " **FAILED**"
             rows.append([*cells, f"{ranks[encoder]:.1f}" if encoder in ranks else "–"])
     epoch = f" Kept of each pretraining: {markdown.escape(next(iter(kept.values())))}." if alike else ""
-    header = ["Encoder", "Neighbours", "Gain", "p, Holm", "Linear probe", "Gain", "p, Holm", "Rank"]
-    return f"### What pretraining learned\n\n{page.table('learned', header, rows, kept=epoch)}" if rows else ""
-
-
-def gains(page: Page) -> dict[tuple[str, str, str], statistics.Comparison]:
-    """By run, encoder and probe: the gain in AUROC over the network before training."""
-    probed, pairs = _probed(page), {}
-    for (run, encoder, probe), system in probed.items():
-        if not encoder.startswith(BEFORE):
-            starts = [probed.get((run, f"{before}{_branch(encoder)}", probe)) for before in BEFORE]
-            if any(starts):
-                pairs[run, encoder, probe] = system, starts[0] or starts[1]
-    return page.study.cached(("gains",), lambda: page.study.compare(pairs))
-
-
-def _probed(page: Page) -> dict[tuple[str, str, str], dict]:
-    """Pretrained systems by run, encoder and probe."""
-    return {(s["run"], s["encoder"], s["probe"]): s for s in page.study.systems if "probe" in s}
-
-
-def _branch(encoder: str) -> str:
-    return encoder.rsplit(", ", 1)[-1]
+    return f"### What pretraining learned\n\n{page.table('learned', rows, kept=epoch)}" if rows else ""
 
 
 def _records(page: Page) -> dict[str, dict]:
@@ -92,7 +76,7 @@ def ablation(page: Page) -> str:
         systems = [(_variant(s, record), s) for s in page.study.systems if s["run"] == run]
         forms = []
         for variant, form in groupby((pair for pair in systems if pair[0]), key=lambda pair: pair[0]):
-            by_probe = {(_branch(s["encoder"]), PROBES[s["probe"]]): s for _, s in form}
+            by_probe = {(s["encoder"].split(", ")[-1], PROBES[s["probe"]]): s for _, s in form}
             for old, others in forms:
                 if change := _change(old, variant):
                     pairs |= {(change, *key): (s, others[key]) for key, s in by_probe.items() if key in others}
@@ -105,9 +89,7 @@ def ablation(page: Page) -> str:
         estimate, interval, _, *cells = compared(comparison)
         rows.append([change, markdown.escape(f"{branch}, {probe}"), estimate, interval, *cells])
         verdicts.setdefault(change, []).append(comparison.verdict)
-    header = ["Changed", "Branch and probe", "Difference", "95 % interval", "p, Holm", "Verdict"]
-    table = page.table("ablation", header, rows, slice(2, 5))
-    return f"### What matters in CASS-MM\n\n{_advice(verdicts)}\n\n{table}"
+    return f"### What matters in CASS-MM\n\n{_advice(verdicts)}\n\n{page.table('ablation', rows)}"
 
 
 def _advice(verdicts: dict[str, list[str]]) -> str:
@@ -182,8 +164,8 @@ def retrieval(page: Page) -> str:
             answers.append([markdown.escape(query), *(diagnostics.picture(page, i, paths[i]) for i in examples)])
     if not rows:
         return ""
-    text = "### Retrieval\n\n" + page.table("retrieval", ["Looked for", *RECALLS, "Candidates", "At chance"], rows)
+    text = f"### Retrieval\n\n{page.table('retrieval', rows)}"
     if not answers:
         return text
-    header = ["Text", *map(str, range(1, max(map(len, answers))))]
-    return f"{text}\n\n{page.table('queries', header, answers, slice(0))}"
+    head = markdown.table(["Text", *map(str, range(1, max(map(len, answers))))], [], slice(0))
+    return f"{text}\n\n{page.table('queries', answers, head=head)}"

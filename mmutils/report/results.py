@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -29,15 +30,20 @@ class Study:
         self._cache: dict[tuple, object] = {}
         self.records = {r["run"]: r for r in records if r["study"] == name}
         self.failed = [r for r in records if r["status"] != "ok" and r["study"] in (name, None)]
-        for run, record in list(self.records.items()):
+        bad = {}
+        for run, record in self.records.items():
             try:
                 self._check(record)
             except Exception as error:  # a broken file of predictions may raise any
-                self._leave_out(run, f"{type(error).__name__}: {error}")
-        classes = {run: tuple(record["classes"]) for run, record in self.records.items() if record["classes"]}
-        for usual, _ in Counter(classes.values() if name == "crisis" else ()).most_common(1):
-            for run in [run for run, names in classes.items() if names != usual]:
-                self._leave_out(run, f"its classes are {list(classes[run])}, those of most runs {list(usual)}")
+                bad[run] = f"{type(error).__name__}: {error}"
+        classes = {run: r["classes"] for run, r in self.records.items() if r["classes"] and run not in bad}
+        if name == "crisis" and classes:
+            [(usual, _)] = Counter(map(tuple, classes.values())).most_common(1)
+            strange = {run: names for run, names in classes.items() if tuple(names) != usual}
+            bad |= {run: f"its classes are {c}, those of most runs {list(usual)}" for run, c in strange.items()}
+        for run, reason in bad.items():
+            warnings.warn(f"run {run} is left out: {reason}", stacklevel=2)
+            del self.records[run]
 
     def _check(self, record: dict) -> None:
         if record["status"] != "ok":
@@ -51,16 +57,13 @@ class Study:
         if scored != set(rows[["system", "seed", "split"]].drop_duplicates().itertuples(index=False, name=None)):
             raise ValueError("its scores and its predictions are not of the same systems, seeds and splits")
 
-    def _leave_out(self, run: str, reason: str) -> None:
-        warnings.warn(f"run {run} is left out: {reason}", stacklevel=3)
-        del self.records[run]
-
     def _table(self, run: str) -> pd.DataFrame:
         return self.cached(("run", run), lambda: runs.load_predictions(self.root / run))
 
     def without(self, run: str) -> "Study":
         """The same study without one run; what was read and computed for single systems is shared."""
         other = copy.copy(self)
+        other.__dict__.pop("systems", None)
         other.records = {name: record for name, record in self.records.items() if name != run}
         other._cache = {k: value for k, value in self._cache.items() if k[0] in ("run", "predictions", "interval")}
         return other
@@ -80,12 +83,9 @@ class Study:
         """Names of the classes in the order of their labels, where all runs have the same."""
         return next((record["classes"] for record in self.records.values() if record["classes"]), [])
 
-    @property
+    @cached_property
     def systems(self) -> list[dict]:
-        """All systems of all runs that went well, each with its run's name and its mean scores on val and test."""
-        return self.cached(("systems",), self._systems)
-
-    def _systems(self) -> list[dict]:
+        """All systems of all runs that went well, each with its run's name and its scores by seed on val and test."""
         systems = []
         for run, record in self.records.items():
             if record["status"] == "ok" and record["scores"]:
@@ -96,11 +96,6 @@ class Study:
                     if "test" in by_split:  # else all its seeds failed
                         systems.append({**system, "run": run, **by_split})
         return systems
-
-    def chosen(self, inputs: str, language: str | None) -> dict | None:
-        """The system of these inputs that val picked; of several runs the one with the best mean macro F1 on val."""
-        alike = [s for s in self.systems if s["inputs"] == inputs and s["language"] == language and s["chosen"]]
-        return max(alike, key=lambda system: system["val"]["f1_macro"].mean(), default=None)
 
     def predictions(self, system: dict, split: str = "test") -> pd.DataFrame:
         """The predictions of all seeds of one system on one split, ordered by seed and id."""
@@ -115,9 +110,9 @@ class Study:
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""
         usual, resamples = SCORED[self.name]
-        key = ("interval", system["run"], system["system"], score or usual)
-        predictions = self.predictions(system)
-        return self.cached(key, lambda: statistics.bootstrap_interval(predictions, score or usual, resamples=resamples))
+        predictions, score = self.predictions(system), score or usual
+        key = ("interval", system["run"], system["system"], score)
+        return self.cached(key, lambda: statistics.bootstrap_interval(predictions, score, resamples=resamples))
 
     def compare(self, pairs: Mapping) -> dict:
         """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""
@@ -137,8 +132,3 @@ class Study:
         columns = [f"p_{k}" for k in range(len(self.records[system["run"]]["classes"]))]
         mean = table.groupby("id")[columns].mean()
         return mean.assign(label=table.groupby("id")["label"].first(), guess=mean.to_numpy().argmax(1))
-
-    def history(self, system: dict) -> pd.DataFrame:
-        """The training curves of all seeds of one system; empty where nothing was trained step by step."""
-        table = pd.DataFrame(self.records[system["run"]]["history"])
-        return table[table["system"] == system["system"]] if len(table) else table

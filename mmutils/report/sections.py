@@ -5,7 +5,7 @@ A further study is one module with WARNING, SECTIONS and `explorer`, named in `m
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from mmutils.report.results import Study
 
 LANGUAGES = {"en": "English", "hi": "Hindi"}
 _NOTES = Path(__file__).with_name("notes.md").read_text(encoding="utf-8")
-NOTES = {  # captions of tables and other paragraphs by name, each on one line, and tables as they are
-    name: re.sub(r"\n(?!\|)", " ", text.strip())
+NOTES = {  # paragraphs, captions and heads of tables by name; a paragraph becomes one line
+    name: re.sub(r"\n(?!\||\{head)", " ", text.strip())
     for name, text in re.findall(r"^## (\S+)\n(.*?)(?=^##|\Z)", _NOTES, re.MULTILINE | re.DOTALL)
 }
 
@@ -57,12 +57,11 @@ class Page:
         warnings.warn(f"report, {name}, cannot be shown: {reason}", stacklevel=3)
         return f"*Cannot be shown, {markdown.escape(name)}: {markdown.escape(reason)}*{text}"
 
-    def table(
-        self, note: str, header: list[str], rows: Iterable[list[str]], numbers: slice = slice(1, None), **values
-    ) -> str:
-        """A table under the caption of that name, which begins with a warning where the data are the built-in ones."""
+    def table(self, name: str, rows: list[list[str]], **values) -> str:
+        """Rows under their caption and head in NOTES, filled with `values`; a warning where the data are built-in."""
+        caption, head = NOTES[name].format(**values).split("\n", 1)
         warning = f"**{self.warning}** " if self.study.built_in else ""
-        return f"*{warning}{NOTES[note].format(**values)}*\n\n{markdown.table(header, list(rows), numbers)}"
+        return "\n".join([f"*{warning}{caption}*\n", head, *(f"| {' | '.join(row)} |" for row in rows)])
 
     def figure(self, name: str, figure: Figure, text: str) -> str:
         """A figure as figures/NAME.svg, in Markdown; `text` is for those who do not see it."""

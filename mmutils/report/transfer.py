@@ -19,8 +19,7 @@ def results(page: Page) -> str:
         interval = page.study.interval(system)
         rows.append([label, *cells, between(interval.low, interval.high)])
     encoders = markdown.escape(", ".join(sorted({extra["encoder"].split("/")[-1] for extra in extras.values()})))
-    header = ["Classifier", "Accuracy", "F1 macro", "F1 weighted", "95 % interval"]
-    parts = [page.table("transfer", header, rows, real=real, encoders=encoders)]
+    parts = [page.table("transfer", rows, real=real, encoders=encoders)]
     if all(record["data"]["name"] == "crisismmd" for record in page.study.records.values()):
         parts.append(NOTES["transfer-published"])
     for run, extra in extras.items():
@@ -30,9 +29,8 @@ def results(page: Page) -> str:
             for row in slices:
                 numbers = [f"{row['examples']:,}", percent(row["score"]), between(row["low"], row["high"])]
                 rows.append([markdown.escape(row["slice"].replace("_", " ")), *numbers])
-            header = [markdown.escape(kind.capitalize()), "Examples", "Accuracy", "95 % interval"]
-            link = page.record(run, f"Accuracy by {kind}")
-            parts.append(page.table("transfer-slices", header, rows, real=real, link=link))
+            names = {"kind": markdown.escape(kind.capitalize()), "link": page.record(run, f"Accuracy by {kind}")}
+            parts.append(page.table("transfer-slices", rows, real=real, **names))
     return "\n\n".join(parts)
 
 
@@ -53,9 +51,8 @@ def gap(page: Page, run: str, extra: dict, real: str) -> str:
         f"{points(first['high'])}): the same classifier, trained in English only, reads {extra['paired']:d} test "
         "examples in English and in Hindi."
     )
-    header = ["Score", "English", "Hindi", "Difference", "95 % interval", "p, Holm"]
     link = page.record(run, "English minus Hindi")
-    return f"{sentence}\n\n{page.table('transfer-gap', header, rows, real=real, link=link)}"
+    return f"{sentence}\n\n{page.table('transfer-gap', rows, real=real, link=link)}"
 
 
 def explorer(page: Page) -> None:
