@@ -54,7 +54,7 @@ class Translator:
                 return tokenizer, transformers.AutoModelForSeq2SeqLM.from_pretrained(name, **options)
 
         try:
-            self.tokenizer, model = weights.local_first(get, name, weights.FOLDER)
+            self.tokenizer, model = weights.local_first(get, name)
         except ValueError as error:
             raise ValueError(f"{name} holds no translation model that can be read: {error}") from error
         self.model = model.float().eval().to("cuda" if torch.cuda.is_available() else "cpu")
