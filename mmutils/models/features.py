@@ -114,7 +114,7 @@ def frozen_features(encoder: Encoder, examples: pd.DataFrame) -> Tensor:
     inputs = batch_inputs(encoder)
     columns = [column for column, key in (("image", "image_size"), ("text", "tokenizer")) if key in inputs]
     values = features(encoder, Batches(examples.drop_duplicates(columns), 64, **inputs))["features"]
-    return values[examples.groupby(columns, sort=False).ngroup().to_numpy()]
+    return values[examples.groupby(columns, sort=False).ngroup().tolist()]
 
 
 def text_inputs(text: TextEncoder, examples: pd.DataFrame, extra: dict | None = None) -> dict:
