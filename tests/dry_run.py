@@ -32,7 +32,7 @@ from mmutils.reproduce.__main__ import select
 from mmutils.reproduce.experiments import Run
 from mmutils.reproduce.runner import Runner
 from mmutils.runs import fingerprints
-from mmutils.runs.claim import claim
+from mmutils.runs.files import claim
 
 WEIGHTS = "random (dry run)"
 SHORT = {"seeds": [0], "epochs": 1, "tune_epochs": 1, "batch_size": 8, "shares": [1.0]}

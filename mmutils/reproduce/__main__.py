@@ -19,7 +19,7 @@ from mmutils.reproduce import execute
 from mmutils.reproduce.experiments import Run, read, rooted
 from mmutils.reproduce.ray_engine import RayEngine, UnavailableError
 from mmutils.reproduce.runner import Runner
-from mmutils.runs.claim import claim
+from mmutils.runs.files import claim
 from mmutils.runs.fingerprints import ROOT
 from mmutils.runs.parameters import printable
 

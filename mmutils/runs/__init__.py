@@ -6,25 +6,29 @@ float32 probability per class for every example, system and seed. A notebook cal
 """
 
 import os
+import platform
 import re
+import sys
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from mmutils.runs import fingerprints
-from mmutils.runs.claim import claim
-from mmutils.runs.environment import environment
-from mmutils.runs.files import write
+from mmutils.runs.files import claim, write
 from mmutils.runs.fingerprints import IMPORTED, digest, file_digest
 from mmutils.runs.parameters import all_typed, printable
 from mmutils.runs.schema import KEYS, NAME, SCHEMA, check_record
 from mmutils.runs.storage import check_predictions, plain, read_record, to_json, to_parquet, to_scores
 
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
+NETWORKS = ("torch", "torchvision", "timm", "transformers", "tokenizers", "sentencepiece", "safetensors", "accelerate")
+NUMBERS = ("scikit-learn", "scipy", "statsmodels", "numpy", "pandas", "pyarrow", "pillow", "ftfy")
 _clock = {"begun": time.monotonic()}  # of the run
 
 
@@ -48,9 +52,9 @@ def begin(notebook: str | Path, namespace: dict) -> Run:
     ValueError lists all parameters that are not what they are declared as, or says why `out` cannot be used.
     """
     _clock["begun"] = time.monotonic()
-    declared = fingerprints.defaults(notebook, IMPORTED)
+    declared, values = fingerprints.defaults(notebook, IMPORTED), parameters(notebook, namespace)
     try:
-        namespace |= all_typed(_values(notebook, namespace, declared), declared)
+        namespace |= all_typed(values, declared)
     except ValueError as error:
         raise ValueError(f"{notebook}: {error}") from None
     if "out" in declared:
@@ -64,14 +68,9 @@ def begin(notebook: str | Path, namespace: dict) -> Run:
 
 
 def parameters(notebook: str | Path, namespace: dict) -> dict:
-    """Values that the notebook's parameters have now, without `out` and `root`; call with `globals()`."""
-    declared = fingerprints.defaults(notebook, IMPORTED)
-    return _values(notebook, namespace, [name for name in declared if name not in fingerprints.LOCATIONS])
-
-
-def _values(notebook: str | Path, namespace: dict, names: Iterable[str]) -> dict:
-    missing = [name for name in names if name not in namespace]
-    if missing:
+    """Values that the notebook's parameters have now; call with `globals()`."""
+    names = fingerprints.defaults(notebook, IMPORTED)
+    if missing := [name for name in names if name not in namespace]:
         raise ValueError(f"{notebook}: no value for the parameters {', '.join(missing)}; give globals()")
     return {name: namespace[name] for name in names}
 
@@ -93,10 +92,9 @@ def save_record(
     """Write predictions.parquet, then record.json with the scores, and return the record.
 
     Its fingerprints are those of the code that ran; a warning names files that were edited since. ValueError says what
-    breaks the contract; then nothing is written.
+    breaks the contract; then nothing is written. Weights (*.safetensors) in the folder are listed with their hash.
 
     Args:
-        folder: of the run; weights (*.safetensors) in it are listed with their hash.
         predictions: columns system, seed, split ("val" or "test"), id, group, label, p_0 .. p_{K-1}; every system on
             the same examples of a split. None, with no systems, for a notebook that trains nothing.
         failed: dicts with system, seed and reason of what collapsed or diverged; no score counts their predictions.
@@ -146,23 +144,32 @@ def _write(folder: Path, record: dict, predictions: bytes | None = None) -> None
 
 def _record(folder: str | Path, notebook: str, parameters: dict) -> dict:
     """A record with all keys, filled as far as every run can."""
-    record = dict.fromkeys(KEYS)
-    record |= {key: [] for key in ("classes", "systems", "failed", "scores", "history")}
-    record |= {key: {} for key in ("data", "extra", "files", "needs")}
-    return record | {
+    versions: dict[str, str | None] = dict.fromkeys((*NETWORKS, *NUMBERS))
+    for name in versions:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    torch = sys.modules.get("torch")  # not imported here: a process that has not used it ran on the CPU
+    return dict.fromkeys(KEYS) | {
+        **{key: [] for key in ("classes", "systems", "failed", "scores", "history")},
+        **{key: {} for key in ("data", "extra", "files", "needs")},
         "schema": SCHEMA,
         "run": _name(folder),
         "notebook": Path(notebook).as_posix(),
         "parameters": fingerprints.plain_parameters(parameters),
         "seconds": round(time.monotonic() - _clock["begun"], 1),
-        "environment": environment(),
+        "environment": {
+            "python": platform.python_version(),
+            **versions,
+            "device": torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu",
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        },
         "fingerprints": fingerprints.of_run(notebook, parameters, IMPORTED),
     }
 
 
 def load_record(folder: str | Path) -> dict:
     """The record of a run. FileNotFoundError: there is none. ValueError: broken, or of other predictions."""
-    path = Path(folder) / RECORD
+    path, table = Path(folder) / RECORD, Path(folder) / PREDICTIONS
     if not path.is_file():
         raise FileNotFoundError(f"no record {path}: the run has not finished; python -m mmutils.reproduce runs it")
     try:
@@ -170,7 +177,6 @@ def load_record(folder: str | Path) -> dict:
     except ValueError as error:
         raise ValueError(f"broken record {path}: {error}; delete it and run again") from None
     expected = record["fingerprints"].get("predictions")
-    table = path.with_name(PREDICTIONS)
     if expected and (not table.is_file() or file_digest(table) != expected):
         raise ValueError(f"{table} is missing or not the one that {path} was written with; run again")
     return record
@@ -182,10 +188,9 @@ def _name(folder: str | Path) -> str:
 
 def load_predictions(folder: str | Path) -> pd.DataFrame:
     """Predictions of a run: system, seed, split, id, group, label, p_0 ..; without rows for a run that has none."""
-    record = load_record(folder)
-    if "predictions" not in record["fingerprints"]:
-        return pd.DataFrame(columns=["system", "seed", "split", "id", "group", "label"])
-    return pd.read_parquet(Path(folder) / PREDICTIONS)
+    if "predictions" in load_record(folder)["fingerprints"]:
+        return pd.read_parquet(Path(folder) / PREDICTIONS)
+    return pd.DataFrame(columns=["system", "seed", "split", "id", "group", "label"])
 
 
 def load_records(root: str | Path) -> list[dict]:

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and a cache that notices damage.
+"""Files and folders that are written whole or not at all, a cache that notices damage, and locks between processes.
 
 Everything is written as a draft beside its place and renamed, so a process killed at any moment leaves the old content
 or the new one. `sweep` deletes the drafts of processes that are gone. Cache files are keyed by what went into them and
@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 import uuid
 import zlib
@@ -21,11 +22,14 @@ from pathlib import Path
 
 import platformdirs
 import psutil
+from filelock import FileLock, Timeout
 
 DRAFT = re.compile(r"\.draft-(?P<host>[\w-]+)\.(?P<process>\d+)\.[0-9a-f]{8}")
 HOST = re.sub(r"\W", "-", socket.gethostname()) or "host"
 ABANDONED = 86_400  # seconds after which a draft of another machine counts as left behind
 LIST = ".checksums.json"  # in a cached folder: path -> checksum of each file
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # of a file system without them
+_claimed: dict[Path, FileLock] = {}  # the system frees them when the process ends, however it ends
 
 
 @contextmanager
@@ -38,8 +42,8 @@ def draft_of(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        advice = "free some, or let MMUTILS_CACHE name a folder elsewhere"
-        raise OSError(error.errno, f"no space left for {path}: {advice}") from None
+        message = f"no space left for {path}: free some, or let MMUTILS_CACHE name a folder elsewhere"
+        raise OSError(error.errno, message) from None
     finally:
         _delete(draft)
 
@@ -85,17 +89,15 @@ def sweep(folder: str | Path) -> None:
         for path in list(Path(folder).glob(pattern)):
             with suppress(OSError):  # another process deleted it
                 owner, age = DRAFT.fullmatch(path.name), time.time() - path.stat().st_mtime
-                if owner and (
-                    not psutil.pid_exists(int(owner["process"])) if owner["host"] == HOST else age > ABANDONED
-                ):
+                here = owner and owner["host"] == HOST
+                if owner and (not psutil.pid_exists(int(owner["process"])) if here else age > ABANDONED):
                     _delete(path)
 
 
 def cache_dir() -> Path:
     """Folder for what can be made again: $MMUTILS_CACHE, else `mmutils` in the user's cache directory."""
     folder = os.environ.get("MMUTILS_CACHE") or platformdirs.user_cache_dir("mmutils", appauthor=False)
-    folder = Path(folder).expanduser()
-    _sweep_once(folder)
+    _sweep_once(folder := Path(folder).expanduser())
     return folder
 
 
@@ -111,18 +113,14 @@ def checksum(path: Path) -> str:
     return f"{value:08x}"
 
 
-@functools.cache
-def _checksum_once(path: Path, *state: int) -> str:
-    """The checksum of a file in this state, computed once per process."""
-    return checksum(path)
+_checksum_once = functools.cache(lambda path, *state: checksum(path))  # of a file in this state
 
 
 def _intact(path: Path, expected: str) -> bool:
-    try:
+    with suppress(OSError):  # not there, or another process deleted it
         status = path.stat()
         return _checksum_once(path, status.st_ino, status.st_size, status.st_mtime_ns) == expected
-    except OSError:  # not there, or another process deleted it
-        return False
+    return False
 
 
 def cached_file(stem: Path, suffix: str, make: Callable[[Path], None]) -> Path:
@@ -140,20 +138,54 @@ def cached_file(stem: Path, suffix: str, make: Callable[[Path], None]) -> Path:
 
 def cached_folder(path: Path, make: Callable[[Path], None]) -> Path:
     """The folder; if it is not there undamaged, `make(draft folder)` fills it, and a list of checksums is added."""
-    if path.is_dir() and not _intact_folder(path):
+    if path.is_dir():
+        with suppress(OSError, ValueError, AttributeError):  # no list, or a damaged one
+            sums = json.loads((path / LIST).read_text(encoding="utf-8"))
+            if all(_intact(path / name, value) for name, value in sums.items()):
+                return path
         shutil.rmtree(path)
-    if not path.is_dir():
-        with whole_folder(path) as draft:
-            make(draft)
-            files = sorted(file for file in draft.rglob("*") if file.is_file())
-            sums = {file.relative_to(draft).as_posix(): checksum(file) for file in files}
-            (draft / LIST).write_text(json.dumps(sums, indent=0), encoding="utf-8")
+    with whole_folder(path) as draft:
+        make(draft)
+        files = sorted(file for file in draft.rglob("*") if file.is_file())
+        sums = {file.relative_to(draft).as_posix(): checksum(file) for file in files}
+        (draft / LIST).write_text(json.dumps(sums, indent=0), encoding="utf-8")
     return path
 
 
-def _intact_folder(path: Path) -> bool:
+class BusyError(ValueError):
+    """Another process works in the folder; the message says which folder."""
+
+
+def lock(folder: str | Path, wait: float = -1) -> FileLock:
+    """Lock a folder against other processes, until `release()`; on a file system that cannot lock, do nothing.
+
+    BusyError: another process has it for more than `wait` seconds; -1: wait as long as it takes.
+    """
+    file_lock = FileLock(Path(folder) / ".lock", timeout=wait)
     try:
-        sums = json.loads((path / LIST).read_text(encoding="utf-8"))
-        return all(_intact(path / name, value) for name, value in sums.items())
-    except (OSError, ValueError, AttributeError):
-        return False
+        file_lock.acquire()
+    except Timeout:
+        raise BusyError(f"another process works in {folder}: wait for it, or give another folder") from None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+    return file_lock
+
+
+def claim(folder: str | Path, wait: float = 5.0) -> None:
+    """Make a folder ready for this process alone, until it ends, and delete what killed processes left in it.
+
+    A process may claim a folder again. ValueError: nothing can be written there, or (BusyError) another process has it
+    for more than `wait` seconds, which one that was just killed may need.
+    """
+    folder = Path(folder).resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:  # has no name, so a killed process leaves none
+            probe.write(bytes(4096))
+        if folder not in _claimed:
+            _claimed[folder] = lock(folder, wait)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"nothing can be written in {folder} ({reason}): make room, or give another folder") from None
+    sweep(folder)

@@ -12,7 +12,6 @@ import io
 import json
 import re
 import tokenize
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class Snapshot(Disk):
 
     def __init__(self, root: Path = ROOT):
         super().__init__(root)
-        paths = [path for pattern in (f"{PACKAGE}/**/*.py", "*.ipynb", "*/*.ipynb") for path in root.glob(pattern)]
+        paths = [*root.glob(f"{PACKAGE}/**/*.py"), *root.glob("*.ipynb"), *root.glob("*/*.ipynb")]
         self.texts = {path: super(Snapshot, self).text(path) for path in paths}
 
     def text(self, path: str | Path) -> str | None:
@@ -70,9 +69,9 @@ def file_digest(path: Path) -> str:
 
 
 def code_cells(notebook: str | Path, files: Disk = DISK) -> list[tuple[bool, str]]:
-    """(is it the cell tagged `parameters`, its code) for each Python cell; shell and magic lines become `pass`.
+    """(is it the cell tagged `parameters`, its code) for each Python cell, except the one that papermill injects.
 
-    The cell that papermill has put into an executed copy is left out.
+    Shell and magic lines become `pass`.
     """
     text = files.text(notebook)
     if text is None:
@@ -89,23 +88,19 @@ def code_cells(notebook: str | Path, files: Disk = DISK) -> list[tuple[bool, str
 
 
 def defaults(notebook: str | Path, files: Disk = DISK) -> dict[str, tuple[Any, str | None]]:
-    """Name -> (default, annotation or None) of each parameter, from the one cell tagged `parameters`.
-
-    Defaults are plain literals: papermill replaces one name at a time, so nothing may be derived there.
-    """
+    """Name -> (default, annotation or None) of each parameter; ValueError for defaults that are no plain literals."""
     cells = [source for tagged, source in code_cells(notebook, files) if tagged]
     if len(cells) != 1:
         raise ValueError(f"{notebook} needs exactly one cell tagged 'parameters', it has {len(cells)}")
     declared = {}
     for node in ast.parse(cells[0]).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if not isinstance(target, ast.Name):
-            continue
-        try:
-            value = ast.literal_eval(node.value)
-        except ValueError:
-            raise ValueError(f"{notebook}: parameter {target.id!r} must be a plain literal, as 3 or 'en'") from None
-        declared[target.id] = value, ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else None
+        if isinstance(target, ast.Name):
+            annotation = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else None
+            try:
+                declared[target.id] = ast.literal_eval(node.value), annotation
+            except ValueError:  # papermill replaces one name at a time, so nothing may be derived there
+                raise ValueError(f"{notebook}: parameter {target.id!r} must be a plain literal, as 3 or 'en'") from None
     return declared
 
 
@@ -124,9 +119,8 @@ def plain_parameters(parameters: dict) -> dict:
 def significant(source: str) -> str:
     """The source without comments, docstrings and blank lines: equal for two files that do the same line by line."""
     lines = source.split("\n")
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
+    for kind, _, (row, column), _, _ in tokenize.generate_tokens(io.StringIO(source).readline):
+        if kind == tokenize.COMMENT:
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
@@ -150,14 +144,13 @@ def code_files(notebook: str | Path, parameters: dict, files: Disk = DISK) -> di
     code = notebook_code(notebook, files)
     constants = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
     words = {word.lower() for word in _texts([constants, parameters]) if word.isidentifier()}
-    names, seen, digests = {*_imports(code, ""), *ALWAYS}, set(), {}
+    names, digests = {*_imports(code, ""), *ALWAYS}, {}
     while names:
         name = names.pop()
-        stem = name.replace(".", "/")
-        path = next((path for path in (f"{stem}.py", f"{stem}/__init__.py") if files.text(path) is not None), None)
-        if name in seen or path is None or ".".join(name.split(".")[:2]) in DO_NOT_COUNT:
+        paths = (f"{name.replace('.', '/')}{end}" for end in (".py", "/__init__.py"))
+        path = next((path for path in paths if files.text(path) is not None), None)
+        if path is None or path in digests or ".".join(name.split(".")[:2]) in DO_NOT_COUNT:
             continue
-        seen.add(name)
         source, parent = files.text(path), name.rpartition(".")[0]
         names.add(parent)
         try:
@@ -184,19 +177,15 @@ def _imports(source: str, package: str) -> frozenset[str]:
     return frozenset(name for name in names if name.split(".")[0] == PACKAGE)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | tuple | dict):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
+def _texts(value: Any) -> list[str]:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [value] if isinstance(value, str) else [text for part in parts for text in _texts(part)]
 
 
 def of_run(notebook: str, parameters: dict, files: Disk = DISK) -> dict:
     """Hashes of what a run is made of: parameters, notebook, code, and the package's files that count, one by one."""
-    values = plain_parameters(parameters)
+    values, code = plain_parameters(parameters), digest(notebook_code(notebook, files))
     modules = code_files(notebook, values, files)
-    code = digest(notebook_code(notebook, files))
     return {"parameters": digest(values), "notebook": code, "code": digest([code, modules]), "files": modules}
 
 

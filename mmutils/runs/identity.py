@@ -22,10 +22,7 @@ IGNORED = ("training", "frozen", "source", "max_length", "name_or_path", "transf
 
 def digest(*parts: bytes) -> str:
     """32 hex digits for the parts one after the other."""
-    total = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        total.update(part)
-    return total.hexdigest()
+    return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -44,20 +41,19 @@ def of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 def settings(module: nn.Module) -> tuple:
     """What a module computes beside its tensors: class, plain attributes, a Hugging Face model's configuration."""
-    plain = {key: value for key, value in vars(module).items() if isinstance(value, str | int | float | tuple)}
-    config = getattr(module, "config", None)
-    config = config.to_dict() if hasattr(config, "to_dict") else {}
-    named = {key: value for key, value in (plain | config).items() if key not in IGNORED and not key.startswith("_")}
-    return type(module).__name__, sorted(named.items())
+    values = {key: value for key, value in vars(module).items() if isinstance(value, str | int | float | tuple)}
+    if hasattr(getattr(module, "config", None), "to_dict"):
+        values |= module.config.to_dict()
+    named = [(key, value) for key, value in values.items() if key not in IGNORED and not key.startswith("_")]
+    return type(module).__name__, sorted(named)
 
 
 def of_network(module: nn.Module) -> dict[str, str]:
     """A module as it is now: what it computes, its weights, which of them learn, and its code in this package."""
-    tensors = [*module.named_parameters(), *module.named_buffers()]
     learning = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     return {
         "network": digest(repr([settings(part) for part in module.modules()]).encode()),
-        "initial weights": of_tensors(tensors),
+        "initial weights": of_tensors([*module.named_parameters(), *module.named_buffers()]),
         "trainable weights": digest(repr(learning).encode()),
         "code": of_code({type(part).__module__ for part in module.modules()}),
     }

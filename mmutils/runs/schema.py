@@ -15,13 +15,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Text = Annotated[str, Field(max_length=100_000)]
 
 
-class Entries(BaseModel):
+class _Entries(BaseModel):
     """Entries of these types and any others; no text stands for a number."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
 
-class _Data(Entries):
+class _Data(_Entries):
     name: Text
     fingerprint: Text
     splits: dict[Text, Any]
@@ -29,7 +29,7 @@ class _Data(Entries):
     language: Text | None = None
 
 
-class _System(Entries):
+class _System(_Entries):
     system: Text
     inputs: Text
     language: Text | None
@@ -50,40 +50,40 @@ class _System(Entries):
     networks: Annotated[list[Text], Field(min_length=1)] | None = None
 
 
-class _Failure(Entries):
+class _Failure(_Entries):
     system: Text
     seed: Seed
     reason: Text
 
 
-class _Scores(Entries):
+class _Scores(_Entries):
     __pydantic_extra__: dict[str, Number | None]
     system: Text
     seed: Seed
     split: Literal[SPLITS]
 
 
-class _Epoch(Entries):
+class _Epoch(_Entries):
     __pydantic_extra__: dict[str, Number | Text | bool | None]
     system: Text | None = None
     seed: Seed = 0
     epoch: Count | None = None
 
 
-class _Fingerprints(Entries):
+class _Fingerprints(_Entries):
     notebook: Text
     files: dict[Text, Text]
     predictions: Text | None = None
 
 
-class _Record(Entries):
-    """What every record has, in this order; of a run that failed some of it is empty."""
+class _Record(_Entries):
+    """What every record has, in this order; this one is of a run that failed, so some of it is empty."""
 
     schema_: Literal[SCHEMA] = Field(alias="schema")
     run: Annotated[str, Field(pattern=f"^{NAME}$")]
     notebook: Text
-    status: Literal["ok", "failed"]
-    reason: Text | None
+    status: Literal["failed"]
+    reason: Text
     study: Text | None
     data: dict[Text, Any]
     classes: list[Text]
@@ -100,13 +100,9 @@ class _Record(Entries):
     fingerprints: _Fingerprints
 
 
-class _Failed(_Record):
-    status: Literal["failed"]
-    reason: Text
-
-
 class _Done(_Record):
     status: Literal["ok"]
+    reason: Text | None
     study: Literal["crisis", "gap", "memes", "transfer"]
     data: _Data
 
@@ -126,15 +122,10 @@ KEYS = tuple(field.alias or name for name, field in _Record.model_fields.items()
 
 
 def check_record(record: Any) -> None:
-    """ValueError names the first entry that no record has."""
+    """ValueError names the first entry that no record has, or that is of another type."""
     failed = isinstance(record, dict) and record.get("status") == "failed"
-    check_types(_Failed if failed else _Done, record)
-
-
-def check_types(model: type[BaseModel], content: Any) -> None:
-    """ValueError names the first entry that is not of the model's types."""
     try:
-        model.model_validate(content)
+        (_Record if failed else _Done).model_validate(record)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) + ": " * bool(first["loc"])

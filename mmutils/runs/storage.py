@@ -34,7 +34,10 @@ def read_record(path: Path, run: str) -> dict:
 
 
 def check_predictions(predictions, classes: int, systems: list[dict], failed: list[dict]) -> pd.DataFrame:
-    """Predictions with their columns in order, without those that failed; ValueError where they break the contract."""
+    """Predictions with their columns in order, without those that failed; ValueError where they break the contract.
+
+    Every system and seed has each example of a split once, with the same label and group.
+    """
     columns = ["system", "seed", "split", "id", "group", "label", *(f"p_{k}" for k in range(classes))]
     table = pd.DataFrame(columns=columns) if predictions is None else predictions
     if set(columns) != {name for name in table if name in columns or name.startswith("p_")}:
@@ -48,25 +51,19 @@ def check_predictions(predictions, classes: int, systems: list[dict], failed: li
         raise ValueError(f"systems are {sorted(complete)}, but predictions have {sorted(present)}")
     if other := set(table["split"]) - set(SPLITS):
         raise ValueError(f"predictions are of the splits {', '.join(SPLITS)}; given {sorted(other)}")
-    _check_examples(table)
-    return table.reset_index(drop=True)
-
-
-def _check_examples(table: pd.DataFrame) -> None:
-    """Every system and seed has each example of a split once, with the same label and group."""
     pairs = len(table[["system", "seed"]].drop_duplicates())
     for split, rows in table.groupby("split"):
         count = rows["id"].nunique()
         for (system, seed), ids in rows.groupby(["system", "seed"], sort=False)["id"]:
-            where = f"{system}, seed {seed}"
             if ids.duplicated().any():
-                raise ValueError(f"{where}: an id occurs twice in {split}; is seed or split the right one?")
+                raise ValueError(f"{system}, seed {seed}: an id occurs twice in {split}; is its seed or split wrong?")
             if len(ids) < count:
-                raise ValueError(f"{where}: {len(ids)} examples of {split}, other systems have {count}")
+                raise ValueError(f"{system}, seed {seed}: {len(ids)} examples of {split}, other systems have {count}")
         if len(rows[["system", "seed"]].drop_duplicates()) < pairs:
             raise ValueError(f"not every system and seed has predictions for {split}: record them for all or for none")
         if len(rows[["id", "label", "group"]].drop_duplicates()) > count:
             raise ValueError(f"an example of {split} has two labels or groups: are the systems on the same data?")
+    return table.reset_index(drop=True)
 
 
 def to_scores(table: pd.DataFrame) -> list[dict]:
@@ -99,14 +96,11 @@ def to_parquet(table: pd.DataFrame) -> bytes:
 
 
 def to_json(record: dict) -> bytes:
-    """Readable JSON with the keys in their order, and with a hash of itself among its `fingerprints`.
-
-    ValueError names the entry that a record cannot hold.
-    """
+    """Readable JSON, the keys in their order, with its own hash in `fingerprints`; ValueError names a wrong entry."""
     content = plain(record, "record")
     content["fingerprints"]["record"] = seal(content)
     check_record(content)
-    return (_lines(content, "") + "\n").encode()
+    return (_lines(content) + "\n").encode()
 
 
 def seal(record: dict) -> str:
@@ -132,21 +126,15 @@ def plain(value: Any, where: str) -> Any:
     raise ValueError(f"{where} is a {type(value).__name__}: a record holds numbers, texts, lists and dicts")
 
 
-def _lines(value: Any, indent: str) -> str:
+def _lines(value: Any, indent: str = "", row: bool = False) -> str:
     """JSON, indented, but what fits on a line, and each row of a list (such as the history), is one line."""
     flat = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, dict | list) or len(flat) <= 100:
+    row = row and isinstance(value, dict) and not any(isinstance(part, dict | list) for part in value.values())
+    if row or len(flat) <= 100 or not isinstance(value, dict | list):
         return flat
     inner = indent + " "
     if isinstance(value, dict):
-        parts = [f"{inner}{json.dumps(k, ensure_ascii=False)}: {_lines(v, inner)}" for k, v in value.items()]
+        parts = [f"{json.dumps(key, ensure_ascii=False)}: {_lines(part, inner)}" for key, part in value.items()]
     else:
-        parts = [inner + (json.dumps(v, ensure_ascii=False) if _is_row(v) else _lines(v, inner)) for v in value]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n" + ",\n".join(parts) + f"\n{indent}{closing}"
-
-
-def _is_row(value: Any) -> bool:
-    """Neither lists nor dicts in it."""
-    parts = value.values() if isinstance(value, dict) else [value]
-    return not any(isinstance(part, dict | list) for part in parts)
+        parts = [_lines(part, inner, row=True) for part in value]
+    return f"{flat[0]}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{flat[-1]}"

@@ -15,14 +15,12 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from mmutils.runs.claim import BusyError, lock
-from mmutils.runs.files import sweep, whole_file
+from mmutils.runs.files import BusyError, lock, sweep, whole_file
 from mmutils.runs.identity import digest, of_code, of_network
 from mmutils.training.distributed import is_main
 
 NAME = "checkpoint.pt"
-CODE = ("batches", "batches.augment")  # what every training runs through
-CODE += ("training.distributed", "training.loop", "training.precision")
+CODE = ("batches", "batches.augment", "training.distributed", "training.loop", "training.precision")  # of any training
 
 
 def place(folder: str | Path | None, system: str, seed: int) -> Path | None:
@@ -57,20 +55,17 @@ def read(file: Path) -> dict:
     except OSError:
         raise
     except Exception as error:  # zipfile and torch raise many kinds for damaged files
-        problem = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
-        advice = f"delete the folder {file.parent}, and this training begins anew"
-        raise ValueError(f"the checkpoint {file} is damaged ({problem}): {advice}") from None
+        problem = f"{file} is damaged ({type(error).__name__}: {str(error)[:200]})".replace("\n", " ")
+        raise ValueError(f"{problem}: delete the folder {file.parent}, and this training begins anew") from None
 
 
 class TrainingState:
-    """History (a dict per epoch) and best weights of a training, and their checkpoint in `folder`, read if it is there.
+    """History (a dict per epoch) and weights best by `select`, with their checkpoint in `folder`, read if there is one.
 
-    ValueError where the folder holds the checkpoint of anything else. select: the score by which an epoch is best.
+    ValueError for the checkpoint of another training.
     """
 
-    def __init__(
-        self, method: nn.Module, optimizer, batches, config: dict, select: str | None, folder, evaluated_on: dict
-    ):
+    def __init__(self, method: nn.Module, optimizer, batches, config: dict, select: str | None, folder, evaluated_on):
         self.method, self.select = method, select
         self.optimizer = optimizer  # None once the training is finished
         self.history, self.best = [], None  # best: a state dict on the CPU
@@ -90,15 +85,12 @@ class TrainingState:
         before = state["identity"]
         if changed := [name for name, value in self.identity.items() if before.get(name) != value]:
             differences = "; ".join(f"{name}: {before.get(name)}, now {self.identity[name]}" for name in changed)
-            raise ValueError(
-                f"{folder} holds the checkpoint of another run, which differs in {', '.join(changed)} "
-                f"({differences}). To train anew, delete this folder; to keep it, give the run another folder."
-            )
+            problem = f"{folder} holds the checkpoint of another run, which differs in {', '.join(changed)}"
+            raise ValueError(f"{problem} ({differences}): delete this folder, or give the run another one")
         self.history, self.best = state["history"], state["best"]
         method.load_state_dict(state["method"])
-        if state["optimizer"] is None:
-            self.optimizer = None
-        else:
+        self.optimizer = state["optimizer"] and optimizer
+        if self.optimizer:
             optimizer.load_state_dict(state["optimizer"])
 
     def end_epoch(self, row: dict) -> None:
@@ -107,8 +99,7 @@ class TrainingState:
             if self.select not in row:
                 raise ValueError(f"select={self.select!r} is no score of an epoch; there are {sorted(row)}")
             if math.isnan(row[self.select]) and not self.history:
-                advice = "AUROC needs examples of at least two classes in val"
-                raise ValueError(f"{self.select} is not defined in epoch 1, so no epoch can be chosen by it: {advice}")
+                raise ValueError(f"{self.select} is not defined in epoch 1: AUROC needs two classes or more in val")
             earlier = [past[self.select] for past in self.history if not math.isnan(past[self.select])]
             if row[self.select] > max(earlier, default=-math.inf):
                 self.best = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
