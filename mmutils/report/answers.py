@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from mmutils import statistics
 from mmutils.report import plots
+from mmutils.report.cells import dot
 
 SCORES = {"f1_macro": "macro F1", "auroc": "AUROC", "accuracy": "accuracy"}
 RESAMPLES = 2_000
@@ -18,16 +19,14 @@ RESAMPLES = 2_000
 def compare_systems(predictions: pd.DataFrame, chosen: str, score: str = "f1_macro") -> Figure:
     """The score of every system in `Trainings.predictions`; the sentence is about the one chosen on val, and chance."""
     test = _on_test(predictions)
-    intervals = {system: _interval(rows, score) for system, rows in test.items()}
-    estimate, low, high = intervals[chosen]
+    rows = [{"label": system, "filled": system == chosen, **_dot(table, score)} for system, table in test.items()]
+    [best] = [row for row in rows if row["filled"]]
     chance = 100 * statistics.chance(test[chosen])[score]
     blind = "guessing" if score == "auroc" else "naming always the largest class"
     print(
-        f"{chosen}, chosen on val: {SCORES[score]} {estimate:.1f} % on test (95 % interval {low:.1f} to {high:.1f} %); "
-        f"{blind}: {chance:.1f} %."
+        f"{chosen}, chosen on val: {SCORES[score]} {best['estimate']:.1f} % on test (95 % interval "
+        f"{best['low']:.1f} to {best['high']:.1f} %); {blind}: {chance:.1f} %."
     )
-    table = pd.DataFrame(intervals, index=["estimate", "low", "high"]).T.rename_axis("label").reset_index()
-    rows = table.assign(filled=table["label"] == chosen).to_dict("records")
     return plots.forest(rows, f"{SCORES[score]} on test, % (95 % interval; filled: chosen on val)", chance)
 
 
@@ -40,22 +39,21 @@ def compare_pairs(pairs: Sequence[tuple[str, Mapping[str, pd.DataFrame]]], score
         f"{name}, {' minus '.join(sides)}: {100 * difference.estimate:+.1f} points of {SCORES[score]} on test "
         f"(95 % interval {low:+.1f} to {high:+.1f}): {'no clear' if 0 in difference else 'a clear'} difference."
     )
-    rows = [{"label": name} | {side: _interval(rows, score) for side, rows in sides.items()} for name, sides in pairs]
+    rows = [{"label": name} | {side: _dot(table, score) for side, table in sides.items()} for name, sides in pairs]
     return plots.paired_dots(rows, {side: side for side in sides}, f"{SCORES[score]} on test, % (95 % interval)")
 
 
 def before_and_after(predictions: pd.DataFrame, chosen: str | None) -> Figure | None:
-    """AUROC of each network before and after pretraining, by the chosen system's probe; None if all have failed."""
-    if chosen is None:
-        print("All trainings have failed: there is nothing to compare.")
-        return None
-    test, probe = _on_test(predictions), chosen.rpartition(": ")[2]
-    pairs = []
+    """AUROC of each network before and after pretraining, by the chosen system's probe; None where there is no pair."""
+    test, probe, pairs = _on_test(predictions) if chosen else {}, (chosen or "").rpartition(": ")[2], []
     for system in sorted(test, key=lambda system: system != chosen):  # the chosen one first
         network = system.rpartition(", ")[2]  # with its probe
         starts = [start for start in (f"random, {network}", f"before, {network}") if start in test]
         if starts and system not in starts and system.endswith(f": {probe}"):
             pairs.append((system, {"pretrained": test[system], "before": test[starts[0]]}))
+    if not pairs:
+        print("There is nothing to compare: all trainings have failed, or none has an untrained counterpart.")
+        return None
     return compare_pairs(pairs, "auroc")
 
 
@@ -70,16 +68,10 @@ def mistakes(predictions: pd.DataFrame, examples: pd.DataFrame, classes: Sequenc
     return plots.picture_grid(wrong.head(most), titles[:most])
 
 
-def bars(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure:
-    """A bar with its interval for each system; systems: predictions on test by name."""
-    figure, axis = plots.new_figure(6.4, 0.5 + 0.4 * len(systems))
-    estimates, low, high = zip(*(_interval(predictions, score) for predictions in systems.values()), strict=True)
-    axis.barh(list(systems), estimates, 0.6, color=plots.PALETTE[0], alpha=0.7)
-    axis.hlines(list(systems), low, high, color=plots.INK)
-    axis.invert_yaxis()
-    axis.set_xlabel(f"{SCORES[score]} on test, % (95 % interval)")
-    axis.grid(axis="x")
-    return figure
+def intervals(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure:
+    """The score of each system with its interval; systems: predictions on test by name."""
+    rows = [{"label": name, "filled": True, **_dot(predictions, score)} for name, predictions in systems.items()]
+    return plots.forest(rows, f"{SCORES[score]} on test, % (95 % interval)")
 
 
 def class_counts(counts: pd.DataFrame, leaks: pd.DataFrame) -> Figure:
@@ -100,6 +92,5 @@ def _on_test(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return dict(iter(predictions[predictions["split"] == "test"].groupby("system", sort=False)))
 
 
-def _interval(predictions: pd.DataFrame, score: str) -> tuple[float, float, float]:
-    interval = statistics.bootstrap_interval(predictions, score, resamples=RESAMPLES)
-    return 100 * interval.estimate, 100 * interval.low, 100 * interval.high
+def _dot(predictions: pd.DataFrame, score: str) -> dict[str, float]:
+    return dot(statistics.bootstrap_interval(predictions, score, resamples=RESAMPLES))

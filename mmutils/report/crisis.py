@@ -6,7 +6,6 @@ from collections import Counter
 from mmutils import statistics
 from mmutils.report import diagnostics, markdown, plots
 from mmutils.report.cells import between, compared, dot, p_value, percent, points, spread, tested
-from mmutils.report.explorer import Explorer
 from mmutils.report.sections import LANGUAGES, NOTES, Page, Section
 
 KINDS = {
@@ -27,8 +26,8 @@ AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of
 def chosen(page: Page) -> diagnostics.Named:
     """For each kind of input its title and the system that val picked; of several runs the best one on val."""
     systems = {}
-    for kind, (inputs, language, title) in KINDS.items():
-        alike = [s for s in page.study.systems if (s["inputs"], s["language"]) == (inputs, language) and s["chosen"]]
+    for kind, (*read, title) in KINDS.items():
+        alike = [s for s in page.study.systems if [s["inputs"], s["language"]] == read and s["chosen"]]
         if alike:
             systems[kind] = title, max(alike, key=lambda system: system["val"]["f1_macro"].mean())
     return systems
@@ -49,22 +48,23 @@ def tests(page: Page) -> dict[tuple[str, str], statistics.Comparison]:
 
 def answer(page: Page) -> str:
     """The sentence and the figure of the first screen."""
-    result, systems, rows = gap(page), chosen(page), []
+    result, systems, rows, seen = gap(page), chosen(page), [], []
     text, fused = result.text, result.fused
     for label, kind in (("text only", "text"), ("picture + text", "fusion")):
         dots = page.dots(en=systems[f"{kind}-en"][1], hi=systems[f"{kind}-hi"][1])
-        rows.append({"label": f"{label}: {abs(dots['en'][0] - dots['hi'][0]):.1f} points apart", **dots})
+        english, hindi = (side["estimate"] for side in dots.values())
+        rows.append({"label": f"{label}: {abs(english - hindi):.1f} points apart", **dots})
+        seen.append(f"{rows[-1]['label']}, English {english:.1f}, Hindi {hindi:.1f}")
     figure = plots.paired_dots(rows, LANGUAGES, "macro F1 on test, % (mean over seeds, 95 % interval)")
-    seen = "; ".join(f"{r['label']}, English {r['en'][0]:.1f}, Hindi {r['hi'][0]:.1f}" for r in rows)
-    on = f"the built-in data ({WARNING[0].lower()}{WARNING[1:-1]})" if page.study.built_in else "the test split"
-    note = (
-        f"Macro F1 on {on}: {text.groups:,} groups of test examples, {text.seeds} seeds for each system, "
-        f"systems chosen on val. English is ahead of Hindi by {percent(text.estimate)} points from text alone "
-        f"({tested(text, percent)}), by {percent(fused.estimate)} with the picture ({tested(fused, percent)}). "
-        "Intervals and two-sided p-values come from a bootstrap over groups and seeds at once."
-    )
-    image = page.figure("gap", figure, f"Macro F1 in both languages, {seen}")
+    gaps = {"gap": percent(text.estimate), "fused_gap": percent(fused.estimate)}
+    tests = {"interval": tested(text, percent), "fused_interval": tested(fused, percent)}
+    note = NOTES["crisis-answer"].format(data=page.data, text=text, **gaps, **tests)
+    image = page.figure("gap", figure, f"Macro F1 in both languages, {'; '.join(seen)}")
     return f"> **{markdown.escape(result.verdict)}**\n\n{image}\n\n{note}"
+
+
+def _link(page: Page, system: dict, title: str) -> str:
+    return f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
 
 
 def results(page: Page) -> str:
@@ -77,8 +77,7 @@ def results(page: Page) -> str:
             cells["f1_macro"] = f"**{cells['f1_macro']}**"
         level = statistics.chance(page.study.predictions(system))["accuracy"]
         chance = " (= chance)" if level >= page.study.interval(system, "accuracy").low else ""
-        link = f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
-        rows.append([link + chance, *cells.values()])
+        rows.append([_link(page, system, title) + chance, *cells.values()])
     return page.table("crisis-results", rows) + diagnostics.failures(page)
 
 
@@ -111,13 +110,11 @@ def audit(page: Page) -> str:
     splits = [key for key in table["counts"][0] if key in ("train", "val", "test")]
     name = next(key for key in table["counts"][0] if key not in splits)
     rows = [[markdown.escape(row[name]), *(f"{row[split]:,}" for split in splits)] for row in table["counts"]]
-    found = {}
+    repeated = {}
     for kind in ("leaks", "duplicates"):
-        counts = Counter()
-        for row in table[kind]:
-            counts[row["what"]] += row["values"]
-        found[kind] = ", ".join(f"{n:,} {AUDITED[what]}" for what, n in counts.items() if n) or "nothing"
-    return page.table("crisis-data", rows, head=markdown.table(["Class", *splits], []), **found)
+        counts = sum((Counter({row["what"]: row["values"]}) for row in table[kind]), Counter())
+        repeated[kind] = ", ".join(f"{n:,} {AUDITED[what]}" for what, n in counts.items()) or "nothing"
+    return page.table("crisis-data", rows, head=markdown.table(["Class", *splits], []), **repeated)
 
 
 def all_systems(page: Page) -> str:
@@ -133,11 +130,9 @@ def all_systems(page: Page) -> str:
         how = markdown.escape(f"{model}trained: {system['trained']}; weights: {system['weights']}")
         f1 = [spread(system[split]["f1_macro"]) for split in ("val", "test")]
         numbers = [*f1, between(interval.low, interval.high), spread(system["test"]["accuracy"])]
-        link = f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
-        rows.append([link, how, "yes" if system["chosen"] else "", *numbers])
-    majority = statistics.chance(page.study.predictions(systems[0]))["f1_macro"]
-    label = "macro F1 on test, % (95 % intervals; filled: chosen on val)"
-    figure = plots.forest(dots, label, chance=100 * majority)
+        rows.append([_link(page, system, title), how, "yes" if system["chosen"] else "", *numbers])
+    chance = 100 * statistics.chance(page.study.predictions(systems[0]))["f1_macro"]
+    figure = plots.forest(dots, "macro F1 on test, % (95 % intervals; filled: chosen on val)", chance)
     image = page.figure("systems", figure, "Macro F1 of every system with its interval")
     return f"{image}\n\n{page.table('crisis-systems', rows)}"
 
@@ -151,11 +146,11 @@ def rescued(page: Page) -> str:
     return "\n\n".join(parts)
 
 
-def explorer(page: Page) -> Explorer | None:
-    """What the explorer shows, None where nothing may be shown."""
+def explorer(page: Page) -> tuple | None:
+    """What `explorer_html` shows; None where nothing may be shown."""
     examples = diagnostics.examples(page) if page.study.systems else {}
     systems = [(title, system, page.study.averaged(system)) for title, system in chosen(page).values()]
-    return Explorer(WARNING.rstrip("."), examples, systems, page.study.classes) if examples else None
+    return (WARNING.rstrip("."), examples, systems, page.study.classes) if examples else None
 
 
 SECTIONS = (

@@ -7,7 +7,6 @@ import html
 import io
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 from PIL import Image
@@ -20,15 +19,6 @@ MOST_BYTES = 2_000_000  # of pictures; where they are more, evenly spaced exampl
 SIDE = 72  # pixels
 
 
-class Explorer(NamedTuple):
-    """What a study's explorer shows."""
-
-    title: str
-    tables: dict[str, pd.DataFrame]  # by language, examples with `image`, `text`, `label`, index id
-    systems: list[tuple]  # title, system, and averaged predictions by id
-    classes: list[str]
-
-
 def thumbnail(path: str) -> bytes:
     """A small PNG of a picture, at most SIDE pixels wide and high, in 64 colours, transparency kept."""
     picture = pictures.open_picture(path).convert("RGBA")
@@ -38,8 +28,13 @@ def thumbnail(path: str) -> bytes:
     return buffer.getvalue()
 
 
-def explorer_html(explorers: list[Explorer]) -> str:
-    """The explorers' HTML, one after the other, "" for none; a picture that several of them show is embedded once."""
+def explorer_html(explorers: list[tuple[str, dict[str, pd.DataFrame], list[tuple], list[str]]]) -> str:
+    """The explorers' HTML, one after the other, "" for none; a picture that several of them show is embedded once.
+
+    Args:
+        explorers: for each its title; test examples with `image`, `text`, `label` (index: id), by language; systems
+            with their title and their averaged predictions, as (title, system, predictions); names of the classes.
+    """
     numbers: dict[bytes, int] = {}  # of pictures, in the order in which they are embedded
     boxes = [_box(*explorer, numbers) for explorer in explorers]
     embedded = json.dumps([data_uri(picture, "image/png") for picture in numbers], indent=0)
@@ -64,11 +59,8 @@ def _box(title: str, tables: dict[str, pd.DataFrame], systems: list[tuple], clas
     named = [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems]
     content = {"classes": classes, "languages": list(tables), "systems": named, "examples": examples}
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
-    languages = _options({language: LANGUAGES[language] for language in tables})
+    options = {"classes": enumerate(classes), "languages": [(code, LANGUAGES[code]) for code in tables]}
+    for kind, names in options.items():
+        options[kind] = "".join(f'<option value="{value}">{html.escape(name)}</option>' for value, name in names)
     form = Path(__file__).with_suffix(".html").read_text("utf-8").rstrip()
-    options = {"classes": _options(dict(enumerate(classes))), "languages": languages}
     return form.format(title=html.escape(title), data=data, **options)
-
-
-def _options(names: dict) -> str:
-    return "".join(f'<option value="{value}">{html.escape(name)}</option>' for value, name in names.items())

@@ -7,7 +7,6 @@ from pathlib import Path
 from mmutils import statistics
 from mmutils.report import diagnostics, markdown, plots, pretraining
 from mmutils.report.cells import between, compared, dot, percent, points, spread, tested
-from mmutils.report.explorer import Explorer
 from mmutils.report.finetuned import Pair, kinds, pairs, tuned
 from mmutils.report.results import SCORED
 from mmutils.report.sections import NOTES, Page, Section
@@ -24,24 +23,26 @@ def answer(page: Page) -> str:
     most = max(pair.system["share"] for pair in pairs(page))
     full = [pair for pair in pairs(page) if pair.system["share"] == most]
     best = max(full, key=lambda pair: (pair.same, pair.system["val"]["auroc"].mean()))
-    system, start, difference = best.system, best.baseline["start"], best.test.difference
+    system = best.system
     shown = [p for p in pairs(page) if all(p.system[key] == system[key] for key in ("run", "start"))]
     shown.sort(key=lambda pair: pair.system["share"])
-    rows = []
+    rows, seen = [], []
     for pair in shown:
         label = f"{_labels(pair.system)}: {points(pair.test.difference.estimate)} points"
-        rows.append({"label": label, **page.dots(without=pair.baseline, pretrained=pair.system)})
+        dots = page.dots(without=pair.baseline, pretrained=pair.system)
+        rows.append({"label": label, **dots})
+        seen.append("{}, {:.1f} without, {:.1f} with".format(label, *(side["estimate"] for side in dots.values())))
     names = {"without": shown[0].baseline["start"], "pretrained": f"pretrained: {system['start']}"}
     figure = plots.paired_dots(rows, names, "AUROC on test, % (mean over seeds, 95 % interval)")
-    seen = "; ".join(f"{r['label']}, {r['without'][0]:.1f} without, {r['pretrained'][0]:.1f} with" for r in rows)
-    image = page.figure("memes-answer", figure, f"AUROC without and with pretraining, {seen}")
+    image = page.figure("memes-answer", figure, f"AUROC without and with pretraining, {'; '.join(seen)}")
     also = "; ".join(f"with {_labels(p.system)} {_said(p.test.difference)}" for p in shown if p is not best)
-    note = (
-        f"AUROC on {'the built-in data (emoji data, not memes)' if page.study.built_in else 'the test split'}: "
-        f"{difference.groups:,} groups of test examples, {difference.seeds} seeds; {_called(page, system)} was picked "
-        f"on val among the pretrained, and is compared with {markdown.escape(start)}, "
-        f"{'the same network' if best.same else 'other networks'} without this pretraining, on the same examples"
-        f"{f' ({also})' if also else ''}. All comparisons are in [the chapter](#harmful-memes)."
+    note = NOTES["memes-answer"].format(
+        data=page.data,
+        difference=best.test.difference,
+        name=_called(page, system),
+        start=markdown.escape(best.baseline["start"]),
+        networks="the same network" if best.same else "other networks",
+        also=also and f" ({also})",
     )
     return f"> **{_verdict(page, best)}**\n\n{image}\n\n{note}"
 
@@ -137,7 +138,7 @@ def chapter(page: Page) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def explorer(page: Page) -> Explorer | None:
+def explorer(page: Page) -> tuple | None:
     """Systems with all labels: of each kind the best on val, those that read both first; None without built-in data."""
     systems = [system for system in tuned(page) if system["share"] == 1]
     if not systems or not page.study.built_in:
@@ -150,7 +151,7 @@ def explorer(page: Page) -> Explorer | None:
     record = page.study.records[shown[0][1]["run"]]
     language = record["data"].get("language") or "en"
     examples = {language: diagnostics.examples_by_id(page, record["data"]["name"], language)}
-    return Explorer(WARNING.rstrip("."), examples, shown, record["classes"])
+    return WARNING.rstrip("."), examples, shown, record["classes"]
 
 
 BLOCKS = {

@@ -9,14 +9,14 @@ import re
 from pathlib import Path
 
 from mmutils.report import crisis, html, memes, pdf, transfer
-from mmutils.report.explorer import Explorer, explorer_html
+from mmutils.report.explorer import explorer_html
 from mmutils.report.markdown import BLOCK, fill
 from mmutils.report.results import Study
 from mmutils.report.sections import Page
 from mmutils.runs import files
 
 REPOSITORY = Path(__file__).parents[2]
-STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}  # modules with WARNING, SECTIONS, explorer(page)
+STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}  # texts of tweets may not be shown: no explorer
 
 
 def render(folder: str | Path | None = None, profile: str = "demo", problems: list[str] | None = None) -> Path:
@@ -35,8 +35,8 @@ def render(folder: str | Path | None = None, profile: str = "demo", problems: li
     for path in (folder / "figures").glob("*"):
         if path.name not in pictures and not path.is_dir():  # of an earlier report
             path.unlink()
-    explorers = [page.guarded(f"{name}, explorer", STUDIES[name].explorer) for name, page in pages.items()]
-    web = html.render(text, folder, explorer_html([made for made in explorers if isinstance(made, Explorer)]))
+    explorers = [pages[name].guarded(f"{name}, explorer", STUDIES[name].explorer) for name in ("crisis", "memes")]
+    web = html.render(text, folder, explorer_html([shown for shown in explorers if isinstance(shown, tuple)]))
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", web)
     path = REPOSITORY / "README.md"

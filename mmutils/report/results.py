@@ -33,7 +33,8 @@ class Study:
         bad = {}
         for run, record in self.records.items():
             try:
-                self._check(record)
+                if record["status"] == "ok":
+                    self._check(record)
             except Exception as error:  # a broken file of predictions may raise any
                 bad[run] = f"{type(error).__name__}: {error}"
         classes = {run: r["classes"] for run, r in self.records.items() if r["classes"] and run not in bad}
@@ -46,10 +47,8 @@ class Study:
             del self.records[run]
 
     def _check(self, record: dict) -> None:
-        if record["status"] != "ok":
-            return
         table = self._table(record["run"])
-        if not len(table) and not record["scores"]:
+        if table.empty and not record["scores"]:
             return
         rows = check_predictions(table, len(record["classes"]), record["systems"], record["failed"])
         check_probabilities(rows["label"].to_numpy(), rows[probability_columns(rows)].to_numpy())
@@ -99,20 +98,16 @@ class Study:
 
     def predictions(self, system: dict, split: str = "test") -> pd.DataFrame:
         """The predictions of all seeds of one system on one split, ordered by seed and id."""
-
-        def read() -> pd.DataFrame:
-            table = self._table(system["run"])
-            rows = table[(table["system"] == system["system"]) & (table["split"] == split)]
-            return rows.sort_values(["seed", "id"]).reset_index(drop=True)
-
-        return self.cached(("predictions", system["run"], system["system"], split), read)
+        key, table = ("predictions", system["run"], system["system"], split), self._table(system["run"])
+        rows = (table["system"] == system["system"]) & (table["split"] == split)
+        return self.cached(key, lambda: table[rows].sort_values(["seed", "id"], ignore_index=True))
 
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""
         usual, resamples = SCORED[self.name]
-        predictions, score = self.predictions(system), score or usual
+        score, table = score or usual, self.predictions(system)
         key = ("interval", system["run"], system["system"], score)
-        return self.cached(key, lambda: statistics.bootstrap_interval(predictions, score, resamples=resamples))
+        return self.cached(key, lambda: statistics.bootstrap_interval(table, score, resamples=resamples))
 
     def compare(self, pairs: Mapping) -> dict:
         """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""

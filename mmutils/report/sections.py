@@ -1,6 +1,6 @@
 """What a study's chapter is made of: blocks of Markdown for the markers of report.md, and the page they belong to.
 
-A further study is one module with WARNING, SECTIONS and `explorer`, named in `mmutils.report.rendering.STUDIES`.
+A further study is one module with WARNING and SECTIONS, named in `mmutils.report.rendering.STUDIES`.
 """
 
 import re
@@ -33,6 +33,12 @@ class Page:
     draw: bool = True  # False: only the text is wanted, no picture is written
     made: dict[str, bytes] = field(default_factory=dict)  # pictures by the name of their file
     problems: list[str] = field(default_factory=list)  # what could not be shown, and why
+
+    @property
+    def data(self) -> str:
+        """What was tested on, for a sentence."""
+        built_in = f"the built-in data ({self.warning.rstrip('.').lower()})"
+        return built_in if self.study.built_in else "the test split"
 
     def guarded(self, name: str, build: Callable[["Page"], str]) -> str:
         """What `build(page)` gives; where it fails, what it gives without the run it fails on, and a line that says so.
@@ -76,9 +82,9 @@ class Page:
         """A link from a row to the record of the run that it was made from."""
         return f"[{markdown.escape(label)}](runs/{run}/record.json)"
 
-    def dots(self, **systems: dict) -> dict[str, tuple[float, float, float]]:
+    def dots(self, **systems: dict) -> dict[str, dict[str, float]]:
         """Scores and intervals of systems in percent, as `plots.paired_dots` takes them."""
-        return {name: tuple(dot(self.study.interval(system)).values()) for name, system in systems.items()}
+        return {name: dot(self.study.interval(system)) for name, system in systems.items()}
 
 
 @dataclass(frozen=True)

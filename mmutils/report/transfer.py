@@ -55,8 +55,4 @@ def gap(page: Page, run: str, extra: dict, real: str) -> str:
     return f"{sentence}\n\n{page.table('transfer-gap', rows, real=real, link=link)}"
 
 
-def explorer(page: Page) -> None:
-    """Nothing: texts of tweets may not be shown."""
-
-
 SECTIONS = (Section("transfer", (), results, quiet=True),)

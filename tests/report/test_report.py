@@ -678,9 +678,23 @@ def test_every_system_of_a_figure_has_a_line_of_its_own():
     assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == len(lines) == 18
 
 
-def test_bars_show_an_interval_beside_its_estimate(monkeypatch):
+def test_a_score_stands_beside_its_interval(monkeypatch):
     interval = answers.statistics.Interval(0.5, 0.6, 0.7, groups=3, seeds=1)
     monkeypatch.setattr(answers.statistics, "bootstrap_interval", lambda *_, **__: interval)
-    (axis,) = answers.bars({"text": None, "_both": None}).axes
-    assert [bar.get_width() for bar in axis.patches] == [50, 50]
-    assert [line[:, 0].tolist() for line in axis.collections[0].get_segments()] == [[60, 70]] * 2
+    (axis,) = answers.intervals({"text": None, "_both": None}).axes
+    lines, dots = axis.collections
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["text", "_both"]
+    assert dots.get_offsets()[:, 0].tolist() == [50, 50]
+    assert [line[:, 0].tolist() for line in lines.get_segments()] == [[60, 70]] * 2
+
+
+def test_networks_without_an_untrained_counterpart_have_nothing_to_compare(tmp_path, capsys):
+    table = _examples(tmp_path, "en", 30)
+    predictions = pd.concat(
+        _predictions(1, name, 2, {"test": table}, np.random.default_rng(0)) for name in ("A, net: knn", "B, net: knn")
+    )
+    for chosen in ("A, net: knn", None):
+        assert answers.before_and_after(predictions, chosen) is None
+        assert "nothing to compare" in capsys.readouterr().out
+    predictions["system"] = predictions["system"].replace("B, net: knn", "random, net: knn")
+    assert answers.before_and_after(predictions, "A, net: knn") is not None
