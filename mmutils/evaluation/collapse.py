@@ -15,18 +15,13 @@ ROWS = 512  # examples whose features `Watch` keeps
 
 
 def spread(features: Tensor) -> float:
-    """Mean over dimensions of the standard deviation of L2-normalised features (N, D), times sqrt(D): 1 for directions
-    drawn evenly from the sphere, 0 when all rows are the same.
-    """
+    """sqrt(D) times the mean standard deviation of L2-normalised features (N, D): 1 for even directions, 0 for one."""
     directions = F.normalize(features.float(), dim=-1)  # (N, D)
     return directions.std(dim=0, unbiased=False).mean().item() * math.sqrt(features.shape[-1])
 
 
 def effective_rank(features: Tensor) -> float:
-    """Exponential of the entropy of the singular values of L2-normalised features (N, D), as shares of their sum.
-
-    min(N, D) when all directions are used alike, 1 when all rows are the same. Not finite features: nan.
-    """
+    """exp(entropy of shares of singular values) of L2-normalised features (N, D), 1 to min(N, D); nan if not finite."""
     if not torch.isfinite(features).all():
         return math.nan
     values = torch.linalg.svdvals(F.normalize(features.cpu().double(), dim=-1))

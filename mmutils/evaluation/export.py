@@ -39,22 +39,19 @@ def export_classifier(
         predictions: of one system and seed, on val and test.
         weights: state dict of the `Supervised` method that was trained.
         encoders: one, or an image and a text encoder: the real ones, also where the training saw cached features.
-        join: name of the fusion of two encoders; texts: those of the train split.
+        join: fusion of two encoders; texts: those of the train split.
     """
     encoder = fused_encoder(encoders, join)
     system, seed = predictions["system"].iloc[0], int(predictions["seed"].iloc[0])
-    description = {
-        "plain_head": encoder.frozen,  # trained on cached features, which do not show that they were fused
-        "classes": list(record["classes"]),
-        "temperature": float(statistics.temperature(predictions[predictions["split"] == "val"])[seed]),
-        "scripts": sorted(scripts(texts)),
-        **{"run": record["run"], "system": system, "seed": seed, "data": record["data"]},
-    }
+    factor = float(statistics.temperature(predictions[predictions["split"] == "val"])[seed])
+    description = {"plain_head": encoder.frozen}  # trained on cached features, which do not show that they were fused
+    description |= {"classes": list(record["classes"]), "temperature": factor, "scripts": sorted(scripts(texts))}
+    description |= {"run": record["run"], "system": system, "seed": seed, "data": record["data"]}
     weights = {key.removeprefix("classifier."): value for key, value in weights.items()}
     classifier = _classifier(encoder, description, weights)
     by_name = tuple(start for start, part in _frozen(classifier).items() if saving.available_by_name(part))
     stored = {key: value for key, value in classifier.state_dict().items() if not key.startswith(by_name)}
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier start
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
     with whole_folder(folder) as draft:
         description = {"encoder": saving.describe_encoder(encoder, draft, NAME, by_name=True)} | description
         (draft / f"{NAME}.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
@@ -64,10 +61,7 @@ def export_classifier(
 
 
 def load_classifier(folder: str | Path) -> tuple[Classifier, dict]:
-    """The classifier, in evaluation mode, and its description: classes, temperature, scripts, run, system, seed, data.
-
-    ValueError where a file is damaged, or an encoder's weights are no longer what they were.
-    """
+    """The classifier and its description; ValueError for a damaged file, or an encoder whose weights have changed."""
     folder = Path(folder)
     weights = saving.load_weights(folder / f"{NAME}.safetensors")
     description = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
@@ -96,8 +90,8 @@ def _classifier(encoder: Encoder, description: dict, weights: dict) -> Classifie
 
 def _frozen(classifier: Classifier) -> dict[str, Encoder]:
     """The frozen encoders inside, by the beginning of their weights' names."""
-    encoders = {f"{name}.": module for name, module in classifier.named_modules() if isinstance(module, Encoder)}
-    return {start: encoder for start, encoder in encoders.items() if encoder.frozen}
+    modules = classifier.named_modules()
+    return {f"{name}.": module for name, module in modules if isinstance(module, Encoder) and module.frozen}
 
 
 def _card(record: dict, description: dict, predictions: pd.DataFrame) -> str:

@@ -26,8 +26,8 @@ def evenly_spaced(examples: int, most: int) -> list[int]:
 def joint_logits(classifier: Classifier, batches: Batches, most: int = 120) -> np.ndarray:
     """Logits (N, N, K) float32 of text i with picture j, for the rows that `evenly_spaced` gives.
 
-    Each side is encoded once per example, the fusion sees all pairs. The diagonal holds the logits of `predict`. The
-    classifier is left in evaluation mode. ValueError for an encoder that is no FusedEncoder.
+    The diagonal holds the logits of `predict`. The classifier is left in evaluation mode. ValueError for an encoder
+    that is no FusedEncoder.
     """
     rows = evenly_spaced(len(batches.examples), most)
     images, texts = (_map(side, lambda part: part[rows]) for side in _encoded_sides(classifier, batches))
@@ -54,8 +54,7 @@ def noisy_logits(
 
     Level s adds Gaussian noise of s standard deviations of each dimension to the side's features and tokens.
     """
-    clean = _encoded_sides(classifier, batches)
-    logits = {}
+    clean, logits = _encoded_sides(classifier, batches), {}
     for number, side in enumerate(("picture", "text")):
         generator = torch.Generator().manual_seed(seed)
         for level in levels:
@@ -92,7 +91,7 @@ def _encoded_sides(classifier: Classifier, batches: Batches) -> list[Encoded]:
     with batches.on(classifier):
         device = batches.device
         parts = [[to_cpu(side.encode(b)) for side in (encoder.image, encoder.text)] for b in batches.epoch()]
-    joined = [join_batches(side) for side in zip(*parts, strict=True)]
+    joined = (join_batches(side) for side in zip(*parts, strict=True))
     return [_map(side, lambda part: (part if part.dtype == torch.bool else part.float()).to(device)) for side in joined]
 
 
@@ -104,8 +103,8 @@ def _noisy(side: Encoded, level: float, generator: torch.Generator) -> Encoded:
     def add(values: Tensor, deviation: Tensor) -> Tensor:
         return values + level * deviation * torch.randn(values.shape, generator=generator).to(values)
 
-    features = add(side.features, side.features.std(dim=0))
-    if side.tokens is None:
-        return Encoded(features)
-    tokens = add(side.tokens, side.tokens[side.mask].std(dim=0))
-    return Encoded(features, tokens * side.mask.unsqueeze(-1), side.mask)
+    noisy = Encoded(add(side.features, side.features.std(dim=0)))
+    if side.tokens is not None:
+        tokens = add(side.tokens, side.tokens[side.mask].std(dim=0))
+        noisy = noisy._replace(tokens=tokens * side.mask.unsqueeze(-1), mask=side.mask)
+    return noisy

@@ -1,7 +1,6 @@
 """Probes: what frozen features are worth, by k nearest neighbours and by logistic regression.
 
-kNN is weighted as in DINO (Caron et al. 2021, https://arxiv.org/abs/2104.14294; Wu et al. 2018,
-https://arxiv.org/abs/1805.01978).
+kNN is weighted as in DINO: Caron et al. 2021, https://arxiv.org/abs/2104.14294.
 """
 
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ from mmutils.evaluation.predictions import predictions_table
 from mmutils.models.features import compute
 from mmutils.statistics.scores import scores
 
-SPLITS = ("train", "val", "test")
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
 TEMPERATURE = 0.07  # of the neighbours' weights
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression's penalty
@@ -36,14 +34,14 @@ def probe_encoders(
     a dict per encoder, split and probe with three scores, and the features' spread and effective_rank.
     """
     frames, rows = [], []
-    labels = {split: batches[split].labels for split in SPLITS}
+    labels, val_labels = batches["train"].labels, batches["val"].labels
     for name, encoder in encoders.items():
-        features = {split: compute(encoder, batches[split], False)["features"] for split in SPLITS}
-        train, val, both = features["train"], features["val"], torch.cat([features["val"], features["test"]])
-        linear = linear_probe(train, labels["train"], val, labels["val"], both, classes)
-        probabilities = {"knn": knn(train, labels["train"], both, classes), "linear": linear}
-        for split, part in (("val", slice(len(val))), ("test", slice(len(val), None))):
-            watched = {"spread": spread(features[split]), "effective_rank": effective_rank(features[split])}
+        train, val, test = (compute(encoder, batches[split], False)["features"] for split in ("train", "val", "test"))
+        both = torch.cat([val, test])
+        linear = linear_probe(train, labels, val, val_labels, both, classes)
+        probabilities = {"knn": knn(train, labels, both, classes), "linear": linear}
+        for split, features, part in (("val", val, slice(len(val))), ("test", test, slice(len(val), None))):
+            watched = {"spread": spread(features), "effective_rank": effective_rank(features)}
             for probe, table in probabilities.items():
                 predictions = predictions_table(batches[split].examples, table[part])
                 values = scores(predictions)
@@ -76,8 +74,8 @@ def knn_on_val(encoders: Mapping[str, nn.Module], batches: Mapping[str, Batches]
 def knn(train_features, train_labels, features, classes: int, k: int = 20) -> np.ndarray:
     """Probabilities (N, K) float32 by the k nearest training features, weighted by exp(cosine / TEMPERATURE).
 
-    Training features (M, D), labels (M,) and features (N, D) are arrays or tensors; k above M means all M. Of equally
-    near ones the first are taken. ValueError for nan or infinity.
+    Training features (M, D), labels (M,) and features (N, D) are arrays or tensors. Of equally near ones the first
+    count. ValueError for nan or infinity.
     """
     train, queries = normalised(train_features), normalised(features)
     one_hot = np.eye(classes)[np.asarray(train_labels)]  # (M, K)
@@ -93,10 +91,7 @@ def knn(train_features, train_labels, features, classes: int, k: int = 20) -> np
 
 
 def linear_probe(train_features, train_labels, val_features, val_labels, features, classes: int) -> np.ndarray:
-    """Probabilities (N, K) float32 of features (N, D) by logistic regression on standardised training features.
-
-    The penalty is the one of `STRENGTHS` with the best macro F1 on val, the first of equal ones.
-    """
+    """Probabilities (N, K) float32 by logistic regression on standardised features; C is best in macro F1 on val."""
     scaler = StandardScaler().fit(_finite(train_features))
     train, val, queries = (scaler.transform(_finite(rows)) for rows in (train_features, val_features, features))
 
@@ -105,10 +100,9 @@ def linear_probe(train_features, train_labels, val_features, val_labels, feature
         columns[:, model.classes_] = model.predict_proba(rows)
         return columns.astype(np.float32)
 
-    models = []
     with threadpool_limits(1):  # for these small matrices one thread is the fastest
-        for strength in tqdm(STRENGTHS, desc="linear probe", delay=2, leave=False):
-            models.append(LogisticRegression(C=strength, max_iter=1000).fit(train, np.asarray(train_labels)))
+        labels, strengths = np.asarray(train_labels), tqdm(STRENGTHS, desc="linear probe", delay=2, leave=False)
+        models = [LogisticRegression(C=strength, max_iter=1000).fit(train, labels) for strength in strengths]
     rows = pd.DataFrame({"id": "", "group": "", "label": np.asarray(val_labels)})
     best = max(models, key=lambda model: scores(predictions_table(rows, probabilities(model, val)))["f1_macro"])
     return probabilities(best, queries)

@@ -16,12 +16,8 @@ def retrieval(image_embeddings, text_embeddings, groups=None) -> dict[str, float
     """Recall at 1, 5 and 10 and median rank, by cosine, from images (N, E) to texts (N, E) and back; rows are pairs.
 
     A rank, from 1, is one more than the number of wrong answers that are at least as similar as the best right one.
-
-    Args:
-        groups: (N,); rows of one group are interchangeable, so that of several equal texts any one counts.
-
-    Returns:
-        `image_to_text_r1`, ..., `image_to_text_median_rank`, the same for `text_to_image`; `candidates` is N.
+    groups (N,): rows of one are interchangeable, so that of several equal texts any one counts.
+    Returns `image_to_text_r1`, ..., `image_to_text_median_rank`, the same for `text_to_image`; `candidates` is N.
     """
     images, texts = normalised(image_embeddings), normalised(text_embeddings)
     groups = np.arange(len(images)) if groups is None else pd.factorize(np.asarray(groups))[0]
@@ -44,12 +40,7 @@ def retrieval(image_embeddings, text_embeddings, groups=None) -> dict[str, float
 def nearest_pictures(
     clip: nn.Module, text: TextEncoder, queries: Sequence[str], examples: pd.DataFrame, pictures: Tensor
 ) -> dict[str, pd.DataFrame]:
-    """The 6 examples whose pictures are nearest to each query, nearest first.
-
-    Args:
-        clip, text: a trained CLIP and its text encoder.
-        examples, pictures: N of them, and their embeddings (N, E).
-    """
+    """The 6 examples whose pictures, with embeddings (N, E) of a trained CLIP, are nearest to each query's text."""
     rows = examples.iloc[[0] * len(queries)].assign(text=queries, id=queries).reset_index(drop=True)
     similarity = embeddings(clip.embed_text, Batches(rows, 64, **text_inputs(text, rows))) @ pictures.T  # (Q, N)
     nearest = similarity.topk(min(6, len(examples)), dim=1).indices.tolist()

@@ -34,13 +34,11 @@ class Method(nn.Module):
     def check_batch(self, size: int) -> None:
         """ValueError for a batch of fewer than `minimum_batch` examples, on which the loss would say little."""
         if size < self.minimum_batch:
-            message = f"{type(self).__name__} was given a batch of {size} examples and needs at least"
-            raise ValueError(f"{message} {self.minimum_batch}: take a larger batch_size, and drop_last=True")
+            problem = f"{type(self).__name__} was given a batch of {size} examples, fewer than {self.minimum_batch}"
+            raise ValueError(f"{problem}: take a larger batch_size, and drop_last=True")
 
     def parameter_groups(self) -> list[dict]:
-        """What is trained, as dicts of `params`, `encoder` (inside an encoder, but not in its fusion, which starts from
-        scratch as heads do) and `decay` (neither a bias nor 1-D, as norms and scales are).
-        """
+        """What is trained: `params`, `encoder` (in one, but not in its fusion) and `decay` (neither a bias nor 1-D)."""
         inside = [module for encoder in self.encoders().values() for module in encoder.modules()]
         fused = {id(p) for module in inside if isinstance(module, Fusion) for p in module.parameters()}
         in_encoder = {id(p) for module in inside for p in module.parameters(recurse=False)} - fused

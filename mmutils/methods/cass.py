@@ -5,6 +5,7 @@ both networks may give every picture the same embedding, a perfect loss and wort
 """
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 from mmutils.methods import Method
 from mmutils.methods.clip import chance, contrastive_loss, duplicates
+from mmutils.models.fusion import Concatenation, FusedEncoder
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import load_text_encoder
 
 CURES = ("none", "stop_gradient", "variance", "contrastive")
 COVARIANCE = 0.04  # weight of the covariance term of "variance", as in VICReg
@@ -19,9 +23,7 @@ TEMPERATURE = 0.1  # of "contrastive"
 
 
 class CASS(Method):
-    """Two encoders of different architecture that agree.
-
-    Both see the same picture, or the first and the last view where the batch has a list of them. Cures:
+    """Both encoders see the same picture, or the first and the last view where the batch has a list of them. Cures:
 
     - "none": the published form;
     - "stop_gradient": each branch predicts the other through a small network, and only the predicting side learns
@@ -71,8 +73,7 @@ class CASS(Method):
             return (first + agreement_loss(self.vit_predictor(b), a.detach())) / 2, 2.0
         if self.cure == "variance":
             a, b = (F.normalize(x, dim=-1) * math.sqrt(x.shape[-1]) for x in (a, b))  # even directions: variance 1
-            variance = (variance_loss(a) + variance_loss(b)) / 2
-            covariance = covariance_loss(a) + covariance_loss(b)
+            variance, covariance = (variance_loss(a) + variance_loss(b)) / 2, covariance_loss(a) + covariance_loss(b)
             at_chance = 2 + COVARIANCE * 2 * (a.shape[1] - 1) / len(a)
             return agreement_loss(a, b) + variance + COVARIANCE * covariance, at_chance
         if self.cure == "contrastive":
@@ -82,6 +83,34 @@ class CASS(Method):
 
     def encoders(self) -> dict[str, nn.Module]:
         return {"cnn": self.cnn, "vit": self.vit}
+
+
+def cass_mm(
+    networks: Mapping[str, int],
+    texts: Sequence[str],
+    text_encoder: str = "",
+    pretrained: bool = False,
+    shared_text: bool = False,
+    hidden: float = 0.0,
+    cure: str = "contrastive",
+) -> CASS:
+    """CASS for posts, CASS-MM: two fused encoders whose features are 256 units on picture and text; every layer trains.
+
+    Args:
+        networks: the timm models of the two branches with their pixels, CNN first.
+        texts: those of the pretraining, for the tokenizer of a text encoder from scratch.
+        text_encoder: a Hugging Face model; empty for a small one from scratch.
+        pretrained: whether the image networks start from ImageNet weights.
+        shared_text: one text encoder for both branches, else one each.
+        hidden: share of the examples of which a branch is not shown picture or text, drawn anew for each branch.
+    """
+    images = [ImageEncoder(name, pretrained, size=size) for name, size in networks.items()]
+    first = load_text_encoder(texts, text_encoder, frozen=False)
+    second = first if shared_text else load_text_encoder(texts, text_encoder, frozen=False)
+    branches = []
+    for image, text in zip(images, (first, second), strict=True):
+        branches.append(FusedEncoder(image, text, Concatenation(image.dim, text.dim, (256,), dropout=0.0, hide=hidden)))
+    return CASS(*branches, cure=cure)
 
 
 def agreement_loss(a: Tensor, b: Tensor) -> Tensor:

@@ -15,13 +15,9 @@ from mmutils.methods import Method
 
 
 class CLIP(Method):
-    """Contrastive pretraining of an image and a text encoder, with a learned scale, 1 / temperature, in [1, 100].
+    """Contrastive pretraining of an image and a text encoder, with a learned scale, 1 / temperature, in [1, 100]."""
 
-    Args:
-        image, text: encoders, from a batch to features (B, D); dim: E of the shared embedding.
-    """
-
-    def __init__(self, image: nn.Module, text: nn.Module, dim: int = 256):
+    def __init__(self, image: nn.Module, text: nn.Module, dim: int = 256):  # dim: E of the shared embedding
         super().__init__()
         self.image, self.text = image, text
         self.image_projection, self.text_projection = (nn.Linear(side.dim, dim, bias=False) for side in (image, text))
@@ -59,8 +55,7 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor | float, same: T
     `chance` when all cosines are equal; towards 0 when each row is nearest to its partner.
 
     Args:
-        image, text: (B, E), L2-normalised; row i of one belongs to row i of the other.
-        scale: factor on the cosines, 1 / temperature.
+        image, text: (B, E), L2-normalised; row i of one belongs to row i of the other. scale: 1 / temperature.
         same: (B, B) bool, True where two examples are not negatives of each other. The diagonal is ignored.
     """
     logits = scale * image @ text.T  # (B, B), a row per image

@@ -20,19 +20,17 @@ WARMUP = 0.3
 
 
 class DINO(Method):
-    """Self-distillation without labels.
+    """Self-distillation: the first two views go through teacher and student, the local ones through the student only.
 
-    The first two views go through teacher and student, the small local ones only through the student. The teacher's
-    batch norms gather their own statistics. Centering alone leads to uniform answers (teacher_entropy at log P in the
-    history), sharpening alone to a constant one (prototypes_used at 1); together they prevent both.
+    Centering alone leads to uniform answers (teacher_entropy at log P in the history), sharpening alone to a constant
+    one (prototypes_used at 1); together they prevent both.
 
     Args:
         encoder: from a batch to features (B, D); becomes the student, and the teacher is a copy of it.
         prototypes: P; 65,536 in the paper, 1,000 to 8,000 for small data.
         teacher_temperature: at the start, and after the share `WARMUP` of the training; linear between them.
         momentum: where the teacher's schedule starts. 0.996 is for long runs; 1 - 10 / steps or lower for short ones.
-        freeze: share of the training in which the prototypes stand still (in the paper the first epoch: 1 / epochs).
-        clip: largest gradient norm of each parameter.
+        freeze: share of the training in which the prototypes stand still; clip: largest norm of a parameter's gradient.
     """
 
     def __init__(
@@ -82,8 +80,7 @@ class DINO(Method):
             teacher_entropy=torch.special.entr(answers).sum(dim=-1).mean(),
             prototypes_used=torch.special.entr(answers.mean(dim=(0, 1))).sum().exp(),
         )
-        moved = CENTER_MOMENTUM * self.center + (1 - CENTER_MOMENTUM) * teacher.mean(dim=(0, 1))  # (P,)
-        self.center.copy_(moved)  # after the loss
+        self.center.copy_(CENTER_MOMENTUM * self.center + (1 - CENTER_MOMENTUM) * teacher.mean(dim=(0, 1)))  # (P,)
         return loss
 
     @torch.no_grad()
@@ -125,8 +122,7 @@ class Head(nn.Module):
 def dino_loss(student: Tensor, teacher: Tensor, center: Tensor, temperature: float) -> Tensor:
     """Cross-entropy in nats between teacher and student, mean over examples and all pairs of two different views.
 
-    log P for a student at chance; at the optimum the entropy of the teacher. No gradient reaches the teacher.
-
+    log P for a student at chance; at the optimum the entropy of the teacher, which no gradient reaches.
     student: logits (V, B, P); teacher: those (G, B, P) of the first G of these views; temperature: of the teacher.
     """
     targets = F.softmax((teacher.detach() - center) / temperature, dim=-1)  # (G, B, P)

@@ -60,10 +60,7 @@ def read(file: Path) -> dict:
 
 
 class TrainingState:
-    """History (a dict per epoch) and weights best by `select`, with their checkpoint in `folder`, read if there is one.
-
-    ValueError for the checkpoint of another training.
-    """
+    """History (a dict per epoch), weights best by `select`, and their checkpoint; ValueError where it is another's."""
 
     def __init__(self, method: nn.Module, optimizer, batches, config: dict, select: str | None, folder, evaluated_on):
         self.method, self.select = method, select

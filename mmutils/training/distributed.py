@@ -1,7 +1,5 @@
 """Several processes train one model, each on its own device; the only file that talks to torch.distributed.
 
-    accelerate launch --num_processes 2 -m mmutils.reproduce.launch CLIP/CLIP.ipynb -p epochs 3
-
 Every process makes every batch. Its encoders see a part of the rows; their features are gathered, with gradient, and
 heads and losses are computed by all on the whole batch, so a method needs no code for it.
 """
@@ -45,20 +43,15 @@ def same_start(method: nn.Module) -> None:
 
 
 def share_statistics(encoders: list[nn.Module], device: torch.device) -> None:
-    """Let batch norms and standardisation see the statistics of the whole batch, as in one process.
-
-    ValueError for batch norms that learn on a CPU, where torch's SyncBatchNorm does not work.
-    """
+    """Let batch norms (on GPUs only) and standardisation see the statistics of the whole batch, as in one process."""
     for encoder in encoders if processes() > 1 else ():
         for module in encoder.modules():
             if isinstance(module, Standardise):
                 module.total = total
-        norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-        if norms and device.type != "cuda":
-            problem = f"its batch norms' statistics cannot be shared by {processes()} processes on a CPU"
-            advice = "train in one process or on GPUs, or take a network without them, as a ViT"
-            raise ValueError(f"{type(encoder).__name__}: {problem}: {advice}")
-        if norms:
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in encoder.modules()):
+            if device.type != "cuda":
+                problem = f"{type(encoder).__name__}: {processes()} processes on a CPU cannot share a batch norm"
+                raise ValueError(f"{problem}: train in one process or on GPUs, or take a network without, as a ViT")
             convert_sync_batchnorm(encoder)  # timm's keeps the activation that its own batch norms hold
 
 
@@ -68,11 +61,10 @@ def split(encode: Callable[[dict], Tensor]) -> Callable[[dict], Tensor]:
     def encode_part(batch: dict) -> Tensor:
         rows, count = len(batch["id"]), processes()
         if rows < count:
-            advice = "take a larger batch_size, drop_last=True or fewer processes"
-            raise ValueError(f"a batch of {rows} rows cannot be split over {count} processes: {advice}")
+            problem = f"a batch of {rows} rows cannot be split over {count} processes"
+            raise ValueError(f"{problem}: take a larger batch_size, drop_last=True or fewer processes")
         counts = [rows // count + (number < rows % count) for number in range(count)]
-        start = sum(counts[: rank()])
-        own = slice(start, start + counts[rank()])
+        own = slice(sum(counts[: rank()]), sum(counts[: rank() + 1]))
         part = {name: values[own] for name, values in batch.items()}
         if isinstance(batch.get("image"), list | tuple):
             part["image"] = [view[own] for view in batch["image"]]

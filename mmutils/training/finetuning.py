@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, product
 from pathlib import Path
 
 import pandas as pd
@@ -34,23 +35,16 @@ class Start:
 
 
 def load_starts(
-    starts: Mapping[str, Sequence[str]],
-    baselines: Mapping[str, str],
-    tables: Mapping[str, pd.DataFrame],
-    folder: str | Path,
-    size: int,
-    frozen: bool,
-    fusion: str,
+    starts: Mapping, baselines: Mapping, tables: Mapping, folder: str | Path, size: int, frozen: bool, fusion: str
 ) -> dict[str, Start]:
     """Load each encoder once, and compute the features of frozen ones.
 
     Args:
         starts: name -> one encoder, or an image and a text encoder, as `initial_encoder` takes them.
         baselines: start -> the start that it is compared with.
-        folder: where the runs lie from which encoders are taken.
-        size: pixels, for image models by their name.
+        folder: where the runs lie from which encoders are taken; size: pixels, for image models by their name.
     """
-    fusion_class(fusion)
+    fusion_class(fusion)  # ValueError for an unknown name
     for name, names in starts.items():
         if not isinstance(names, list | tuple) or len(names) not in (1, 2):
             raise ValueError(f"starts: {name!r} is {names!r}; give a list of one encoder, or an image and a text one")
@@ -58,7 +52,7 @@ def load_starts(
         if name not in starts or baseline not in starts:
             raise ValueError(f"baselines: {name!r}: {baseline!r}; both must be starts: {', '.join(starts)}")
     encoders, cached, loaded = {}, {}, {}
-    for name in dict.fromkeys(name for names in starts.values() for name in names):
+    for name in dict.fromkeys(chain(*starts.values())):
         torch.manual_seed(0)
         encoders[name] = initial_encoder(name, folder, size, tables["train"])
         if frozen:
@@ -67,15 +61,11 @@ def load_starts(
     for start, names in starts.items():
         own = [encoders[name] for name in names]
         trained, inputs, features = own, batch_inputs(*own), {split: {} for split in tables}
-        description = {
-            "inputs": "+".join(kind for kind, key in (("image", "image_size"), ("text", "tokenizer")) if key in inputs),
-            "model": " and ".join(names),
-            "weights": "; ".join(encoder.source for encoder in own),
-            "start": start,
-            "baseline": baselines.get(start),
-            "networks": network_names(*own),
-            "trained": "head" if frozen else "everything",
-        }
+        kinds = [kind for kind, key in (("image", "image_size"), ("text", "tokenizer")) if key in inputs]
+        description = {"inputs": "+".join(kinds), "model": " and ".join(names)}
+        description |= {"weights": "; ".join(encoder.source for encoder in own)}
+        description |= {"start": start, "baseline": baselines.get(start)}
+        description |= {"networks": network_names(*own), "trained": "head" if frozen else "everything"}
         if frozen:
             trained, inputs = [CachedEncoder(name, encoders[name].dim) for name in names], {}
             features = {split: {name: cached[name][split] for name in names} for split in tables}
@@ -98,34 +88,25 @@ def finetune(
 ) -> None:
     """Train a classifier from each start, on each share of the labels, with each of the trainings' seeds.
 
-    Results are collected in `trainings`; a system is called "<start>, <share> % of labels". Of classifiers of picture
-    and text on the largest share, the logits of every text with every picture of test are kept (`joint_logits`).
+    A system is called "<start>, <share> % of labels". Of classifiers of picture and text on the largest share, the
+    logits of every text with every picture of test are kept (`joint_logits`).
 
     Args:
         shares: of the labels of train, in (0, 1]; a smaller one is trained for more epochs, up to 4 times as many.
         view: from pixels to an augmentation, for image encoders that learn.
         val_by_share: whether the epoch is chosen on the same share of val's labels, else on all of val.
     """
-    for name, start in starts.items():
-        build = partial(fused_classifier, start.trained, fusion, classes)
+    for (name, start), share, seed in product(starts.items(), shares, trainings.seeds):
         augment = view(start.inputs["image_size"]) if view and "image_size" in start.inputs else None
-        for share in shares:
-            longer = replace(config, epochs=round(config.epochs * min(4, 1 / share)))
-            both = len(start.encoders) == 2 and share == max(shares)
-            for seed in trainings.seeds:
-                batches = finetuning_batches(tables, start, share, seed, batch_size, augment, val_by_share)
-                trainings.train(
-                    f"{name}, {100 * share:.3g} % of labels",
-                    build,
-                    batches,
-                    longer,
-                    seeds=[seed],
-                    keep=partial(joint_logits, batches=batches["test"]) if both else None,
-                    **start.description,
-                    share=share,
-                    labels=len(batches["train"].ids),
-                    val_labels=len(batches.get("selection", batches["val"]).ids),
-                )
+        batches = finetuning_batches(tables, start, share, seed, batch_size, augment, val_by_share)
+        both = len(start.encoders) == 2 and share == max(shares)
+        keep = partial(joint_logits, batches=batches["test"]) if both else None
+        build = partial(fused_classifier, start.trained, fusion, classes)
+        longer = replace(config, epochs=round(config.epochs * min(4, 1 / share)))
+        labels = {"labels": len(batches["train"].ids), "val_labels": len(batches.get("selection", batches["val"]).ids)}
+        description = {**start.description, "share": share, **labels}
+        system = f"{name}, {100 * share:.3g} % of labels"
+        trainings.train(system, build, batches, longer, seeds=[seed], keep=keep, **description)
 
 
 def share_of_labels(examples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
@@ -169,9 +150,7 @@ def export_best(
     join: str,
     texts: Iterable[str],
 ) -> Path:
-    """Export the system's classifier to <out>/model, as `export_classifier`: of its seeds the one with the best AUROC
-    on val. `predictions` are those of all systems and seeds, `out` is the run's folder with its `checkpoints`.
-    """
+    """Export the system's classifier of the seed best in AUROC on val as <out>/model (see `export_classifier`)."""
     rows = predictions[predictions["system"] == system]
     val = rows[rows["split"] == "val"]
     seed = max(val["seed"].unique(), key=lambda seed: scores(val[val["seed"] == seed])["auroc"])

@@ -58,7 +58,7 @@ def fit(
     checkpoint: str | Path | None = None,
     evaluated_on: Mapping[str, Batches] | None = None,
 ) -> list[dict]:
-    """Train the method in place; it is left in evaluation mode.
+    """Train the method in place; it is left in evaluation mode. FloatingPointError: a loss or a weight is not finite.
 
     Args:
         evaluate: gives scores of the method after each epoch.
@@ -69,9 +69,6 @@ def fit(
     Returns:
         The history, a dict per epoch: epoch (from 1), progress, loss (mean over examples), learning_rate (of the heads,
         at the last step), precision ("bf16" or "no"), seconds, the scores, and what method.watch collected.
-
-    Raises:
-        FloatingPointError: a loss or a weight is not finite.
     """
     device = features.device()
     config = replace(config, precision=resolved(config.precision, device))
@@ -79,15 +76,13 @@ def fit(
     batches.device = device
     norms = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     if norms and batches.smallest() < 2:
-        advice = "a batch norm needs at least 2 in each; choose a larger batch_size, or more examples"
-        raise ValueError(f"{len(batches.examples)} examples in batches of {batches.batch_size}: {advice}")
+        problem = f"{len(batches.examples)} examples in batches of {batches.batch_size}"
+        raise ValueError(f"{problem}: a batch norm needs at least 2 in each, so take a larger one, or more examples")
     distributed.share_statistics(list(method.encoders().values()), device)
     distributed.same_start(method)
-    groups = method.parameter_groups()
+    groups = [{**group, "weight_decay": config.weight_decay * group["decay"]} for group in method.parameter_groups()]
     if not groups:
         raise ValueError("the method has no parameter that requires a gradient: nothing to train")
-    for group in groups:
-        group["weight_decay"] = config.weight_decay if group["decay"] else 0.0
     optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)  # one pass over memory
     with locked(checkpoint):
         state = TrainingState(method, optimizer, batches, asdict(config), select, checkpoint, evaluated_on or {})
@@ -123,11 +118,10 @@ def _train_epoch(method: Method, optimizer, batches: Batches, config: TrainConfi
             losses.append(loss.detach())
             sizes.append(len(batch["id"]))
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
-                finite = torch.stack(losses).isfinite().cpu()
-                if not finite.all():
-                    bad = int(finite.int().argmin())  # the first step that is not
-                    where = f"in epoch {epoch + 1}, step {bad + 1}"
-                    raise FloatingPointError(f"the loss is {losses[bad].item()} {where}. {ADVICE}")
+                finite = torch.stack(losses).isfinite().tolist()
+                if not all(finite):
+                    place = f"epoch {epoch + 1}, step {finite.index(False) + 1}"
+                    raise FloatingPointError(f"the loss is {losses[finite.index(False)].item()} in {place}. {ADVICE}")
             loss.backward()
             distributed.average_gradients(method)
             method.before_step(progress)
@@ -147,8 +141,7 @@ def warmup_cosine(progress: float, peak: float, warmup: float) -> float:
     """Linear from 0 at the start to `peak` at progress == warmup, then half a cosine to 0 at 1."""
     if progress < warmup:
         return peak * progress / warmup
-    falling = (progress - warmup) / (1 - warmup)  # in [0, 1]
-    return peak * (1 + math.cos(math.pi * falling)) / 2
+    return peak * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
 
 
 def _prepared_encoders(method: Method, precision: str, device: torch.device) -> ExitStack:

@@ -6,7 +6,7 @@ offered, since it overflows in contrastive losses.
 
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 
 import torch
@@ -27,10 +27,8 @@ def resolved(precision: str, device: torch.device) -> str:
     """ "bf16" or "no": what `precision` means on this device; UserWarning for emulation."""
     native = computes_bfloat16(device)
     if precision == "bf16" and not native:
-        message = (
-            f'precision="bf16" is emulated on this {device.type.upper()} and can be 40 times slower than float32: '
-        )
-        warnings.warn(message + 'precision="auto" takes bfloat16 only where it is computed', stacklevel=3)
+        problem = f'precision="bf16" is emulated on this {device.type.upper()}, up to 40 times slower than float32'
+        warnings.warn(f'{problem}: precision="auto" takes bfloat16 only where it is computed', stacklevel=3)
     return precision if precision != "auto" else "bf16" if native else "no"
 
 
@@ -39,16 +37,15 @@ def exact_small_maps(module: nn.Module) -> ExitStack:
 
     On a CPU, oneDNN gives arbitrary gradients for a bfloat16 convolution of 3x3 and stride 2 on a 1x1 map (torch 2.14).
     """
+
+    def exact(forward: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+        small = image.device.type == "cpu" and min(image.shape[-2:]) == 1
+        with torch.autocast("cpu", enabled=False) if small else nullcontext():
+            return forward(image.float() if small else image)
+
     stack = ExitStack()
     for part in module.modules():
         if isinstance(part, nn.Conv2d) and max(part.stride) > 1:
-            part.forward = partial(_exact, part.forward)
+            part.forward = partial(exact, part.forward)
             stack.callback(delattr, part, "forward")  # the method of its class shows again
     return stack
-
-
-def _exact(forward: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-    if min(image.shape[-2:]) > 1 or image.device.type != "cpu":
-        return forward(image)
-    with torch.autocast("cpu", enabled=False):
-        return forward(image.float())

@@ -1,8 +1,7 @@
 """Pretraining without labels: each form of a method once per seed, judged by labels that it has not seen.
 
-The loss of a self-supervised method does not say what its features are good for: a collapsed CASS has a perfect one. So
-k nearest neighbours and a linear probe judge them, beside the same network before training, whose batch norms have seen
-the pictures.
+The loss does not say what features are good for: a collapsed CASS has a perfect one. So k nearest neighbours and a
+linear probe judge them, beside the same network before training, whose batch norms have seen the pictures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,17 +48,14 @@ def pretraining_view(size: int, crop: float, recolour: bool, text_safe: bool) ->
 
 @dataclass
 class Pretraining:
-    """Several forms of a method, each pretrained once per seed, and all that came of them.
-
-    keep: "last" epoch, or "knn", the best one by neighbours on val: that choice reads all labels of train and val.
-    """
+    """Several forms of a method, each pretrained once per seed, and all that came of them."""
 
     method: str  # its name in the record
     classes: int  # of the labelled examples
     config: TrainConfig
     seeds: Sequence[int]
     checkpoints: str | Path | None = None  # folder from which a stopped training goes on
-    keep: str = "last"
+    keep: str = "last"  # epoch, or "knn", the best one by neighbours on val: that choice reads all labels
     history: list[dict] = field(default_factory=list)  # a row per form, seed and epoch
     probes: list[dict] = field(default_factory=list)  # a row per encoder, seed, probe and split
     failed: list[dict] = field(default_factory=list)  # what collapsed or diverged, for the record
@@ -71,13 +67,7 @@ class Pretraining:
             raise ValueError(f"keep={self.keep!r}: give one of {', '.join(KEPT)}")
 
     def train(
-        self,
-        form: str,
-        build: Callable[[], Method],
-        branches: Mapping[str, str],
-        batches: Batches,
-        labelled: Mapping[str, Batches],
-        **description,
+        self, form: str, build: Callable[[], Method], branches: dict, batches: Batches, labelled: dict, **description
     ) -> Method:
         """Train `build()` with each seed and probe its encoders; return the last seed's method.
 
@@ -87,14 +77,13 @@ class Pretraining:
 
         Args:
             branches: readable name -> name in `method.encoders()`.
-            labelled: batches of train, val and test, by which the features are judged.
-            description: what the record says of this form.
+            labelled: batches of train, val and test, by which the features are judged; description: for the record.
         """
         data.require_labels({split: rows.examples for split, rows in labelled.items()})
         probed = set(self.encoders)
         for seed in self.seeds:
             torch.manual_seed(seed)
-            method, weights, starts, trained = build(), {}, {}, {}
+            method, weights, starts, trained, inside = build(), {}, {}, {}, {}
             for branch, key in branches.items():
                 encoder = method.encoders()[key]
                 sources = [module.source for module in encoder.modules() if hasattr(module, "source")]
@@ -102,12 +91,22 @@ class Pretraining:
                 if start not in probed:
                     starts[start] = untrained(encoder, labelled["train"])
                 name = form if form.endswith(f", {branch}") else f"{form}, {branch}"
-                trained[name] = encoder
+                trained[name] = inside[branch] = encoder
                 weights[start] = weights[name] = {"weights": "; ".join(sources)}
             self.encoders |= {name: weights[name] for name in starts}
             self.encoders |= {name: weights[name] | description for name in trained}
+            batches.seed = seed
             try:
-                self._fit(form, method, dict(zip(branches, trained.values(), strict=True)), batches, labelled, seed)
+                history = fit(
+                    method,
+                    batches,
+                    replace(self.config, seed=seed),
+                    evaluate=lambda _, encoders=inside: knn_on_val(encoders, labelled),
+                    select="knn" if self.keep == "knn" else None,
+                    checkpoint=place(self.checkpoints, form, seed),
+                    evaluated_on=labelled,
+                )
+                self.history += [{"system": form, "seed": seed, **row} for row in history]
             except FloatingPointError as error:
                 for name, probe in product(trained, PROBES):
                     self._fail(name, probe, seed, str(error))
@@ -115,19 +114,6 @@ class Pretraining:
             if starts | trained:
                 self._probe(starts | trained, labelled, seed)
         return method
-
-    def _fit(self, form: str, method: Method, encoders: dict, batches: Batches, labelled: Mapping, seed: int) -> None:
-        batches.seed = seed
-        history = fit(
-            method,
-            batches,
-            replace(self.config, seed=seed),
-            evaluate=lambda method: knn_on_val(encoders, labelled),
-            select="knn" if self.keep == "knn" else None,
-            checkpoint=place(self.checkpoints, form, seed),
-            evaluated_on=labelled,
-        )
-        self.history += [{"system": form, "seed": seed, **row} for row in history]
 
     def _probe(self, encoders: dict, labelled: Mapping[str, Batches], seed: int) -> None:
         predictions, rows = probe_encoders(encoders, labelled, self.classes, seed)
@@ -157,12 +143,11 @@ class Pretraining:
     def describe(self, **shared) -> list[dict]:
         """What the record says of each system, an encoder with a probe; shared: what is to be said of all."""
         chosen, systems = self.chosen(), []
-        for encoder, description in self.encoders.items():
-            own = {"method": self.method, "kept": KEPT[self.keep]}
+        for (encoder, description), (probe, name) in product(self.encoders.items(), PROBES.items()):
+            system = {"system": f"{encoder}: {name}", "model": encoder, "encoder": encoder, "probe": probe}
+            system |= {"chosen": f"{encoder}: {name}" == chosen, "trained": f"{name} on frozen features"}
+            system |= {"method": self.method, "kept": KEPT[self.keep]}
             if encoder.startswith(BEFORE):
-                own = {"method": encoder.split(", ")[0], "kept": None}
-            for probe, name in PROBES.items():
-                system = {"system": f"{encoder}: {name}", "model": encoder, "encoder": encoder, "probe": probe}
-                system |= {"chosen": f"{encoder}: {name}" == chosen, "trained": f"{name} on frozen features"}
-                systems.append(system | own | description | shared)
+                system |= {"method": encoder.split(", ")[0], "kept": None}
+            systems.append(system | description | shared)
         return systems

@@ -26,14 +26,11 @@ from mmutils.training.loop import TrainConfig, fit
 
 @dataclass
 class Trainings:
-    """Several systems on the same examples, each trained once per seed, and all that came of them.
-
-    select: the score by which an epoch is kept, and by which `best` chooses a system, both on val.
-    """
+    """Several systems on the same examples, each trained once per seed, and all that came of them."""
 
     seeds: Sequence[int]
     checkpoints: str | Path | None = None  # folder from which a stopped training goes on
-    select: str = "f1_macro"
+    select: str = "f1_macro"  # the score on val by which an epoch is kept, and `best` chooses a system
     history: list[dict] = field(default_factory=list)  # a row per system, seed and epoch
     kept: dict[str, list] = field(default_factory=dict)  # by system: what `keep` gave, in the order of the seeds
     descriptions: dict[str, dict] = field(default_factory=dict)  # by system, for the record
@@ -55,22 +52,17 @@ class Trainings:
         Args:
             batches: of train, val and test; `selection`, where it is among them, is the part of val that chooses.
             seeds: those of this call, by default all.
-            keep: what to keep of each trained classifier in `kept`.
-            description: what the record says of this system.
+            keep: what to keep of each trained classifier in `kept`; description: for the record.
         """
         require_labels({split: rows.examples for split, rows in batches.items()})
         selection = batches.get("selection", batches["val"])
         for seed in self.seeds if seeds is None else seeds:
             torch.manual_seed(seed)
             method, batches["train"].seed = Supervised(build()), seed
+            options = {"select": self.select, "checkpoint": place(self.checkpoints, system, seed)}
+            options["evaluate"] = lambda method: scores(predict(method.classifier, selection))
             history = fit(
-                method,
-                batches["train"],
-                replace(config, seed=seed),
-                evaluate=lambda method: scores(predict(method.classifier, selection)),
-                select=self.select,
-                checkpoint=place(self.checkpoints, system, seed),
-                evaluated_on={"val": selection},
+                method, batches["train"], replace(config, seed=seed), evaluated_on={"val": selection}, **options
             )
             self.history += [{"system": system, "seed": seed, **row} for row in history]
             for split in ("val", "test"):
@@ -95,8 +87,7 @@ class Trainings:
 
     def on_test(self, system: str) -> pd.DataFrame:
         """The predictions of one system on test, all seeds."""
-        rows = self.predictions
-        return rows[(rows["system"] == system) & (rows["split"] == "test")]
+        return self.predictions.query("system == @system and split == 'test'")
 
     def describe(self, chosen: str, **shared) -> list[dict]:
         """What the record says of each system: its description, and what is shared by all."""
@@ -108,11 +99,8 @@ def split_batches(
     tables: Mapping[str, pd.DataFrame], batch_size: int, extras: Mapping[str, dict] | None = None, **inputs
 ) -> dict[str, Batches]:
     """Batches of each split, shuffled for train; extras: by split, what Batches takes as `extra`."""
-    extras = extras or dict.fromkeys(tables)
-    return {
-        split: Batches(table, batch_size, shuffle=split == "train", extra=extras[split], **inputs)
-        for split, table in tables.items()
-    }
+    options = {split: {"shuffle": split == "train", "extra": extras and extras[split]} for split in tables}
+    return {split: Batches(table, batch_size, **options[split], **inputs) for split, table in tables.items()}
 
 
 def fused_classifier(encoders: Sequence[Encoder], fusion: str, classes: int) -> Classifier:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmutils.batches import Batches
-from mmutils.data import emoji_topics, subset
+from mmutils.data import SPLITS, emoji_topics, subset
 from mmutils.evaluation import probes
 from mmutils.evaluation.predictions import predictions_table
 from mmutils.evaluation.probes import knn
@@ -31,7 +31,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def labelled() -> dict[str, Batches]:
-    tables = {split: subset(emoji_topics.examples(None, split), 21) for split in probes.SPLITS}
+    tables = {split: subset(emoji_topics.examples(None, split), 21) for split in SPLITS}
     return {split: Batches(table, 8, image_size=32) for split, table in tables.items()}
 
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_judged_is_refused_before_the_first_step(labelled) -> Non
 
 
 def test_few_labels_mean_few_of_val_too() -> None:
-    tables = {split: emoji_topics.examples(None, split) for split in probes.SPLITS}
+    tables = {split: emoji_topics.examples(None, split) for split in SPLITS}
     extras = {split: {"x": torch.arange(len(table)).float()} for split, table in tables.items()}
     start = finetune.Start([], [], extras, {}, {})
     parts = finetune.finetuning_batches(tables, start, 0.1, 0, 32)
@@ -276,8 +276,8 @@ def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
     with pytest.raises(ValueError, match="share=0"):
         finetune.share_of_labels(table, 0, 0)
     table = table.assign(group=table["id"])
-    start = finetune.Start([], [], {split: {"part0": torch.arange(300)} for split in probes.SPLITS}, {}, {})
-    made = finetune.finetuning_batches(dict.fromkeys(probes.SPLITS, table), start, 0.1, 3, 128)
+    start = finetune.Start([], [], {split: {"part0": torch.arange(300)} for split in SPLITS}, {}, {})
+    made = finetune.finetuning_batches(dict.fromkeys(SPLITS, table), start, 0.1, 3, 128)
     ids = [
         (int(id), int(part))
         for batch in made["train"].epoch()
