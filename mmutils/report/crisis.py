@@ -3,6 +3,8 @@
 import math
 from collections import Counter
 
+import pandas as pd
+
 from mmutils import statistics
 from mmutils.report import diagnostics, markdown, plots
 from mmutils.report.cells import between, compared, dot, p_value, percent, points, spread, tested
@@ -19,6 +21,7 @@ WARNING = "Emoji data, not crisis tweets."
 FOUR = ("text-en", "text-hi", "fusion-en", "fusion-hi")
 PAIRS = [(f"fusion-{code}", other) for code in LANGUAGES for other in (f"text-{code}", "image")]
 PAIRS += [("text-en", "text-hi"), ("fusion-en", "fusion-hi")]
+RESCUED = 8  # examples that are shown
 EXPLORER = f"## Explorer\n\n{NOTES['explorer']}"  # in report.md; report.html has it there
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
 
@@ -139,17 +142,34 @@ def all_systems(page: Page) -> str:
 
 def rescued(page: Page) -> str:
     """Test examples that text alone gets wrong and fusion gets right, and how many there are of the reverse."""
-    parts, systems = [], chosen(page)
+    parts, systems, tables = [], chosen(page), _examples(page)
     for code, language in LANGUAGES.items():
-        table, won, lost = diagnostics.rescued(page, systems[f"text-{code}"][1], systems[f"fusion-{code}"][1])
-        parts.append(f"### {language}: {won} rescued, {lost} lost\n\n{table}")
+        text, fused = (page.study.averaged(systems[f"{kind}-{code}"][1]) for kind in ("text", "fusion"))
+        was, now = text["guess"] == text["label"], fused["guess"] == fused["label"]
+        won, rows = text.index[~was & now], []
+        truths = [f"p_{label}" for label in text["label"][won]]
+        gains = [float(fused.loc[i, p]) - float(text.loc[i, p]) for i, p in zip(won, truths, strict=True)]
+        for name in pd.Series(gains, won).nlargest(RESCUED).index if tables else ():
+            said = [markdown.escape(table.loc[name, "text"]) for table in tables.values()]
+            for means in (text, fused):
+                guess = means.loc[name, "guess"]
+                said.append(f"{markdown.escape(page.study.classes[guess])} ({means.loc[name, f'p_{guess}']:.2f})")
+            rows.append([diagnostics.picture(page, name, tables["en"].loc[name, "image"]), *said])
+        title = f"### {language}: {len(won)} rescued, {(was & ~now).sum()} lost"
+        parts.append(f"{title}\n\n{page.table('rescued', rows) if rows else ''}")
     return "\n\n".join(parts)
+
+
+def _examples(page: Page) -> dict[str, pd.DataFrame]:
+    """The test examples by language and id; nothing where they did not come with the package: licences differ."""
+    run = page.study.systems[0]["run"] if page.study.built_in and page.study.systems else None
+    return {language: diagnostics.examples(page, run, language) for language in LANGUAGES} if run else {}
 
 
 def explorer(page: Page) -> tuple | None:
     """What `explorer_html` shows; None where nothing may be shown."""
-    examples = diagnostics.examples(page) if page.study.systems else {}
     systems = [(title, system, page.study.averaged(system)) for title, system in chosen(page).values()]
+    examples = _examples(page)
     return (WARNING.rstrip("."), examples, systems, page.study.classes) if examples else None
 
 
@@ -166,5 +186,5 @@ SECTIONS = (
     Section("crisis-calibration", (), lambda page: diagnostics.calibration(page, chosen(page))),
     Section("crisis-modalities", (), lambda page: diagnostics.modality_use(page, "macro F1"), quiet=True),
     Section("crisis-systems", (), all_systems),
-    Section("explorer", (), lambda page: EXPLORER if diagnostics.examples(page) else "", quiet=True),
+    Section("explorer", (), lambda page: EXPLORER if _examples(page) else "", quiet=True),
 )

@@ -12,11 +12,10 @@ from mmutils import data, statistics
 from mmutils.report import markdown, plots
 from mmutils.report.cells import between, p_value, percent, points
 from mmutils.report.explorer import thumbnail
-from mmutils.report.sections import LANGUAGES, NOTES, Page
+from mmutils.report.sections import NOTES, Page
 from mmutils.statistics.panel import probability_columns
 
 Named = dict[str, tuple[str, dict]]
-RESCUED = 8  # examples that are shown
 
 
 def classes(page: Page, named: Named) -> str:
@@ -50,8 +49,8 @@ def losses(page: Page, named: Named) -> str:
     images = []
     for name, (title, system) in named.items():
         alike = [s for s in page.study.systems if all(s[key] == system[key] for key in ("inputs", "language"))]
-        histories = [(page.study.records[s["run"]]["history"], s["system"]) for s in alike]
-        if rows := [row for history, trained in histories for row in history if row["system"] == trained]:
+        histories = ((s["system"], page.study.records[s["run"]]["history"]) for s in alike)
+        if rows := [row for trained, history in histories for row in history if row["system"] == trained]:
             figure = plots.curves(rows, ("loss",), title)
             images.append(page.figure(f"loss-{name}", figure, f"Training loss, {title}"))
     return "\n".join(images)
@@ -84,45 +83,17 @@ def failures(page: Page) -> str:
     return "".join(f"\n\n- {line}" for line in lines)
 
 
-def examples(page: Page) -> dict[str, pd.DataFrame]:
-    """The test examples by language and id; nothing where they did not come with the package: licences differ."""
-    if not page.study.built_in:
-        return {}
-    name = page.study.records[page.study.systems[0]["run"]]["data"]["name"]
-    return {language: examples_by_id(page, name, language) for language in LANGUAGES}
-
-
-def examples_by_id(page: Page, name: str, language: str) -> pd.DataFrame:
-    """The test examples of a built-in data set, by id."""
+def examples(page: Page, run: str, language: str) -> pd.DataFrame:
+    """The test examples of a run's data set, which is a built-in one, by id."""
+    name = page.study.records[run]["data"]["name"]
     key = ("examples", name, language)
     return page.study.cached(key, lambda: data.examples(name, None, "test", language=language).set_index("id"))
 
 
 def picture(page: Page, name: str, path: str | None) -> str:
     """The thumbnail of the example with that id."""
-    if path is None:
-        return ""
-    return page.file(f"example-{re.sub(r'[^A-Za-z0-9]', '-', name)}.png", lambda: thumbnail(path), "")
-
-
-def rescued(page: Page, before: dict, after: dict) -> tuple[str, int, int]:
-    """Examples that one system gets wrong and another right: a table, their number, and that of the reverse."""
-    old, new = page.study.averaged(before), page.study.averaged(after)
-    was, now = old["guess"] == old["label"], new["guess"] == new["label"]
-    won, tables = old.index[~was & now], examples(page)
-    if not tables or won.empty:
-        return "", len(won), int((was & ~now).sum())
-    truths = [f"p_{label}" for label in old["label"][won]]
-    gain = [float(new.loc[i, p]) - float(old.loc[i, p]) for i, p in zip(won, truths, strict=True)]
-    rows = []
-    for name in pd.Series(gain, won).sort_values(ascending=False, kind="stable").index[:RESCUED]:
-        image = picture(page, name, next(iter(tables.values())).loc[name, "image"])
-        said = []
-        for means in (old, new):
-            guess = means.loc[name, "guess"]
-            said.append(f"{markdown.escape(page.study.classes[guess])} ({means.loc[name, f'p_{guess}']:.2f})")
-        rows.append([image, *(markdown.escape(table.loc[name, "text"]) for table in tables.values()), *said])
-    return page.table("rescued", rows), len(won), int((was & ~now).sum())
+    file = f"example-{re.sub(r'[^A-Za-z0-9]', '-', name)}.png"
+    return "" if path is None else page.file(file, lambda: thumbnail(path), "")
 
 
 def modality_use(page: Page, score: str) -> str:
@@ -131,44 +102,39 @@ def modality_use(page: Page, score: str) -> str:
     for run, record in page.study.records.items():
         extra, where = record["extra"], record["data"].get("language") or run
         for system, rows in extra.get("modality_use", {}).items():
-            title = f"{system} ({where})"
+            title, cells = f"{system} ({where})", []
             for row in rows:
                 dots.append({"label": row["model"], "group": title, "filled": row["model"] == "full", **_dot(row)})
-            parts += _models(page, rows, page.record(run, title), markdown.escape(title), score)
+                estimate = [percent(row["score"]), between(row["low"], row["high"])]
+                change = [points(row["change"]), between(row["change_low"], row["change_high"], points)]
+                change = ["–"] * 3 if row["model"] == "full" else [*change, p_value(row["p_value"])]
+                cells.append([markdown.escape(row["model"]), *estimate, *change])
+            sentence = _additive(next(row for row in rows if row["model"] == "additive"), score)
+            table = page.table("modalities", cells, link=page.record(run, title), score=score)
+            parts += [f"**{markdown.escape(title)}.** {sentence}", table]
         for system, rows in extra.get("noise", {}).items():
             label = f"{system} ({where}), noise on the "
             noise += [{"label": label + row["side"], "level": row["level"], **_dot(row)} for row in rows]
     if not parts:
         return ""
-    level = 50 if score == "AUROC" else None
-    figure = plots.forest(dots, f"{score}, % (95 % intervals)", chance=level)
-    text = f"{score} of whole, additive and shuffled models"
-    shown = [NOTES["used"], page.figure(f"{page.study.name}-modalities", figure, text), *parts]
+    chance, name = 50 if score == "AUROC" else None, page.study.name
+    figure = plots.forest(dots, f"{score}, % (95 % intervals)", chance)
+    image = page.figure(f"{name}-modalities", figure, f"{score} of whole, additive and shuffled models")
+    parts = ["### Are both modalities used?", NOTES["used"], image, *parts]
     if noise:
-        figure = plots.step_curves(noise, "level", "noise, standard deviations of the features", f"{score}, %", level)
-        text = f"{score} under noise on picture or text"
-        shown += [NOTES["noise"], page.figure(f"{page.study.name}-noise", figure, text)]
-    return "### Are both modalities used?\n\n" + "\n\n".join(shown)
+        figure = plots.step_curves(noise, "level", "noise, standard deviations of the features", f"{score}, %", chance)
+        parts += [NOTES["noise"], page.figure(f"{name}-noise", figure, f"{score} under noise on picture or text")]
+    return "\n\n".join(parts)
 
 
 def _dot(row: dict) -> dict[str, float]:
     return {"estimate": 100 * row["score"], "low": 100 * row["low"], "high": 100 * row["high"]}
 
 
-def _models(page: Page, rows: list[dict], link: str, name: str, score: str) -> list[str]:
-    """What the additive model says, in words; and the table of a system's whole, additive and shuffled models."""
-    cells = []
-    for row in rows:
-        interval = between(row["change_low"], row["change_high"], points)
-        change = [points(row["change"]), interval, p_value(row["p_value"])]
-        estimate = [percent(row["score"]), between(row["low"], row["high"])]
-        cells.append([markdown.escape(row["model"]), *estimate, *(["–"] * 3 if row["model"] == "full" else change)])
-    row = next(row for row in rows if row["model"] == "additive")
-    said = f"**{name}.** Without interaction {score} is {percent(row['score'])} {between(row['low'], row['high'])}"
+def _additive(row: dict, score: str) -> str:
+    sentence = f"Without interaction {score} is {percent(row['score'])} {between(row['low'], row['high'])}"
     if score == "AUROC" and row["low"] <= 0.5 <= row["high"]:
-        said += ": chance. All that it knows lies in how picture and text go together."
-    elif row["change_low"] <= 0 <= row["change_high"]:
-        said += ", no clear change: it may as well add up what picture and text say, each for itself."
-    else:
-        said += f", a change of {points(row['change'])} points: picture and text do interact."
-    return [said, page.table("modalities", cells, link=link, score=score)]
+        return f"{sentence}: chance. All that it knows lies in how picture and text go together."
+    if row["change_low"] <= 0 <= row["change_high"]:
+        return f"{sentence}, no clear change: it may as well add up what picture and text say, each for itself."
+    return f"{sentence}, a change of {points(row['change'])} points: picture and text do interact."

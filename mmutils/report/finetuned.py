@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from mmutils import statistics
 from mmutils.report import pretraining
+from mmutils.report.markdown import escape
 from mmutils.report.sections import Page
 
 TOGETHER = {"CLIP", "CASS-MM"}  # methods that learn from pictures and texts together
@@ -29,48 +30,50 @@ class Pair(NamedTuple):
 
 
 def tuned(page: Page) -> list[dict]:
-    """The fine-tuned systems in the order of runs and systems, with a `key`.
+    """The fine-tuned systems in the order of runs and systems, with what the tables and sentences need of them.
 
-    Each has as `parts` the method that trained each encoder ("" for a package's) and whether it was left untrained.
+    Returns:
+        Descriptions with, in addition, a `key`; `parts`: the method that trained each encoder ("" for a package's) and
+        whether it was left untrained; `pretrained`: the methods of those trained, empty for baselines and controls;
+        `data`; `name`: the start, with its run where others have a start of that name; `amount` of labels, in words.
     """
-    rows = []
-    for system in page.study.systems:
-        if "start" not in system:
-            continue
+    systems, rows = [system for system in page.study.systems if "start" in system], []
+    for system in systems:
         about, parts = page.study.records[system["run"]]["data"], []
         for encoder in system["model"].split(" and "):
             run, separator, _ = encoder.removeprefix("random:").partition(":")
             record = page.study.records.get(run)
             trained_by = (record and pretraining.method(record)) or run
             parts.append({"method": trained_by if separator else "", "random": encoder.startswith("random:")})
-        key, about = (system["run"], system["system"]), (about["name"], about.get("splits"))
-        rows.append(system | {"key": key, "parts": parts, "data": about})
+        runs = {other["run"] for other in systems if other["start"] == system["start"]}
+        row = {
+            "key": (system["run"], system["system"]),
+            "parts": parts,
+            "pretrained": {part["method"] for part in parts if part["method"] and not part["random"]},
+            "data": (about["name"], about.get("splits")),
+            "name": escape(f"{system['start']} ({system['run']})" if len(runs) > 1 else system["start"]),
+            "amount": "all labels" if system["share"] == 1 else f"{100 * system['share']:.3g} % of the labels",
+        }
+        rows.append(system | row)
     return rows
 
 
 def kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
-    """By run and name of each system the tables it belongs to; a baseline stands in those of all that name it."""
-    tables = {system["key"]: [_kind(system)] if _pretrained(system) else [] for system in systems}
+    """By key of each system the tables it belongs to; a baseline stands in those of all that name it."""
+    tables = {system["key"]: [_kind(system)] if system["pretrained"] else [] for system in systems}
     for system in systems:
         baseline = _baseline(system, systems)
-        if baseline and not _pretrained(baseline):
+        if baseline and not baseline["pretrained"]:
             tables[baseline["key"]] += tables[system["key"]]
     return {system["key"]: tables[system["key"]] or [_kind(system)] for system in systems}
 
 
-def _pretrained(system: dict) -> set[str]:
-    """The methods by which its encoders were pretrained; none for a baseline or a control."""
-    return {part["method"] for part in system["parts"] if part["method"] and not part["random"]}
-
-
 def _kind(system: dict) -> str:
-    """The table of a system by itself, whatever is compared with it."""
-    if not _pretrained(system):
-        if system["inputs"] != "image+text":
-            return "alone"
-        if not any(part["random"] for part in system["parts"]):
-            return "packages"
-    if _pretrained(system) & TOGETHER:
+    if not system["pretrained"] and system["inputs"] != "image+text":
+        return "alone"
+    if not system["pretrained"] and not any(part["random"] for part in system["parts"]):
+        return "packages"
+    if system["pretrained"] & TOGETHER:
         return "both"
     return "ViT" if any(word in system["networks"][0] for word in TRANSFORMERS) else "CNN"
 
@@ -85,11 +88,7 @@ def _baseline(system: dict, systems: list[dict]) -> dict | None:
 
 def pairs(page: Page) -> list[Pair]:
     """Every pretrained system against its baseline on the same test examples, Holm's correction over all of them."""
-
-    def compute() -> list[Pair]:
-        systems = tuned(page)
-        against = {system["key"]: (system, _baseline(system, systems)) for system in systems}
-        tests = page.study.compare({key: pair for key, pair in against.items() if pair[1]})
-        return [Pair(*against[key], test) for key, test in tests.items()]
-
-    return page.study.cached(("pairs",), compute)
+    systems = tuned(page)
+    both = {s["key"]: (s, baseline) for s in systems if (baseline := _baseline(s, systems))}
+    tests = page.study.cached(("pairs",), lambda: page.study.compare(both))
+    return [Pair(*both[key], test) for key, test in tests.items()]

@@ -4,7 +4,6 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-from mmutils import statistics
 from mmutils.report import diagnostics, markdown, plots, pretraining
 from mmutils.report.cells import between, compared, dot, percent, points, spread, tested
 from mmutils.report.finetuned import Pair, kinds, pairs, tuned
@@ -18,104 +17,81 @@ KINDS = ("CNN", "ViT", "both", "packages", "alone")  # of tables, their captions
 
 def answer(page: Page) -> str:
     """The sentence and the figure of the first screen: the start that val picked, at every share of the labels."""
-    if not pairs(page):
+    every, rows, seen = pairs(page), [], []
+    if not every:
         return "*Not run yet: fine-tuning from a pretrained network and from its baseline, which the answer compares.*"
-    most = max(pair.system["share"] for pair in pairs(page))
-    full = [pair for pair in pairs(page) if pair.system["share"] == most]
-    best = max(full, key=lambda pair: (pair.same, pair.system["val"]["auroc"].mean()))
-    system = best.system
-    shown = [p for p in pairs(page) if all(p.system[key] == system[key] for key in ("run", "start"))]
+    best = max(every, key=lambda pair: (pair.system["share"], pair.same, pair.system["val"]["auroc"].mean()))
+    shown = [pair for pair in every if all(pair.system[key] == best.system[key] for key in ("run", "start"))]
     shown.sort(key=lambda pair: pair.system["share"])
-    rows, seen = [], []
-    for pair in shown:
-        label = f"{_labels(pair.system)}: {points(pair.test.difference.estimate)} points"
-        dots = page.dots(without=pair.baseline, pretrained=pair.system)
+    for system, baseline, test in shown:
+        label = f"{system['amount']}: {points(test.difference.estimate)} points"
+        dots = page.dots(without=baseline, pretrained=system)
         rows.append({"label": label, **dots})
         seen.append("{}, {:.1f} without, {:.1f} with".format(label, *(side["estimate"] for side in dots.values())))
-    names = {"without": shown[0].baseline["start"], "pretrained": f"pretrained: {system['start']}"}
+    names = {"without": shown[0].baseline["start"], "pretrained": f"pretrained: {best.system['start']}"}
     figure = plots.paired_dots(rows, names, "AUROC on test, % (mean over seeds, 95 % interval)")
     image = page.figure("memes-answer", figure, f"AUROC without and with pretraining, {'; '.join(seen)}")
-    also = "; ".join(f"with {_labels(p.system)} {_said(p.test.difference)}" for p in shown if p is not best)
-    note = NOTES["memes-answer"].format(
-        data=page.data,
-        difference=best.test.difference,
-        name=_called(page, system),
-        start=markdown.escape(best.baseline["start"]),
-        networks="the same network" if best.same else "other networks",
-        also=also and f" ({also})",
-    )
-    return f"> **{_verdict(page, best)}**\n\n{image}\n\n{note}"
+    also = "; ".join(f"with {pair.system['amount']} {_gain(pair)}" for pair in shown if pair is not best)
+    networks = "the same network" if best.same else "other networks"
+    texts = {"name": best.system["name"], "start": markdown.escape(best.baseline["start"]), "networks": networks}
+    texts["also"] = also and f" ({also})"
+    note = NOTES["memes-answer"].format(data=page.data, difference=best.test.difference, **texts)
+    return f"> **{_verdict(best, every)}**\n\n{image}\n\n{note}"
 
 
-def _verdict(page: Page, best: Pair) -> str:
+def _gain(pair: Pair) -> str:
+    return f"{points(pair.test.difference.estimate)} points ({tested(pair.test.difference)})"
+
+
+def _verdict(best: Pair, every: list[Pair]) -> str:
     """A sentence on the best pair and, where there are others, one on all."""
-    difference, every = best.test.difference, pairs(page)
-    scores = [percent(system["test"]["auroc"].mean()) for system in (best.system, best.baseline)]
+    system, baseline, (difference, _) = best
+    scores = [percent(side["test"]["auroc"].mean()) for side in (system, baseline)]
     verdict = "Pretraining helps" if difference.estimate > 0 else "Pretraining hurts"
-    said = (
-        f"{'Inconclusive for the best' if 0 in difference else verdict}: AUROC is {scores[0]} with "
-        f"{_called(page, best.system)} and {scores[1]} without this pretraining "
-        f"({markdown.escape(best.baseline['start'])}): {_said(difference)}, with {_labels(best.system)}."
+    sentence = (
+        f"{'Inconclusive for the best' if 0 in difference else verdict}: AUROC is {scores[0]} with {system['name']} "
+        f"and {scores[1]} without this pretraining ({markdown.escape(baseline['start'])}): {_gain(best)}, "
+        f"with {system['amount']}."
     )
     if len(every) == 1:
-        return said
+        return sentence
     better, worse = ([pair for pair in every if pair.test.verdict == word] for word in ("better", "worse"))
-    said += (
-        f" Of all {len(every)} comparisons {len(better) or 'none'} are better with pretraining, "
-        f"{len(worse) or 'none'} worse (Holm, .05)"
-    )
+    counts = f"{len(better) or 'none'} are better with pretraining, {len(worse) or 'none'} worse (Holm, .05)"
+    sentence += f" Of all {len(every)} comparisons {counts}"
     if better:
-        most = max(better, key=lambda pair: pair.test.difference.estimate)
-        gain = points(most.test.difference.estimate)
-        said += f"; most of all {_called(page, most.system)} with {_labels(most.system)}, {gain} points"
-    return f"{said}."
-
-
-def _called(page: Page, system: dict) -> str:
-    """The name of its start, with the run's where others have a start of that name."""
-    runs = {s["run"] for s in page.study.systems if s.get("start") == system["start"]}
-    return markdown.escape(f"{system['start']} ({system['run']})" if len(runs) > 1 else system["start"])
-
-
-def _said(difference: statistics.Interval) -> str:
-    return f"{points(difference.estimate)} points ({tested(difference)})"
-
-
-def _labels(system: dict) -> str:
-    return "all labels" if system["share"] == 1 else f"{100 * system['share']:.3g} % of the labels"
+        most, _, (gain, _) = max(better, key=lambda pair: pair.test.difference.estimate)
+        sentence += f"; most of all {most['name']} with {most['amount']}, {points(gain.estimate)} points"
+    return f"{sentence}."
 
 
 def results(page: Page) -> str:
     """Source project 2's tables, as far as they have run, each system with the most labels it was given."""
-    systems, tables, most = tuned(page), [], {}
+    systems, tables = tuned(page), []
     belongs = kinds(systems)
     better = {pair.system["key"] for pair in pairs(page) if pair.test.verdict == "better"}
-    for s in systems:
-        most[s["run"], s["start"]] = max(s["share"], most.get((s["run"], s["start"]), 0))
+    most = {(s["run"], s["start"]): s["share"] for s in sorted(systems, key=lambda s: s["share"])}
+    full = [system for system in systems if system["share"] == most[system["run"], system["start"]]]
     for kind in KINDS:
         rows = []
-        for system in systems:
-            if kind in belongs[system["key"]] and system["share"] == most[system["run"], system["start"]]:
-                interval = page.study.interval(system)
-                link = page.record(system["run"], system["system"]) + (" (= chance)" if 0.5 in interval else "")
-                methods = ("nothing" if part["random"] else part["method"] or "package" for part in system["parts"])
-                words = ("; ".join(methods), "; ".join(system["networks"]), system["trained"])
-                auroc, accuracy = (spread(system["test"][score]) for score in ("auroc", "accuracy"))
-                auroc = f"**{auroc}**" if system["key"] in better else auroc
-                numbers = [auroc, between(interval.low, interval.high), accuracy]
-                rows.append([link, *map(markdown.escape, words), *numbers])
-        if rows:
-            tables.append(page.table(kind, rows))
+        for system in (system for system in full if kind in belongs[system["key"]]):
+            interval = page.study.interval(system)
+            link = page.record(system["run"], system["system"]) + (" (= chance)" if 0.5 in interval else "")
+            methods = ("nothing" if part["random"] else part["method"] or "package" for part in system["parts"])
+            words = ("; ".join(methods), "; ".join(system["networks"]), system["trained"])
+            auroc, accuracy = (spread(system["test"][score]) for score in ("auroc", "accuracy"))
+            auroc = f"**{auroc}**" if system["key"] in better else auroc
+            rows.append([link, *map(markdown.escape, words), auroc, between(interval.low, interval.high), accuracy])
+        tables += [page.table(kind, rows)] if rows else []
     return "\n\n".join([NOTES["memes-results"], *tables]) if tables else "*Not run yet: fine-tuning.*"
 
 
 def comparisons(page: Page) -> str:
     """Paired tests of the pretrained against their baselines."""
     rows = []
-    for system, baseline, test in pairs(page):
-        names = f"{_called(page, system)} – {markdown.escape(baseline['start'])}"
-        names += "" if system["networks"] == baseline["networks"] else " (other networks)"
-        counts = f"{_labels(system)} ({system['labels']:,} of train, {system['val_labels']:,} of val)"
+    for pair in pairs(page):
+        system, baseline, test = pair
+        names = f"{system['name']} – {markdown.escape(baseline['start'])}{'' if pair.same else ' (other networks)'}"
+        counts = f"{system['amount']} ({system['labels']:,} of train, {system['val_labels']:,} of val)"
         rows.append([names, counts, *compared(test)])
     return page.table("memes-tests", rows, resamples=SCORED["memes"][1]) if rows else ""
 
@@ -148,9 +124,10 @@ def explorer(page: Page) -> tuple | None:
     for system in systems:
         best.setdefault((tables[system["key"]][0], system["inputs"]), system)
     shown = [(system["start"], system, page.study.averaged(system)) for system in best.values()]
-    record = page.study.records[shown[0][1]["run"]]
+    run = shown[0][1]["run"]
+    record = page.study.records[run]
     language = record["data"].get("language") or "en"
-    examples = {language: diagnostics.examples_by_id(page, record["data"]["name"], language)}
+    examples = {language: diagnostics.examples(page, run, language)}
     return WARNING.rstrip("."), examples, shown, record["classes"]
 
 

@@ -15,7 +15,6 @@ from mmutils.report.sections import LANGUAGES, NOTES, Page
 
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
 BEFORE = ("random, ", "before, ")
-RECALLS = ("R@1", "R@5", "R@10")
 WATCHED = {"CLIP": ("loss", "effective_rank_image"), "DINO": ("loss", "teacher_entropy", "effective_rank_teacher")}
 AGREEMENT = ("agreement", "effective_rank_cnn", "effective_rank_vit")  # CASS and CASS-MM
 SETTINGS = {"none": "as published", "plain": "unchanged pictures", "two": "two views", "same": "one view"}
@@ -38,8 +37,8 @@ def learned(page: Page) -> str:
     }
     alike = len(set(kept.values())) == 1
     for run, record in _records(page).items():
-        ranks = pd.DataFrame(record["extra"]["probes"]).query("split == 'test'").groupby("encoder")
-        ranks = ranks["effective_rank"].mean()
+        probes = pd.DataFrame(record["extra"]["probes"]).query("split == 'test'")
+        ranks = probes.groupby("encoder")["effective_rank"].mean()
         for encoder in dict.fromkeys(system["encoder"] for system in record["systems"]):
             label = f"{encoder} ({run})" if encoder.startswith(BEFORE) else encoder
             label += "" if alike or (run, encoder) not in kept else f", {kept[run, encoder]}"
@@ -50,8 +49,8 @@ def learned(page: Page) -> str:
                     interval = page.study.interval(system)
                     score = f"{percent(interval.estimate)} {between(interval.low, interval.high)}"
                 if test := tests.get((run, encoder, probe)):
-                    estimate, interval, _, p_holm, verdict = compared(test)
-                    gain = f"**{estimate} {interval}**" if verdict == "better" else f"{estimate} {interval}"
+                    *gain, _, p_holm, verdict = compared(test)
+                    gain = f"**{' '.join(gain)}**" if verdict == "better" else " ".join(gain)
                 cells += [score, gain, p_holm]
             cells[0] += "" if system else " **FAILED**"
             rows.append([*cells, f"{ranks[encoder]:.1f}" if encoder in ranks else "–"])
@@ -60,7 +59,6 @@ def learned(page: Page) -> str:
 
 
 def _records(page: Page) -> dict[str, dict]:
-    """The pretraining runs that went well."""
     return {run: record for run, record in page.study.records.items() if record["extra"].get("probes")}
 
 
@@ -85,15 +83,13 @@ def ablation(page: Page) -> str:
         return ""
     rows, verdicts = [], {}
     for (change, branch, probe), comparison in page.study.compare(pairs).items():
-        change = markdown.escape(change)
-        estimate, interval, _, *cells = compared(comparison)
-        rows.append([change, markdown.escape(f"{branch}, {probe}"), estimate, interval, *cells])
-        verdicts.setdefault(change, []).append(comparison.verdict)
+        change, (estimate, interval, _, p_holm, verdict) = markdown.escape(change), compared(comparison)
+        rows.append([change, markdown.escape(f"{branch}, {probe}"), estimate, interval, p_holm, verdict])
+        verdicts.setdefault(change, []).append(verdict)
     return f"### What matters in CASS-MM\n\n{_advice(verdicts)}\n\n{page.table('ablation', rows)}"
 
 
 def _advice(verdicts: dict[str, list[str]]) -> str:
-    """What is clear for at least one branch and probe, and how often."""
     clear = [
         f"{change} is {word} ({words.count(word)} of {len(words)} differences are clear)"
         for change, words in verdicts.items()
@@ -106,10 +102,9 @@ def _advice(verdicts: dict[str, list[str]]) -> str:
 
 
 def _variant(system: dict, record: dict) -> dict | None:
-    """The settings that tell a form from the others of its run; None for networks before training."""
+    """The settings that tell a form from the others of its run, in old records by its name; else None."""
     if "variant" in system:
         return system["variant"]
-    # records before the variant field
     for cure, text, views, hidden in record["parameters"].get("variants", ()):
         form = "CASS-MM as published" if cure == "none" else f"CASS-MM {cure}"
         if system["encoder"].startswith(f"{form}, {text} text, {views}, {100 * hidden:.0f} % hidden, "):
@@ -132,10 +127,9 @@ def collapse(page: Page) -> str:
     parts = []
     for run, record in _records(page).items():
         name, table, images = method(record), pd.DataFrame(record["history"]), []
-        nearest = {column: f"knn {column[4:].split('_')[0]}" for column in table if column.startswith("knn_")}
-        table = table.rename(columns=nearest)
-        columns = [column for column in WATCHED.get(name, AGREEMENT) if column in table]
-        for column in columns + (list(nearest.values()) if name == "CASS-MM" else []):
+        table = table.rename(columns=lambda column: re.sub("^knn_([^_]*).*", r"knn \1", column))
+        nearest = [column for column in table if column.startswith("knn ") and name == "CASS-MM"]
+        for column in [column for column in WATCHED.get(name, AGREEMENT) if column in table] + nearest:
             shown = [table]
             if column == "loss" and "loss_chance" in table:
                 chance = table.groupby("epoch", as_index=False)["loss_chance"].mean()
@@ -155,17 +149,17 @@ def retrieval(page: Page) -> str:
         for language, shares in record["extra"].get("retrieval", {}).items():
             for way, words in (("text_to_image", "picture for a text"), ("image_to_text", "text for a picture")):
                 label = page.record(run, f"{run}, {LANGUAGES.get(language, language) or 'texts'}: {words}")
-                recalls = [percent(shares[f"{way}_{name.lower().replace('@', '')}"]) for name in RECALLS]
-                level = " / ".join(percent(int(name[2:]) / shares["candidates"]) for name in RECALLS)
+                recalls = [percent(shares[f"{way}_r{k}"]) for k in (1, 5, 10)]
+                level = " / ".join(percent(k / shares["candidates"]) for k in (1, 5, 10))
                 rows.append([label, *recalls, f"{shares['candidates']:,}", level])
         queries = record["extra"].get("queries", {}) if page.study.built_in else {}
-        paths = diagnostics.examples_by_id(page, record["data"]["name"], "en")["image"] if queries else {}
+        paths = diagnostics.examples(page, run, "en")["image"] if queries else {}
         for query, examples in queries.items():
             answers.append([markdown.escape(query), *(diagnostics.picture(page, i, paths[i]) for i in examples)])
     if not rows:
         return ""
-    text = f"### Retrieval\n\n{page.table('retrieval', rows)}"
-    if not answers:
-        return text
-    head = markdown.table(["Text", *map(str, range(1, max(map(len, answers))))], [], slice(0))
-    return f"{text}\n\n{page.table('queries', answers, head=head)}"
+    parts = ["### Retrieval", page.table("retrieval", rows)]
+    if answers:
+        head = markdown.table(["Text", *map(str, range(1, max(map(len, answers))))], [], slice(0))
+        parts.append(page.table("queries", answers, head=head))
+    return "\n\n".join(parts)

@@ -330,6 +330,7 @@ def test_baselines_stand_in_the_tables_of_those_compared_with_them_and_controls_
         system |= usual | {"start": system["system"], "networks": [system["networks"]]}
         system["key"] = ("r", system["system"])
         system["parts"] = [{"method": system["method"], "random": system["random"]}]
+        system["pretrained"] = {system["method"]} if system["method"] and not system["random"] else set()
     kinds = [finetuned.kinds(systems)["r", row[0]] for row in rows]
     assert kinds == [["ViT"], ["both"], ["ViT", "both"], ["CNN"], ["CNN"], ["alone"], ["packages"]]
 
