@@ -32,18 +32,27 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
     """Classify posts; warns of texts in a new script or unknown to the tokenizer, and of columns that are not read.
 
     Args:
-        folder: an exported classifier.
-        posts: columns id, image (path) and text (string), as far as the classifier needs them.
+        posts: columns id, image (path) and text (string), as far as the exported classifier needs them.
         root: the folder that pictures are named relative to and must lie in; None where their paths are used as given.
 
     Returns:
         One row per post: id, prediction, and one calibrated probability per class, under the class's name. Where some
-        posts have no answer, these are empty for them, and a column `problem` says why.
-
-    Raises:
-        ValueError: a needed column is missing, no post can be answered, or the export is damaged.
+        posts have no answer, these are empty for them, and a column `problem` says why; ValueError where none has.
     """
-    inputs = _check_columns(folder, posts)
+
+    def read(encoder: dict) -> set[str]:  # what an encoder reads: image, text, or both
+        return {"image", "text"} & set(encoder) | set().union(*map(read, encoder.get("sides", ())))
+
+    try:
+        description = json.loads(reading.text(Path(folder, f"{export.NAME}.json")))
+        inputs, name = read(description["encoder"]), f"{description['system']}, run {description['run']}"
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the export in {folder} is damaged, copy it again ({error!r})") from error
+    for column in ("image", "text"):  # before the weights are read
+        if column not in inputs and column in posts:
+            warnings.warn(f"this classifier does not look at the {column}", stacklevel=2)
+        if column in inputs and column not in posts:
+            raise ValueError(f"this classifier ({name}) needs the {column} of every post; given are {', '.join(posts)}")
     classifier, description = export.load_classifier(folder)
     options = batch_inputs(classifier.encoder)
     posts = _checked(posts, inputs, options.get("image_size"), root)
@@ -69,25 +78,6 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
     table.insert(0, "id", posts["id"])
     table.insert(1, "prediction", probabilities.idxmax(axis=1).reindex(posts.index, fill_value=""))
     return table if len(answered) == len(posts) else table.assign(problem=posts["problem"])
-
-
-def _check_columns(folder: str | Path, posts: pd.DataFrame) -> set[str]:
-    """What the classifier reads, image, text, or both, and whether the posts have it; before its weights are read."""
-
-    def read(encoder: dict) -> set[str]:
-        return {"image", "text"} & set(encoder) | set().union(*map(read, encoder.get("sides", ())))
-
-    try:
-        description = json.loads(reading.text(Path(folder, f"{export.NAME}.json")))
-        inputs, name = read(description["encoder"]), f"{description['system']}, run {description['run']}"
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the export in {folder} is damaged, copy it again ({error!r})") from error
-    for column in ("image", "text"):
-        if column not in inputs and column in posts:
-            warnings.warn(f"this classifier does not look at the {column}", stacklevel=3)
-        if column in inputs and column not in posts:
-            raise ValueError(f"this classifier ({name}) needs the {column} of every post; given are {', '.join(posts)}")
-    return inputs
 
 
 def _checked(posts: pd.DataFrame, inputs: set[str], size: int | None, root: str | Path | None) -> pd.DataFrame:
@@ -130,23 +120,6 @@ def _read(path: str) -> pd.DataFrame:
     return posts if "id" in posts else posts.assign(id=[str(number) for number in range(1, len(posts) + 1)])
 
 
-def _answers(options: argparse.Namespace) -> pd.DataFrame:
-    """The table of `classify` for the posts of the command line, by the run that it names, or its folder."""
-    run = options.run
-    folders = [Path(run), Path(run, "model"), RUNS / run / "model"]
-    folder = next((folder for folder in folders if (folder / f"{export.NAME}.json").is_file()), None)
-    if folder is None:
-        names = sorted(path.parent.parent.name for path in RUNS.glob(f"*/model/{export.NAME}.json"))
-        listed = f"in {RUNS} there are: {', '.join(names) or 'none'}. Finetuning/Finetuning.ipynb exports one"
-        raise FileNotFoundError(f"no exported classifier in {run!r}; {listed}; give its folder `out`")
-    if bool(options.csv) == bool(options.image or options.text):
-        raise ValueError('give either --csv FILE or one post: --image FILE --text "..."')
-    if options.csv:
-        return classify(folder, _read(options.csv), Path(options.csv).parent)
-    post = {"id": "post", "image": options.image, "text": options.text}
-    return classify(folder, pd.DataFrame([{column: value for column, value in post.items() if value is not None}]))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Reads the command line, prints the probabilities; 0, or 2 with the reason where there is no answer at all."""
     parser = argparse.ArgumentParser(prog="python -m mmutils.predict", description=__doc__.split("`: ")[1])
@@ -156,10 +129,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--csv", metavar="FILE", help="posts: columns image (in the file's folder), text, maybe id")
     parser.add_argument("--out", metavar="FILE", help="write the answers as CSV as well")
     options = parser.parse_args(arguments)
+    run, post = options.run, {"id": "post", "image": options.image, "text": options.text}
     try:
+        folders = [Path(run), Path(run, "model"), RUNS / run / "model"]
+        folder = next((folder for folder in folders if (folder / f"{export.NAME}.json").is_file()), None)
+        if folder is None:
+            names = sorted(path.parent.parent.name for path in RUNS.glob(f"*/model/{export.NAME}.json"))
+            listed = f"in {RUNS} there are: {', '.join(names) or 'none'}. Finetuning/Finetuning.ipynb exports one"
+            raise FileNotFoundError(f"no exported classifier in {run!r}; {listed}; give its folder `out`")
+        if bool(options.csv) == bool(options.image or options.text):
+            raise ValueError('give either --csv FILE or one post: --image FILE --text "..."')
+        posts = _read(options.csv) if options.csv else pd.DataFrame([post]).dropna(axis=1)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            answers = _answers(options)
+            answers = classify(folder, posts, Path(options.csv).parent if options.csv else None)
     except (ValueError, OSError) as error:
         print(printable(error), file=sys.stderr)
         return 2

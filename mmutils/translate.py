@@ -1,9 +1,8 @@
 """Machine translation of a data set's texts into a table of translations that is made once and kept.
 
-For sequence-to-sequence models of Hugging Face: MarianMT (Junczys-Dowmunt et al. 2018,
-https://arxiv.org/abs/1804.00344); NLLB, M2M100 and mBART also need their own names of the two languages. Links, and
-"RT @name:" or mentions before the first word, are kept as they are: models garble them. The data set's licence covers
-its translations too: keep them beside the data.
+For sequence-to-sequence models: MarianMT (Junczys-Dowmunt et al. 2018, https://arxiv.org/abs/1804.00344); NLLB, M2M100
+and mBART also need their own names of the two languages. Links, and "RT @name:" or mentions before the first word, are
+kept as they are. The data set's licence covers its translations too: keep them beside the data.
 """
 
 import argparse
@@ -40,11 +39,7 @@ LIBRARIES = ("torch", "transformers", "sentencepiece", "sacremoses")  # versions
 
 
 class Translator:
-    """A translation model with its tokenizer: call it with a list of texts to get their translations.
-
-    `name`: on the hub, or a local folder. `codes`: the model's names of the two languages, if it has several, as
-    ("eng_Latn", "hin_Deva") for NLLB. `options`: everything that the translations depend on.
-    """
+    """A translation model: call it with texts. `codes`: its names of the languages, as ("eng_Latn", "hin_Deva")."""
 
     def __init__(self, name: str, revision: str | None = None, codes: tuple[str, str] | None = None):
         def get(local_files_only: bool):
@@ -79,9 +74,7 @@ class Translator:
 def translate(ids, texts, translator, target: str, file: str | Path, batch_size: int = 32) -> dict:
     """Write a table of translations, id<tab>text in UTF-8 without quoting, and `file`.json, which describes it.
 
-    Each different text is translated once. A run that was killed continues with the batches in `file`.part, to the same
-    result. Returns the content of the JSON, and "examples": (id, text, translation) by problem (see `problems`).
-    ValueError: an id with two texts; a file or part of another model, revision, language or batch size.
+    A killed run continues from `file`.part. Returns the JSON and "examples", (id, text, translation) by problem.
     """
     rows, pieces = {}, {}  # by id: the text; what stands before the sentence to translate, the sentence, the links
     for key, text in zip(map(_clean, ids), map(_clean, texts), strict=True):
@@ -102,7 +95,14 @@ def translate(ids, texts, translator, target: str, file: str | Path, batch_size:
             raise ValueError(f"{file} is damaged, its ids are not those of the texts: delete it, run the command again")
         translations = dict(pairs)
     else:
-        done = _translate_all(sentences, translator, options, part, batch_size)
+        done = _read_same(part, options, part).get("translations", {}) if part.exists() else {}
+        order = sorted(sentences - {""}, key=lambda text: (-len(text), text))  # the longest first: memory fails early
+        for start in tqdm(range(0, len(order), batch_size), unit="batch"):
+            batch = order[start : start + batch_size]
+            if not done.keys() >= set(batch):
+                done |= zip(batch, translator(batch), strict=True)
+                write(part, json.dumps(options | {"translations": done}, ensure_ascii=False))
+        done[""] = ""
         translations = {key: _clean(f"{start} {done[middle]} {end}") for key, (start, middle, end) in pieces.items()}
     wrong = {key: problems(text, translations[key], target) for key, text in rows.items()}
     cases = {each: [(key, rows[key], translations[key]) for key in rows if each in wrong[key]] for each in PROBLEMS}
@@ -114,22 +114,18 @@ def translate(ids, texts, translator, target: str, file: str | Path, batch_size:
 
 
 def problems(text: str, translation: str, target: str) -> list[str]:
-    """What looks wrong with a translation, links, mentions and hashtags aside.
+    """Which of PROBLEMS a translation has, links, mentions and hashtags aside.
 
-    "empty"; "repeated": a word or phrase four times in a row, and more often than in the text; "untranslated": the text
-    itself; "script": more than half of its letters are of another script (for the languages in SCRIPTS).
+    "repeated": a phrase four times in a row, and more often than in the text; "script": most letters are of another.
     """
     source, result = (" ".join(NAMES.sub(" ", part).split()) for part in (text, translation))
     letters = [character for character in result if unicodedata.category(character)[0] == "L"]
     if not letters:
         return ["empty"] if any(character.isalpha() for character in source) else []
     foreign = sum(not unicodedata.name(letter, "").startswith(SCRIPTS.get(target, "")) for letter in letters)
-    wrong = {
-        "repeated": _repeats(result) > max(3, _repeats(source)),
-        "untranslated": result.casefold() == source.casefold(),
-        "script": foreign > len(letters) / 2,
-    }
-    return [problem for problem, holds in wrong.items() if holds]
+    wrong = {"repeated": _repeats(result) > max(3, _repeats(source)), "script": foreign > len(letters) / 2}
+    wrong["untranslated"] = result.casefold() == source.casefold()
+    return [problem for problem in PROBLEMS if wrong.get(problem)]
 
 
 def _repeats(text: str) -> int:
@@ -141,18 +137,6 @@ def _repeats(text: str) -> int:
         for length in range(1, 7)
         for _, run in groupby([False, *map(eq, sequence, sequence[length:])])
     )
-
-
-def _translate_all(sentences: set[str], translator, options: dict, part: Path, batch_size: int) -> dict[str, str]:
-    """Translation of each different sentence; those that are done are saved in the part file after each batch."""
-    order = sorted(sentences - {""}, key=lambda text: (-len(text), text))  # the longest first: memory runs out at once
-    translations = _read_same(part, options, part).get("translations", {}) if part.exists() else {}
-    for start in tqdm(range(0, len(order), batch_size), unit="batch"):
-        batch = order[start : start + batch_size]
-        if not translations.keys() >= set(batch):
-            translations |= zip(batch, translator(batch), strict=True)
-            write(part, json.dumps(options | {"translations": translations}, ensure_ascii=False))
-    return translations | {"": ""}
 
 
 def _read_same(path: Path, wanted: dict, file: Path) -> dict:

@@ -21,9 +21,7 @@ def examples(name: str, root, split: str, **options) -> pd.DataFrame:
         root: the data set's folder or archive; None or "" where it is built in.
         options: what else its `examples` takes; converted to the types that it declares.
 
-    Raises:
-        ValueError: a wrong option; a table that breaks the contract.
-        FileNotFoundError: it needs a root and has none, or files are missing.
+    Raises: ValueError for a wrong option or table; FileNotFoundError where there is no root, or files are missing.
     """
     return call(name, "examples", root, split, **options)
 
@@ -62,10 +60,6 @@ def subset(examples: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 def describe(name: str, root, tables: dict[str, pd.DataFrame], language: str | None = None) -> dict:
     """What a record says about its data: name, language, fingerprint, examples by split, whether it is built in."""
-    return {
-        "name": name,
-        "language": language,
-        "fingerprint": fingerprint(name, root or None),
-        "splits": {split: len(table) for split, table in tables.items()},
-        "built_in": not root,
-    }
+    sizes = {split: len(table) for split, table in tables.items()}
+    description = {"name": name, "language": language, "fingerprint": fingerprint(name, root or None)}
+    return description | {"splits": sizes, "built_in": not root}

@@ -19,10 +19,7 @@ def check(examples: pd.DataFrame, classes: Sequence[str], where: str = "") -> pd
     - id: string, unique. group: string, not empty; it ties rows that must not be split or resampled apart.
     - image: path of a picture, or None. Whether it can be read is not checked here (see `tools.audit`).
     - text: string. label: 0..K-1 as in `classes`, or -1 for unknown. Index: 0..N-1.
-
-    Args:
-        classes: at least two different names, none of them in TAKEN.
-        where: data set and split, or the file, for the error.
+    - classes: at least two different names, none of them in TAKEN. where: data set and split, or file, for the error.
     """
     if problem := _problem(examples, classes):
         raise ValueError(f"{where}: {problem}" if where else problem)
@@ -34,11 +31,11 @@ def require_labels(tables: dict[str, pd.DataFrame]) -> None:
     for split, table in tables.items():
         unknown, classes = (table["label"] == -1).sum(), table["label"].nunique()
         if unknown:
-            hint = "leave them out, or take a split that has labels"
-            raise ValueError(f"{unknown:,} of {len(table):,} examples of {split} have no label (-1): {hint}")
+            problem = f"{unknown:,} of {len(table):,} examples of {split} have no label (-1)"
+            raise ValueError(f"{problem}: leave them out, or take a split that has labels")
         if classes < 2:
-            hint = "at least two classes are needed, take more examples (limit=0 for all)"
-            raise ValueError(f"{split} has {len(table):,} examples of {classes} class: {hint}")
+            problem = f"{split} has {len(table):,} examples of {classes} class"
+            raise ValueError(f"{problem}: two are needed, take more examples (limit=0 for all)")
 
 
 def _problem(examples: pd.DataFrame, classes: Sequence[str]) -> str:

@@ -48,12 +48,10 @@ def examples(
 
     Args:
         root: the folder of the data set, an archive of it, or the folder of the TSV files alone.
-        language: other than "en" needs `translations`.
-        which: "agreed" or "all".
-        target: whose label, "text" or "image"; they differ in "all" only.
+        which: "agreed" or "all"; target: whose label, "text" or "image", which differ in "all" only.
         missing: "error", "drop" or "none" for a row without its picture (see `settle_missing`).
         repair: whether ftfy mends broken encodings.
-        translations: TSV file with the columns id (tweet) and text; default: translations/<language>.tsv in `root`.
+        translations: for a language but "en", TSV with columns id (tweet), text; default: translations/<language>.tsv.
     """
     return read_task("humanitarian", CLASSES, root, split, language, which, target, missing, repair, translations)
 
@@ -66,26 +64,20 @@ def read_task(task, classes, root, split, language, which, target, missing, repa
     home, name = folder(root), FILES[which].format(task, "dev" if split == "val" else split)
     path = _find(home, name)
     if path is None:
-        hint = "with its split folders (crisismmd_datasplit_agreed_label, crisismmd_datasplit_all) inside"
-        raise FileNotFoundError(f"no {name} in {home!r} or below it. Give CrisisMMD v2.0 as root, {hint}; {WHERE}")
+        hint = "Give CrisisMMD v2.0 with its split folders (as crisismmd_datasplit_all) as root"
+        raise FileNotFoundError(f"no {name} in {home!r} or below it. {hint}; {WHERE}")
     rows, classes = _read(path, COLUMNS), list(classes)
     labels = rows[f"label_{target}"].replace(MERGED)
     if len(unknown := labels[~labels.isin(classes)]):
         shown = ", ".join(f"{name!r} in line {number}" for number, name in unknown.head(3).items())
-        problem = f"unknown labels in {len(unknown)} of {len(rows)} rows ({shown})"
-        raise ValueError(f"{path}: {problem}; there are {', '.join(classes)}")
+        problem = f"{path}: unknown labels in {len(unknown)} of {len(rows)} rows"
+        raise ValueError(f"{problem} ({shown}); there are {', '.join(classes)}")
     candidates = (Path(home), Path(home, "CrisisMMD_v2.0"), Path(home).parent)  # as the archive unpacks
     pictures = next((candidate for candidate in candidates if (candidate / "data_image").is_dir()), home)
-    table = pd.DataFrame(
-        {
-            "id": rows["image_id"],
-            "group": rows["tweet_id"],
-            "image": [inside(pictures, name, f"{path}, line {line}") for line, name in rows["image"].items()],
-            "text": rows["tweet_text"],
-            "label": labels.map(classes.index),
-            "event": rows["event_name"],
-        }
-    )
+    names = {"image_id": "id", "tweet_id": "group", "image": "image", "tweet_text": "text", "event_name": "event"}
+    table = rows[list(names)].rename(columns=names)
+    table["image"] = [inside(pictures, name, f"{path}, line {line}") for line, name in rows["image"].items()]
+    table.insert(4, "label", labels.map(classes.index))
     if repair:
         import ftfy
 

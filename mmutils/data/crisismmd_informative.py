@@ -26,8 +26,8 @@ def examples(
     translations: str | None = None,
 ) -> pd.DataFrame:
     """Table of examples: arguments, columns and errors as in `crisismmd.examples`."""
-    arguments = (root, split, language, which, target, missing, repair, translations)
-    return crisismmd.read_task("informative", CLASSES, *arguments)
+    options = (language, which, target, missing, repair, translations)
+    return crisismmd.read_task("informative", CLASSES, root, split, *options)
 
 
 def official(split: str, which: str = "agreed", **_) -> int | None:

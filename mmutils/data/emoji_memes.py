@@ -11,6 +11,7 @@ from itertools import count, product
 
 import pandas as pd
 
+from mmutils.data import COLUMNS
 from mmutils.data.builtin.emoji import files, labelled
 from mmutils.data.emoji_topics import unlabelled  # pictures with their own names: train's pairs are wrong on purpose
 
@@ -20,27 +21,19 @@ ROUNDS = {"train": 4, "val": 2, "test": 2}  # each picture occurs this often wit
 
 
 def examples(root=None, split: str = "train", language: str = "en") -> pd.DataFrame:
-    """Table of examples: 4 pairs of each label for every picture in train, 2 in val and test, in a fixed mixed order.
+    """Table of examples in "en" or "hi", in a fixed mixed order: `ROUNDS` pairs of each label for every picture.
 
-    id is "<picture's code points>+<caption's>", the same in both languages. Further columns: image_emoji, text_emoji,
-    image_class, text_class. language: "en" or "hi".
+    id is "<picture's code points>+<caption's>". Further columns: image_emoji, text_emoji, image_class, text_class.
     """
     rows = labelled(root, split, language).set_index("codepoints", drop=False)
     pairs = sorted(_pairs(rows["category"], split), key=lambda pair: _digest(split, *pair))
     picture, caption = (rows.loc[list(side)].reset_index(drop=True) for side in zip(*pairs, strict=True))
-    return pd.DataFrame(
-        {
-            "id": picture["codepoints"] + "+" + caption["codepoints"],
-            "group": picture["family"],
-            "image": picture["image"],
-            "text": caption[f"name_{language}"],
-            "label": (picture["category"] != caption["category"]).astype(int),
-            "image_emoji": picture["emoji"],
-            "text_emoji": caption["emoji"],
-            "image_class": picture["category"],
-            "text_class": caption["category"],
-        }
-    )
+    table = picture.rename(columns={"family": "group", "emoji": "image_emoji", "category": "image_class"})
+    table["id"] = picture["codepoints"] + "+" + caption["codepoints"]
+    table["text"], table["text_emoji"] = caption[f"name_{language}"], caption["emoji"]
+    table["text_class"] = caption["category"]
+    table["label"] = (picture["category"] != caption["category"]).astype(int)
+    return table[[*COLUMNS, "image_emoji", "text_emoji", "image_class", "text_class"]]
 
 
 def _pairs(categories: pd.Series, split: str) -> set[tuple[str, str]]:

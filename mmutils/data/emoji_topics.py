@@ -15,18 +15,9 @@ CLASSES = GROUPS
 
 def examples(root=None, split: str = "train", language: str = "en") -> pd.DataFrame:
     """Table of examples in "en" or "hi"; id is the emoji's code points, group its family; also emoji and subgroup."""
-    rows = labelled(root, split, language)
-    return pd.DataFrame(
-        {
-            "id": rows["codepoints"],
-            "group": rows["family"],
-            "image": rows["image"],
-            "text": rows[f"name_{language}"],
-            "label": rows["category"].map(CLASSES.index),
-            "emoji": rows["emoji"],
-            "subgroup": rows["subgroup"],
-        }
-    )
+    rows = labelled(root, split, language).assign(label=lambda rows: rows["category"].map(CLASSES.index))
+    rows = rows.rename(columns={"codepoints": "id", "family": "group", f"name_{language}": "text"})
+    return rows[[*COLUMNS, "emoji", "subgroup"]]
 
 
 def unlabelled(root=None, language: str = "en") -> pd.DataFrame:

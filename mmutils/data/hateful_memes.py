@@ -17,13 +17,8 @@ from mmutils.data.tools.archive import folder
 from mmutils.data.tools.reading import check_choice, storable
 
 CLASSES = ("not hateful", "hateful")
-OFFICIAL = {  # examples of each class, by file
-    "train": (5481, 3019),
-    "dev_seen": (253, 247),
-    "dev_unseen": (340, 200),
-    "test_seen": (510, 490),
-    "test_unseen": (1250, 750),
-}
+OFFICIAL = {"train": (5481, 3019), "dev_seen": (253, 247), "dev_unseen": (340, 200)}  # by file: examples of each class
+OFFICIAL |= {"test_seen": (510, 490), "test_unseen": (1250, 750)}
 WHERE = "https://www.drivendata.org/competitions/64/hateful-memes/"
 
 
@@ -33,11 +28,9 @@ def examples(
     """Table of examples in the order of the file; further column: source.
 
     Args:
-        root: the folder, or an archive of it.
-        val: "dev_unseen" or "dev_seen".
-        test: "test_seen" or "test_unseen".
+        root: the folder, or an archive of it; language: "en" only.
+        val, test: the files that these splits are read from, as "dev_seen" and "test_unseen".
         missing: "error", "drop" or "none" for a meme without its picture (see `settle_missing`).
-        language: "en", there is no other.
     """
     check_choice("split", split, SPLITS)
     check_choice("val", val, ("dev_unseen", "dev_seen"))
@@ -86,9 +79,5 @@ def _row(line: str, home, where: str) -> dict:
     }
     if broken := [rule for rule, holds in rules.items() if not holds]:
         raise ValueError(f"{where}: {broken[0]}; given {line[:200]}")
-    return {
-        "id": str(row["id"]).zfill(5),
-        "image": inside(home, row["img"], where),
-        "text": row["text"],
-        "label": -1 if label is None else int(label),
-    }
+    label, image = -1 if label is None else int(label), inside(home, row["img"], where)
+    return {"id": str(row["id"]).zfill(5), "image": image, "text": row["text"], "label": label}

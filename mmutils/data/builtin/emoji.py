@@ -14,19 +14,12 @@ import pandas as pd
 import PIL
 from PIL import Image
 
-from mmutils.data.contract import SPLITS
+from mmutils.data.contract import COLUMNS, SPLITS
 from mmutils.data.tools.reading import check_choice
 from mmutils.runs.files import cache_dir, cached_folder
 
-GROUPS = (
-    "Smileys & Emotion",
-    "People & Body",
-    "Animals & Nature",
-    "Food & Drink",
-    "Travel & Places",
-    "Activities",
-    "Objects",
-)
+GROUPS = ("Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink")
+GROUPS += ("Travel & Places", "Activities", "Objects")
 LANGUAGES = ("en", "hi")
 FOLDER = Path(__file__).parent
 LABELLED, POOL = FOLDER / "emoji.parquet", FOLDER / "emoji_pool.parquet"
@@ -45,16 +38,13 @@ def labelled(root, split: str, language: str) -> pd.DataFrame:
 
 
 def pool(language: str = "en") -> pd.DataFrame:
-    """Table of examples for pretraining without labels: label is -1, text the CLDR name, group the family.
-
-    Further columns: emoji, style ("noto", "fluent", "twemoji"), category (Unicode's, "Flags" and "Symbols" among them).
-    """
+    """Examples to pretrain on: label -1, text the CLDR name, group the family; also emoji, style and category."""
     check_choice("language", language, LANGUAGES)
     rows = pd.read_parquet(POOL)
     ids = rows["codepoints"] + "." + rows["style"]
     rows = rows.rename(columns={"family": "group", f"name_{language}": "text"})
     rows = rows.assign(id=ids, image=_pictures(POOL, ids, rows["picture"]), label=-1)
-    return rows[["id", "group", "image", "text", "label", "emoji", "style", "category"]]
+    return rows[[*COLUMNS, "emoji", "style", "category"]]
 
 
 def files(root=None) -> list[Path]:

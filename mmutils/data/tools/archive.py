@@ -45,10 +45,7 @@ def beside(root) -> Path:
 
 
 def unpack(path: Path, target: Path) -> None:
-    """Unpack an archive as the folder `target`, unless that is there; a sole folder in it becomes the target itself.
-
-    ValueError for a file that is no archive, is damaged, locked or dangerous; OSError where it does not fit the disk.
-    """
+    """Unpack an archive as the folder `target`, unless that is there; ValueError for a damaged or dangerous one."""
     if not target.is_dir():
         with whole_folder(target) as draft:
             _fill(path, draft)

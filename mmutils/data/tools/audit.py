@@ -44,17 +44,17 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
     lengths = sizes.agg({"words": ["median", "max"], "characters": ["median", "max"], "empty": ["sum"]})
     lengths = lengths.set_axis(LENGTHS, axis=1)
     hashes, unreadable = _hashes(tables)
-    values = {split: _values(table) for split, table in tables.items()}
+    values = {split: table.assign(text=table["text"].map(_words)) for split, table in tables.items()}
     duplicates, leaks = [], []
     for split, (files, codes) in hashes.items():
         for what in ("id", "text"):  # groups recur by design
-            repeated = values[split][what][values[split][what].duplicated(keep=False)]
+            repeated = values[split][what][values[split][what].duplicated(keep=False) & (values[split][what] != "")]
             duplicates.append((what, split, repeated.nunique(), len(repeated), next(iter(repeated), None)))
         pairs = [(files[i], files[j]) for i, j in near_pairs(codes, codes) if i < j]
         duplicates.append(("picture", split, len(pairs), len({*chain(*pairs)}), _names(pairs)))
     for first, second in combinations(tables, 2):
         for what in ("id", "group", "text"):
-            common = sorted(set(values[first][what]) & set(values[second][what]))
+            common = sorted((set(values[first][what]) & set(values[second][what])) - {""})
             leaks.append((what, first, second, len(common), next(iter(common), None)))
         (files, codes), (other_files, other_codes) = hashes[first], hashes[second]
         pairs = [(files[i], other_files[j]) for i, j in near_pairs(codes, other_codes)]
@@ -85,13 +85,8 @@ def near_pairs(first: np.ndarray, second: np.ndarray, distance: int = NEAR) -> l
     return pairs
 
 
-def _values(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """What is compared for equality: texts without links, mentions, punctuation and case, if they are not empty."""
-    texts = table["text"].map(_normalised)
-    return {"id": table["id"], "group": table["group"], "text": texts[texts != ""]}
-
-
-def _normalised(text: str) -> str:
+def _words(text: str) -> str:
+    """A text without links, mentions, punctuation and case."""
     text = unicodedata.normalize("NFKC", re.sub(r"https?://\S+|(\bRT )?@\w+", " ", text)).casefold()
     return " ".join("".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text).split())
 

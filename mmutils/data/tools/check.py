@@ -58,12 +58,8 @@ def _audit(module, tables: dict[str, pd.DataFrame], chosen: dict[str, str]) -> l
     duplicates, leaks = (audited[name][audited[name]["values"] > 0] for name in ("duplicates", "leaks"))
     for row in leaks[leaks["what"].isin(["id", "group"])].to_dict("records"):
         problems.append("{values:,} {what}s are in {first} and {second}, such as {example!r}".format(**row))
-    shown = {
-        "examples": counts,
-        "lengths of texts": audited["text_lengths"].T,
-        "duplicates": duplicates,
-        "leaks": leaks,
-    }
+    shown = {"examples": counts, "lengths of texts": audited["text_lengths"].T}
+    shown |= {"duplicates": duplicates, "leaks": leaks}
     with pd.option_context("display.width", 160, "display.max_columns", None, "display.max_colwidth", 60):
         for title, table in shown.items():
             print(printable(f"{title}\n{table}\n" if len(table) else f"{title}: none\n"))

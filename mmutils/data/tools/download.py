@@ -33,8 +33,7 @@ def main(options: argparse.Namespace) -> int:
         page = getattr(dataset(options.data), "WHERE", "where you have it from")
         urls = options.url or ADDRESSES.get(options.data)
         if not urls:
-            problem = f"{options.data} has no public address to fetch"
-            raise ValueError(f"{problem}: ask for it at {page}, or give one with --url")
+            raise ValueError(f"{options.data} has no public address: ask for it at {page}, or give one with --url")
         names = [Path(urlsplit(url).path).name for url in urls]
         if not all(name.endswith(KINDS) for name in names):
             raise ValueError(f"the file of an address must be {', '.join(KINDS)}; given {', '.join(urls)}")

@@ -75,7 +75,7 @@ def call(name: str, function: str, root, *split: str, **options) -> pd.DataFrame
 def fingerprint(name: str, root=None) -> str:
     """sha256 of what a data set's examples depend on: the files its module lists, or else the tables of its splits.
 
-    Where the files lie does not matter, their content does; of pictures in a root, names and sizes do.
+    Where files lie does not matter, their content does; of pictures in a root, names and sizes do.
     """
     module, digest = dataset(name), hashlib.sha256(name.encode())
     files = [Path(path) for path in module.files(root)] if hasattr(module, "files") else []

@@ -13,26 +13,15 @@ from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "MPO")
 ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {  # its value -> what puts the picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+UPRIGHT = {value: Image.Transpose[name] for value, name in enumerate(TURNS, 2)}  # the tag's value -> what undoes it
 
 
 def open_picture(path: str | Path, draft: tuple[int, int] | None = None) -> Image.Image:
     """Read a picture file, upright, in mode RGB, or RGBA where it is transparent.
 
-    Args:
-        draft: width and height that are enough; a JPEG is then decoded at 1/2, 1/4 or 1/8 where that is still as large.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no picture, is damaged, or is too large; with the file's name and what to do.
+    draft: width and height that are enough; a JPEG is then decoded at 1/2, 1/4 or 1/8 where that is still as large.
+    FileNotFoundError where there is none; ValueError for one that is damaged or too large.
     """
     if not os.path.isfile(path):  # a folder, a device and a pipe are no files either
         raise FileNotFoundError(f"there is no picture {path}: put it there, or leave the example out")

@@ -64,19 +64,16 @@ def inside(root: str | Path, name: str, where: str = "") -> str:
 
 
 def settle_missing(table: pd.DataFrame, missing: str, file: Path, remedy: str) -> pd.DataFrame:
-    """The table, where rows whose picture is not there are refused, left out or kept with image None; index 0..N-1.
+    """The table, where rows without their picture are refused ("error"), left out ("drop") or kept with image None.
 
-    Args:
-        missing: "error", "drop" or "none".
-        file, remedy: where the rows are from, and what puts the pictures there, for the error.
+    The index becomes 0..N-1. file, remedy: where the rows are from, and what puts the pictures there, for the error.
     """
     check_choice("missing", missing, ("error", "drop", "none"))
     there = table["image"].map(os.path.isfile)
     lacking = table.loc[~there, "image"]
     if missing == "error" and len(lacking):
         problem = f"{len(lacking)} of {len(table)} pictures of {file} are missing, such as {lacking.iloc[0]}"
-        choice = 'pass missing="drop" to leave such rows out, "none" to read the texts alone'
-        raise FileNotFoundError(f"{problem}. {remedy}, or {choice}")
+        raise FileNotFoundError(f'{problem}. {remedy}, or pass missing="drop" to drop these, "none" for texts alone')
     if missing == "drop" and not there.any():
         raise ValueError(f'none of the {len(table)} pictures of {file} are there: missing="drop" would leave nothing')
     table = table.assign(image=table["image"].where(there, None))
