@@ -141,7 +141,8 @@ def warmup_cosine(progress: float, peak: float, warmup: float) -> float:
     """Linear from 0 at the start to `peak` at progress == warmup, then half a cosine to 0 at 1."""
     if progress < warmup:
         return peak * progress / warmup
-    return peak * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+    falling = (progress - warmup) / (1 - warmup)  # in [0, 1]
+    return peak * (1 + math.cos(math.pi * falling)) / 2
 
 
 def _prepared_encoders(method: Method, precision: str, device: torch.device) -> ExitStack:
