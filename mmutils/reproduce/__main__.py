@@ -2,8 +2,7 @@
 
     python -m mmutils.reproduce --profile demo [--out DIR] [--only NAME ...] [--list] [--force] [--jobs N]
 
-report/experiments.yaml holds the profiles and describes their format. A run that fails leaves a record that says so,
-and the others go on; one that was stopped and is started again unchanged goes on from its checkpoints.
+report/experiments.yaml describes the profiles. When a run fails the others go on; a stopped one resumes unless changed.
 Exit status 0: all is fresh; 1: a run or a part of the report failed; 2: wrong use; 130: interrupted.
 """
 
@@ -13,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import closing
 from pathlib import Path
 
 from mmutils.reproduce import execute
@@ -28,14 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     options = _options(arguments)
     try:
-        profile = read(ROOT / options.experiments, options.profile)
+        profile = read(ROOT / "report" / "experiments.yaml", options.profile)
         out = (Path.cwd() / options.out if options.out else ROOT / profile.out).resolve()
         all_runs = rooted(profile, dict(entry.split("=", 1) for entry in options.root))
         chosen = select(all_runs, options.only)
         if not options.list:
             claim(out / "runs", wait=0)
     except (ValueError, FileNotFoundError) as error:
-        return _wrong_use(error)
+        print(printable(error), file=sys.stderr)
+        return 2
     names = [run.name for run in profile.runs]
     if left_out := [name for name in names if name not in {run.name for run in all_runs}]:
         print(f"left out, as no --root gives the folder of their data set: {', '.join(left_out)}", file=sys.stderr)
@@ -47,33 +48,28 @@ def main(arguments: list[str] | None = None) -> int:
         good = _run(options, chosen, out, profile.jobs)
         return 0 if (not profile.report or _render(out, options.profile)) and good else 1
     except UnavailableError as error:
-        return _wrong_use(error)
+        print(printable(error), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\ninterrupted: finished runs are kept; start again to go on", file=sys.stderr)
         return 130
 
 
-def _wrong_use(error: Exception) -> int:
-    print(printable(error), file=sys.stderr)
-    return 2
-
-
 def select(all_runs: list[Run], only: list[str] | None) -> list[Run]:
     """The runs named and those they need, in order; ValueError for an unknown name."""
     names = [run.name for run in all_runs]
-    unknown = [name for name in only or () if name not in names]
-    if unknown:
+    if unknown := [name for name in only or () if name not in names]:
         raise ValueError(f"no run {', '.join(unknown)} in this profile; there are {', '.join(names)}")
     wanted = set(only or names)
     for run in reversed(all_runs):
-        wanted |= set(run.needs) if run.name in wanted else set()
+        wanted.update(run.needs if run.name in wanted else ())
     return [run for run in all_runs if run.name in wanted]
 
 
 def _run(options: argparse.Namespace, chosen: list[Run], out: Path, default: int) -> bool:
     forced = set(options.only or [run.name for run in chosen]) if options.force else set()
     if options.engine == "ray":
-        with RayEngine(options.address, options.jobs, default) as engine:
+        with closing(RayEngine(options.address, options.jobs, default)) as engine:
             return Runner(chosen, out, forced, engine.execute).run_all(options.timeout, engine.jobs)
     jobs = options.jobs or default
     if jobs > 1:  # else each of them would use all cores, and they would stand in each other's way
@@ -90,22 +86,20 @@ def _list(chosen: list[Run], out: Path, names: list[str]) -> int:
         state = "failed" if runner.record(run.name)["status"] == "failed" else state
         why = "" if state == "missing" else "; ".join(reasons)
         print(printable(f"{run.name:<28} {state:<8} {run.notebook:<36} {why}").rstrip())
-    others = {path.name for path in (out / "runs").glob("*/") if not path.name.startswith(".")} - set(names)
-    if others:
+    if others := {path.name for path in (out / "runs").glob("[!.]*/")} - set(names):
         print(printable(f"also in {out / 'runs'}: {', '.join(sorted(others))}"))
     return 0
 
 
 def _render(out: Path, profile: str) -> bool:
-    """Render the report; True when nothing is missing in it."""
     begun, problems = time.monotonic(), []
     try:
         from mmutils.report import rendering as report  # draws, so it takes a while to import
 
         report.render(out, profile, problems)
     except Exception as error:  # of any kind: the runs are there, and the caller learns of it
-        print(printable(traceback.format_exc()), file=sys.stderr)
-        print(printable(f"the runs are kept, but the report could not be rendered: {error!r}"), file=sys.stderr)
+        message = f"{traceback.format_exc()}\nthe runs are kept, but the report could not be rendered: {error!r}"
+        print(printable(message), file=sys.stderr)
         return False
     print(printable(f"report rendered into {out} in {time.monotonic() - begun:.1f} s"))
     for problem in problems:
@@ -126,14 +120,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--force", action="store_true", help="run even what is fresh")
     add("--timeout", type=float, metavar="SECONDS", help="without a sign of life, after which a notebook is ended")
     add("--root", action="append", default=[], metavar="DATA=DIR", help="folder of a data set; repeatable")
-    add("--experiments", default="report/experiments.yaml", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.address and options.engine != "ray":
         parser.error("--address is that of a Ray cluster: add --engine ray")
-    if options.jobs is not None and options.jobs < 1:
-        parser.error(f"--jobs is a number, at least 1, not {options.jobs}")
-    if options.timeout is not None and not options.timeout > 0:
-        parser.error(f"--timeout is in seconds, more than 0, not {options.timeout}")
+    for name, value in (("jobs", options.jobs), ("timeout", options.timeout)):
+        if value is not None and not value > 0:
+            parser.error(f"--{name} is more than 0, not {value}")
     if wrong := [entry for entry in options.root if "=" not in entry]:
         parser.error(f"--root {wrong[0]!r}: give DATA=DIR, as crisismmd=/data/CrisisMMD_v2.0")
     return options

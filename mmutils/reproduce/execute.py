@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ import yaml
 LOG = "run.log"
 BUSY = 0.04  # share of a core that counts as a sign of life
 KERNEL_DIED = 138  # exit status of papermill's command line
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CHILD = """
 import ctypes, runpy, sys
 if sys.platform == "linux":
@@ -37,27 +39,18 @@ class Outcome(NamedTuple):
     """What became of a notebook."""
 
     reason: str | None  # why it failed
-    seconds: float
-    memory: int  # most bytes seen
+    seconds: float = 0.0
+    memory: int = 0  # most bytes seen
+    state: str = ""  # "ok", "fresh", "failed" or "skipped", as the runner says
 
 
 def execute(
-    notebook: Path,
-    folder: Path,
-    parameters: dict,
-    timeout: float,
-    root: Path,
-    tick: Callable[[str], None] = print,
-    gpu: str | None = None,
+    notebook: Path, folder: Path, parameters: dict, timeout: float, root: Path, tick: Callable, gpu: str | None = None
 ) -> Outcome:
     """Run the notebook with the parameters from `root`; its executed copy and run.log are left in the folder.
 
-    On KeyboardInterrupt the child and its kernel are ended and the exception goes on.
-
-    Args:
-        timeout: seconds without a sign of life after which it is ended.
-        tick: called about twice a second with the cell it is at.
-        gpu: the only one that it sees (CUDA_VISIBLE_DEVICES); None: all.
+    It is ended after `timeout` seconds without a sign of life. `tick` gets the cell it is at about twice a second. It
+    sees one `gpu` (CUDA_VISIBLE_DEVICES), or all.
     """
     from ipykernel.kernelspec import write_kernel_spec  # takes a second
 
@@ -69,48 +62,39 @@ def execute(
         values = Path(scratch, "parameters.yaml")
         values.write_text(yaml.safe_dump(parameters, allow_unicode=True), encoding="utf-8")
         options = ["--kernel", "python3", "--cwd", root, "-f", values, "--log-output", "--no-progress-bar"]
-        environment = {
-            "JUPYTER_PATH": scratch,
-            "JUPYTER_RUNTIME_DIR": os.path.join(scratch, "runtime"),
-            "IPYTHONDIR": os.path.join(scratch, "ipython"),  # no start-up files of the user
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
-            "PYTHONUNBUFFERED": "1",
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, *map(str, (notebook, copy, *options))],
-            cwd=root,
-            env=os.environ | environment | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends the child
-        )
+        environment = {"JUPYTER_PATH": scratch, "JUPYTER_RUNTIME_DIR": os.path.join(scratch, "runtime")}
+        environment["IPYTHONDIR"] = os.path.join(scratch, "ipython")  # no start-up files of the user
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        environment |= {"PYTHONUNBUFFERED": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
+        command = [sys.executable, "-c", CHILD, *map(str, (notebook, copy, *options))]
+        streams = {"stdin": subprocess.DEVNULL, "stdout": stream, "stderr": subprocess.STDOUT}
+        # in a new session, so that Ctrl-C reaches the runner alone, which then ends the child
+        child = subprocess.Popen(command, cwd=root, env=os.environ | environment, start_new_session=True, **streams)
         cells = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"]) + 1  # papermill adds one
         timed_out, memory = _watch(child, log, timeout, lambda where: tick(where and f"{where} of {cells}"))
     reason = f"no sign of life for {timeout:g} s{_where(log)}" if timed_out else _reason(copy, log, child.returncode)
     return Outcome(reason, time.monotonic() - started, memory)
 
 
+@dataclass
 class Life:
-    """When something last showed a sign of life: its log grew, or it used `BUSY` of a core in `timeout` seconds.
+    """The last sign of life of something: its log grew, or it used `BUSY` of a core in `timeout` seconds."""
 
-    now: seconds, of the clock that is told in each call.
-    """
-
-    def __init__(self, timeout: float, now: float):
-        self.timeout, self.since = timeout, now
-        self.cpu, self.size = 0.0, 0
+    timeout: float
+    since: float  # when it was, by the clock that `over` is given
+    cpu: float = 0.0  # seconds used until then
+    size: int = 0  # bytes of the log
 
     def over(self, now: float, cpu: float, size: int) -> bool:
-        """Has it shown none for `timeout` seconds? cpu: seconds that it has used in all; size: bytes of its log."""
+        """Whether there was none for `timeout` seconds."""
         if size != self.size or cpu - self.cpu >= BUSY * self.timeout:
             self.since, self.cpu, self.size = now, cpu, size
         return now - self.since > self.timeout
 
 
-def _watch(child: subprocess.Popen, log: Path, timeout: float, tick: Callable[[str], None]) -> tuple[bool, int]:
-    """Wait for the child; whether it showed no sign of life, and the most bytes of memory that all of it had."""
+def _watch(child: subprocess.Popen, log: Path, timeout: float, tick: Callable) -> tuple[bool, int]:
+    """Wait for the child; whether it showed no sign of life, and the most bytes of memory that it had."""
     life, memory = Life(timeout, time.monotonic()), 0
     cpu: dict[psutil.Process, float] = {}  # also of those that have ended: their time counts, and all are ended
     try:
@@ -155,13 +139,11 @@ def _reason(copy: Path, log: Path, status: int) -> str | None:
         return f"the kernel died{_where(log)}: killed, or out of memory"
     if status < 0:
         return f"ended by {signal.Signals(-status).name}{_where(log)}"
-    try:
-        cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError):
-        cells = []
-    errors = [out for cell in cells for out in cell.get("outputs", ()) if out["output_type"] == "error"]
-    if errors:
-        return f"{errors[0]['ename']}{_where(log)}: {_uncoloured(errors[0]['evalue'])}"[:1000]
+    with suppress(OSError, ValueError):  # there may be no copy
+        for cell in json.loads(copy.read_text(encoding="utf-8"))["cells"]:
+            for output in cell.get("outputs", ()):
+                if output["output_type"] == "error":
+                    return f"{output['ename']}{_where(log)}: {COLOUR.sub('', output['evalue'])}"[:1000]
     return next(iter(last_lines(log.parent, 1)), f"papermill ended with status {status}")
 
 
@@ -172,16 +154,12 @@ def _where(log: Path) -> str:
 
 
 def last_lines(folder: Path, count: int = 15) -> list[str]:
-    """The end of the log of the folder's last run, without colours."""
-    return [_uncoloured(line) for line in _text(folder / LOG).splitlines() if line.strip()][-count:]
+    """The end of the log of the folder's last run."""
+    return [line for line in _text(folder / LOG).splitlines() if line.strip()][-count:]
 
 
 def _text(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-
-
-def _uncoloured(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else ""
 
 
 def gpus() -> list[str]:

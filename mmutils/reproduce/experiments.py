@@ -66,39 +66,41 @@ def read(path: Path, name: str, files: Disk = DISK) -> Profile:
 
 
 def _profile(content: dict, where: str, files: Disk, errors: list[str]) -> Profile | None:
-    """A profile; what is wrong with it is added to errors."""
-    declared = _declared(Profile) | {"runs": (None, "list[dict]")}
-    entries = _typed(_without_none(content), declared, where, errors)
-    if entries is None:
+    """A profile, each run after those it needs; what is wrong with it is added to errors."""
+    profile = _made(Profile, content, where, errors)
+    if profile is None:
         return None
-    profile = Profile(**entries)
     if profile.jobs < 1:
         errors.append(f"jobs: a number of runs, at least 1, given {profile.jobs}")
-    shared = _without_none(profile.defaults)
-    if not isinstance(shared.setdefault("parameters", {}), dict):
-        errors.append(f"defaults: parameters is dict, given {shared.pop('parameters')!r}")
-    runs = [_run(entry, shared, files, errors) for entry in profile.runs]
+    shared = profile.defaults.get("parameters") or {}
+    if not isinstance(shared, dict):
+        errors.append(f"defaults: parameters is dict, given {shared!r}")
+        shared = {}
+    runs = [_run(profile.defaults | {"parameters": {}} | entry, shared, files, errors) for entry in profile.runs]
     if not errors:  # else unused defaults may only follow from them
         used = {name for run in runs for name in defaults(run.notebook, files)}
-        errors += _unknown(shared["parameters"], sorted(used), "defaults, parameters")
-    return replace(profile, runs=_ordered(runs, errors)) if all(runs) else None
-
-
-def _without_none(entries: dict) -> dict:
-    return {name: value for name, value in entries.items() if value is not None}
-
-
-def _declared(kind: type) -> dict[str, tuple[None, str]]:
-    return {entry.name: (None, entry.type) for entry in fields(kind)}
-
-
-def _run(entry: dict, shared: dict, files: Disk, errors: list[str]) -> Run | None:
-    """A run with the profile's defaults put in; what is wrong with it is added to errors."""
-    where = f"run {entry.get('name')}"
-    entries = _typed({**shared, "parameters": {}, **_without_none(entry)}, _declared(Run), where, errors)
-    if entries is None:
+        errors += _unknown(shared, sorted(used), "defaults, parameters")
+    if None in runs:
         return None
-    run = Run(**entries)
+    by_name = {run.name: run for run in runs}
+    if len(by_name) < len(runs):
+        errors.append(f"names of runs must differ, given {', '.join(run.name for run in runs)}")
+    for run in runs:
+        errors += _unknown(run.needs, by_name, f"run {run.name}, needs")
+    try:  # those that wait for nothing more go in the order of the file
+        order = [*graphlib.TopologicalSorter({run.name: run.needs for run in runs}).static_order()]
+    except graphlib.CycleError as error:
+        errors.append(f"these runs need each other in a circle: {' -> '.join(error.args[1])}")
+        return None
+    return replace(profile, runs=[by_name[name] for name in order if name in by_name])
+
+
+def _run(entries: dict, shared: dict, files: Disk, errors: list[str]) -> Run | None:
+    """A run, with those shared parameters that its notebook has; what is wrong with it is added to errors."""
+    where = f"run {entries.get('name')}"
+    run = _made(Run, entries, where, errors)
+    if run is None:
+        return None
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", run.name):
         errors.append(f"run {run.name!r}: a name is a folder: small letters, digits, '-', '_', '.'")
     if run.timeout <= 0:
@@ -110,26 +112,21 @@ def _run(entry: dict, shared: dict, files: Disk, errors: list[str]) -> Run | Non
     except (ValueError, FileNotFoundError, SyntaxError) as error:
         errors.append(f"{where}: {run.notebook}: {error}")
         return run
-    if "out" not in declared:
+    values = {name: value for name, value in shared.items() if name in declared} | run.parameters
+    if not declared.pop("out", None):
         errors.append(f"{where}: {run.notebook} has no parameter `out: str`, the folder of its run")
-    values = {name: value for name, value in shared.get("parameters", {}).items() if name in declared} | run.parameters
-    settable = {name: entry for name, entry in declared.items() if name != "out"}
-    return replace(run, parameters=_typed(values, settable, f"{where}, parameters", errors))
+    return replace(run, parameters=checked(values, declared, f"{where}, parameters", errors))
 
 
-def converted(values: dict[str, Any], declared: dict[str, tuple[Any, str | None]]) -> dict[str, Any]:
-    """Values for a notebook with these parameters (as `fingerprints.defaults` gives them), in their types.
-
-    ValueError lists all that are unknown or wrong, one a line.
-    """
-    errors: list[str] = []
-    typed = _typed(values, declared, "parameters", errors)
-    if errors:
-        raise ValueError("\n".join(errors))
-    return typed
+def _made(kind: type, entries: dict, where: str, errors: list[str]) -> Any:
+    """A Run or Profile; an entry without a value has its default. None where one is of another type."""
+    declared = {entry.name: (None, entry.type.replace("[Run]", "[dict]")) for entry in fields(kind)}
+    values = {name: value for name, value in entries.items() if value is not None}
+    values = checked(values, declared, where, errors)
+    return None if values is None else kind(**values)
 
 
-def _typed(values: dict[str, Any], declared: dict, where: str, errors: list[str]) -> dict[str, Any] | None:
+def checked(values: dict[str, Any], declared: dict, where: str, errors: list[str]) -> dict[str, Any] | None:
     """Values in their declared types; None where one is of another type. What is wrong is added to errors."""
     errors += _unknown(values, declared, where)
     try:
@@ -144,44 +141,28 @@ def _unknown(names: Iterable[str], allowed: Iterable[str], where: str) -> list[s
     errors, allowed = [], list(allowed)
     for name in names:
         if name not in allowed:
-            close = difflib.get_close_matches(str(name), allowed, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            hint = "".join(f"did you mean {close!r}? " for close in difflib.get_close_matches(str(name), allowed, n=1))
             errors.append(f"{where}: unknown {name!r}; {hint}there are {', '.join(allowed)}")
     return errors
-
-
-def _ordered(runs: list[Run], errors: list[str]) -> list[Run]:
-    """Each run after those it needs; those that wait for nothing more go in the order of the file."""
-    by_name = {run.name: run for run in runs}
-    if len(by_name) < len(runs):
-        errors.append(f"names of runs must differ, given {', '.join(run.name for run in runs)}")
-    for run in runs:
-        errors += _unknown(run.needs, by_name, f"run {run.name}, needs")
-    try:
-        order = graphlib.TopologicalSorter({run.name: run.needs for run in runs}).static_order()
-        return [by_name[name] for name in order if name in by_name]
-    except graphlib.CycleError as error:
-        errors.append(f"these runs need each other in a circle: {' -> '.join(error.args[1])}")
-        return runs
 
 
 def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> list[Run]:
     """The profile's runs, with the folder of their data set as the parameter `root`; without those that have none.
 
-    folders: data set -> folder, of profile.roots. ValueError for others, one that is not there, or none at all.
+    ValueError where a folder is not of profile.roots or not there, or none is given.
     """
     errors = _unknown(folders, profile.roots, "--root")
     if not folders:
         errors += [f"no folder of {name}: give --root {name}=DIR" for name in profile.roots]
-    folders = {name: Path(place).expanduser() for name, place in folders.items()}
-    errors += [f"--root {name}: '{place}' is not there" for name, place in folders.items() if not place.exists()]
+    places = {name: Path(folder).expanduser() for name, folder in folders.items()}
+    errors += [f"--root {name}: '{place}' is not there" for name, place in places.items() if not place.exists()]
     if errors:
         raise ValueError("\n".join(errors))
     runs = []
     for run in profile.runs:
         name = planned(run.notebook, run.parameters, files).get("data")
-        if name in folders:
-            runs.append(replace(run, parameters=run.parameters | {"root": str(folders[name].resolve())}))
+        if name in places:
+            runs.append(replace(run, parameters=run.parameters | {"root": str(places[name].resolve())}))
         elif name not in profile.roots:
             runs.append(run)
     return runs

@@ -2,9 +2,8 @@
 
     accelerate launch --num_processes 2 -m mmutils.reproduce.launch CLIP/CLIP.ipynb -p epochs 3 -p out outputs/clip
 
-On CPUs use `torchrun --nproc_per_node 2 -m mmutils.reproduce.launch ...`: accelerate starts one process there. The
-first process writes and shows (tables as text, no pictures); the others write into temporary folders beside `out`. All
-read the checkpoints in `out`; over several machines it must be a shared folder.
+On CPUs use `torchrun --nproc_per_node 2 -m mmutils.reproduce.launch ...`. The first process writes and shows (tables as
+text); the others write into temporary folders beside `out`, which several machines must share for its checkpoints.
 """
 
 import argparse
@@ -13,10 +12,9 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
-from mmutils.reproduce.experiments import converted
+from mmutils.reproduce.experiments import checked
 from mmutils.runs.files import draft_of, sweep
 from mmutils.runs.fingerprints import ROOT, code_cells, defaults, notebook_code
 from mmutils.runs.parameters import printable
@@ -24,29 +22,36 @@ from mmutils.runs.parameters import printable
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line. SystemExit says what is wrong with it."""
-    parser = argparse.ArgumentParser(
-        prog="accelerate launch -m mmutils.reproduce.launch", description=__doc__.splitlines()[0]
-    )
+    prog = "accelerate launch -m mmutils.reproduce.launch"
+    parser = argparse.ArgumentParser(prog, description=__doc__.splitlines()[0])
     parser.add_argument("notebook", help="path from the repository's root")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
     options = parser.parse_args(arguments)
     try:
-        declared = defaults(options.notebook)
-        values = converted(dict(options.p), declared)
+        declared, errors = defaults(options.notebook), []
+        values = checked(dict(options.p), declared, "parameters", errors)
         notebook_code(options.notebook)  # a SyntaxError in a later cell
     except (FileNotFoundError, ValueError, SyntaxError) as error:
-        parser.error(printable(error))
+        errors = [error]
+    if errors:
+        parser.error(printable("\n".join(map(str, errors))))
     os.chdir(ROOT)
     os.environ.setdefault("MPLBACKEND", "Agg")
     rank = int(os.environ.get("RANK", 0))  # what accelerate and torchrun set; the processes have not met yet
-    with _own_folder(Path(values.get("out", declared["out"][0])), rank) as out:
+    out = Path(values.get("out", declared["out"][0]))
+    with draft_of(out) if rank else contextlib.nullcontext() as draft:
         if rank:
+            out = _linked(draft, out)
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
+        else:
+            sweep(out.parent)  # of earlier processes that were killed
         print(f"{options.notebook} in {os.environ.get('WORLD_SIZE', 1)} process(es)")
         try:
             run(options.notebook, values | {"out": out.as_posix()})
         except (ValueError, FileNotFoundError) as error:  # what a user can cause; any process may be the first to end
-            sys.exit(printable(f"{_place(error, options.notebook)}: {error}"))
+            frames = [f"{frame.filename}, line {frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+            cells = [frame for frame in frames if frame.startswith(options.notebook)]
+            sys.exit(printable(f"{' > '.join([*cells[-1:], Path(frames[-1]).name])}: {error}"))
     from mmutils.training import distributed  # torch takes seconds to import: not before the parameters are checked
 
     distributed.leave()
@@ -67,32 +72,19 @@ def run(notebook: str, values: dict) -> dict:
     return namespace
 
 
-def _place(error: Exception, notebook: str) -> str:
-    """Cell of the notebook, and the file and line below it, that an error comes from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    cells = [f"{frame.filename}, line {frame.lineno}" for frame in frames if frame.filename.startswith(notebook)]
-    return " > ".join([*cells[-1:], f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"])
-
-
 def _show(value) -> None:
     if isinstance(value, str | dict) or hasattr(value, "to_string"):
         print(printable(value.to_string() if hasattr(value, "to_string") else value))
 
 
-@contextlib.contextmanager
-def _own_folder(out: Path, rank: int) -> Iterator[Path]:
-    """`out` for the first process; for others a temporary folder with the same checkpoints and the same other runs."""
-    if not rank:
-        sweep(out.parent)  # of earlier processes that were killed
-        yield out
-        return
-    with draft_of(out) as temporary:
-        (temporary / out.name).mkdir(parents=True)
-        for run in out.parent.glob("[!.]*"):
-            if run.name != out.name:
-                (temporary / run.name).symlink_to(run.resolve())
-        (temporary / out.name / "checkpoints").symlink_to((out / "checkpoints").resolve())
-        yield temporary / out.name
+def _linked(draft: Path, out: Path) -> Path:
+    """A folder in the draft like `out`, with the same checkpoints, beside the same other runs."""
+    (draft / out.name).mkdir(parents=True)
+    for run in out.parent.glob("[!.]*"):
+        if run.name != out.name:
+            (draft / run.name).symlink_to(run.resolve())
+    (draft / out.name / "checkpoints").symlink_to((out / "checkpoints").resolve())
+    return draft / out.name
 
 
 if __name__ == "__main__":

@@ -20,12 +20,7 @@ class UnavailableError(Exception):
 
 
 class RayEngine:
-    """A connection to a cluster, to be closed by `with`; `jobs` is how many notebooks run at a time.
-
-    Args:
-        address: of a running cluster; None starts a Ray of this machine's cores.
-        jobs: as asked; None: one on each GPU, without GPUs `default`.
-    """
+    """A cluster, or a Ray of this machine, that runs `jobs` at a time: as asked, or one on each GPU, or `default`."""
 
     def __init__(self, address: str | None, jobs: int | None, default: int):
         try:
@@ -45,16 +40,14 @@ class RayEngine:
         self.jobs = jobs or int(sum(machine.get("GPU", 0) for machine in machines)) or default
         self.task = ray.remote(**share(machines, self.jobs), max_retries=RETRIES)(execute.execute)
 
-    def __enter__(self) -> "RayEngine":
-        return self
-
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
+        """Leave the cluster."""
         self.ray.shutdown()
 
     def execute(self, notebook, folder, parameters, timeout, root, tick, gpu=None) -> execute.Outcome:
         """As `execute.execute`, on a worker of the cluster; Ray chooses its GPU."""
         begun = time.monotonic()
-        task = self.task.remote(notebook, folder, parameters, timeout, root, _silent)
+        task = self.task.remote(notebook, folder, parameters, timeout, root, bool)  # a tick that Ray can send
         try:
             while not self.ray.wait([task], timeout=0.5)[0]:
                 tick("")
@@ -68,18 +61,11 @@ class RayEngine:
             raise
 
 
-def _silent(where: str) -> None:
-    """A tick that Ray can send to a worker."""
-
-
 def share(machines: list[dict[str, float]], jobs: int) -> dict[str, int]:
     """`num_cpus` and `num_gpus` of each of `jobs` notebooks: never more than one machine has, or Ray waits for ever.
 
     With GPUs a notebook gets one, and the cores per GPU of the machine with the fewest; without, an equal share of the
     cores, at most those of the smallest machine.
-
-    Args:
-        machines: "CPU" and "GPU" of each, where it has any.
     """
     with_gpu = [machine for machine in machines if machine.get("GPU", 0) >= 1]
     if with_gpu:

@@ -5,64 +5,42 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
-from mmutils import runs
-from mmutils.reproduce import execute, staleness
+from mmutils import data, runs
+from mmutils.reproduce import execute
+from mmutils.reproduce.execute import Outcome
 from mmutils.reproduce.experiments import Run
+from mmutils.runs import fingerprints
 from mmutils.runs.files import write
-from mmutils.runs.fingerprints import ROOT, digest, notebook_code, of_run, planned
+from mmutils.runs.fingerprints import ROOT, digest, of_run, planned
 from mmutils.runs.parameters import printable
 
 STARTED = Path("checkpoints", "started")  # hash of what the run in this folder was started with
 
 
-class State(NamedTuple):
-    """What became of a run."""
-
-    state: str  # "ok", "fresh", "failed" or "skipped"
-    reason: str = ""
-    seconds: float = 0.0
-    memory: int = 0  # most bytes
-
-    def __str__(self) -> str:
-        took = f" in {self.seconds:.0f} s" if self.seconds else ""
-        return f"{self.state}{took}{f' ({self.reason})' if self.reason else ''}"
-
-
+@dataclass
 class Runner:
-    """Brings runs up to date in a folder; `states` says what became of each.
+    """Brings runs up to date in a folder; `states` says what became of each."""
 
-    Args:
-        chosen: each after those it needs.
-        forced: names of runs that run even when they are fresh.
-        execute: runs a notebook, as `execute.execute`.
-        gpus: each of the runs at a time gets its own; where there are fewer, they share in turn. None: all GPUs.
-    """
+    runs: list[Run]  # each after those it needs
+    out: Path
+    forced: Collection[str] = ()  # names of runs that run even when they are fresh
+    execute: Callable = execute.execute
+    gpus: Sequence[str | None] = (None,)  # each run at a time gets its own, or they share in turn; None: all GPUs
 
-    def __init__(
-        self,
-        chosen: list[Run],
-        out: Path,
-        forced: set[str] = frozenset(),
-        execute: Callable = execute.execute,
-        gpus: Sequence[str | None] = (None,),
-    ):
-        self.runs, self.out, self.forced, self.execute, self.gpus = chosen, out, forced, execute, gpus
+    def __post_init__(self):
         self.free_gpus: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.states: dict[str, State] = {}
+        self.states: dict[str, Outcome] = {}
         self.stopped = threading.Event()
 
     def run_all(self, timeout: float | None = None, jobs: int = 1) -> bool:
-        """Run what is not fresh, `jobs` at a time; True when nothing failed.
-
-        timeout: seconds without a sign of life, in place of the runs' own.
-        """
+        """Run what is not fresh, `jobs` at a time; True when nothing failed. A timeout replaces those of the runs."""
         for job in range(jobs):
             self.free_gpus.put(self.gpus[job % len(self.gpus)])
         begun, unreadable, waiting, running = time.monotonic(), self._without_weights(), list(self.runs), {}
@@ -79,8 +57,9 @@ class Runner:
                         running[job] = run.name, head
                     for job in wait(running, return_when=FIRST_COMPLETED).done:
                         name, head = running.pop(job)
-                        self.states[name] = job.result()
-                        bar.write(printable(f"{head}: {self.states[name]}"))
+                        reason, seconds, _, state = self.states[name] = job.result()
+                        took = f" in {seconds:.0f} s" if seconds else ""
+                        bar.write(printable(f"{head}: {state}{took}{f' ({reason})' if reason else ''}"))
                         bar.update()
             except BaseException:
                 self.stopped.set()  # the pool is left only when its threads have ended what they had started
@@ -88,13 +67,13 @@ class Runner:
         width = max((len(run.name) for run in self.runs), default=0)
         print(f"\n{'run':<{width}}  state    seconds  GB of memory  reason")
         for run in self.runs:
-            state, reason, taken, memory = self.states[run.name]
-            line = f"{run.name:<{width}}  {state:<7}  {taken:7.1f}  {memory / 1e9:12.1f}  {reason[:200]}"
+            reason, seconds, memory, state = self.states[run.name]
+            line = f"{run.name:<{width}}  {state:<7}  {seconds:7.1f}  {memory / 1e9:12.1f}  {(reason or '')[:200]}"
             print(printable(" ".join(line.splitlines())).rstrip())
         states = [self.states[run.name].state for run in self.runs]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         print(f"{counts}; {time.monotonic() - begun:.0f} s in all")
-        return all(became.state in ("ok", "fresh") for became in self.states.values())
+        return {"ok", "fresh"} >= set(states)
 
     def reasons(self, run: Run) -> list[str]:
         """Why the record of a run is not fresh; empty when it is."""
@@ -105,7 +84,7 @@ class Runner:
         except ValueError as error:
             return [str(error)]
         changed = [name for name, result in self._results(run.needs).items() if record["needs"].get(name) != result]
-        reasons = staleness.stale(record, run.notebook, run.parameters)
+        reasons = stale(record, run.notebook, run.parameters)
         return reasons + ([f"{', '.join(changed)} changed"] if changed and record["status"] == "ok" else [])
 
     def folder(self, name: str) -> Path:
@@ -119,13 +98,13 @@ class Runner:
         except (FileNotFoundError, ValueError):
             return {"status": None, "reason": None, "files": {}}
 
-    def _bring_up_to_date(self, run: Run, timeout: float, unreadable: dict, bar: tqdm, head: str) -> State:
-        lacking = [name for name in run.needs if self.states[name].state in ("failed", "skipped")]
-        if lacking:
-            return State("skipped", f"needs {', '.join(lacking)}")
+    def _bring_up_to_date(self, run: Run, timeout: float, unreadable: dict, bar: tqdm, head: str) -> Outcome:
+        """Run the notebook if it is not fresh, and see to it that there is a record that fits what happened."""
+        if lacking := [name for name in run.needs if self.states[name].state in ("failed", "skipped")]:
+            return Outcome(f"needs {', '.join(lacking)}", state="skipped")
         reasons = ["forced"] if run.name in self.forced else self.reasons(run) or unreadable.get(run.name)
         if not reasons:
-            return State("fresh")
+            return Outcome(None, state="fresh")
         bar.write(printable(f"{head}: running ({'; '.join(reasons)})"))
 
         def tick(where: str) -> None:
@@ -133,11 +112,6 @@ class Runner:
                 raise KeyboardInterrupt
             bar.set_description_str(f"{head} {where}")
 
-        outcome = self._run(run, timeout, tick)
-        return State("failed" if outcome.reason else "ok", outcome.reason or "", outcome.seconds, outcome.memory)
-
-    def _run(self, run: Run, timeout: float, tick) -> execute.Outcome:
-        """Run the notebook, and see to it that there is a record that fits what happened."""
         folder, values = self.folder(run.name), planned(run.notebook, run.parameters)
         start = of_run(run.notebook, values)
         started, key = folder / STARTED, digest([start, self._results(run.needs)])
@@ -146,30 +120,28 @@ class Runner:
             for weights in folder.glob("*.safetensors"):
                 weights.unlink()
         write(started, key)
-        before = _stamp(folder / runs.RECORD)
-        parameters = run.parameters | {"out": folder.as_posix()}
-        gpu = self.free_gpus.get()
+        before = [path.stat().st_mtime_ns for path in folder.glob(runs.RECORD)]
+        parameters, gpu = run.parameters | {"out": folder.as_posix()}, self.free_gpus.get()
         try:
             outcome = self.execute(ROOT / run.notebook, folder, parameters, timeout, ROOT, tick, gpu)
         finally:
             self.free_gpus.put(gpu)
-        written = _stamp(folder / runs.RECORD) != before
+        written = before != [path.stat().st_mtime_ns for path in folder.glob(runs.RECORD)]
         reason = outcome.reason or self._misfit(run, written)
         if not reason:
             shutil.rmtree(started.parent, ignore_errors=True)
         elif not (written and self.record(run.name)["status"] == "failed"):
             entries = {"study": run.study, "extra": {"log": execute.last_lines(folder)}, "fingerprints": start}
             runs.save_failure(folder, reason, notebook=run.notebook, parameters=values, **entries)
-        return outcome._replace(reason=reason)
+        return outcome._replace(reason=reason, state="failed" if reason else "ok")
 
     def _misfit(self, run: Run, written: bool) -> str | None:
         """What is wrong with the record of a notebook that went through, if anything; completes the record."""
         if not written:
             return "the notebook wrote no record: its last cell must call runs.save_record(out, ...)"
-        record = self.record(run.name)
+        record, folder = self.record(run.name), self.folder(run.name)
         if record["status"] == "ok":
-            folder = self.folder(run.name)
-            ran = digest(notebook_code(folder / Path(run.notebook).name))  # it was read before the package
+            ran = digest(fingerprints.notebook_code(folder / Path(run.notebook).name))  # it was read before the package
             hashes = record["fingerprints"]
             hashes |= {"notebook": ran, "code": digest([ran, hashes["files"]])}
             runs.update_record(folder, needs=self._results(run.needs), fingerprints=hashes)
@@ -179,11 +151,10 @@ class Runner:
 
     def _results(self, names: Sequence[str]) -> dict[str, str | None]:
         """Run -> hash of what others can read from it, its predictions and weights; None for one that failed."""
-        results = {}
+        results = dict.fromkeys(names)
         for name in names:
-            record = self.record(name)
-            good = record["status"] == "ok"
-            results[name] = digest([record["fingerprints"].get("predictions"), record["files"]]) if good else None
+            if (record := self.record(name))["status"] == "ok":
+                results[name] = digest([record["fingerprints"].get("predictions"), record["files"]])
         return results
 
     def _without_weights(self) -> dict[str, list[str]]:
@@ -197,5 +168,23 @@ class Runner:
         return reasons
 
 
-def _stamp(path: Path) -> int | None:
-    return path.stat().st_mtime_ns if path.is_file() else None
+def stale(record: dict, notebook: str, parameters: dict, files: fingerprints.Disk = fingerprints.DISK) -> list[str]:
+    """Why a record is not what a run of the notebook with these parameters would give; empty when it is fresh."""
+    if record["status"] != "ok":
+        return [f"failed before: {record['reason']}"]
+    if record["notebook"] != notebook:
+        return [f"its notebook was {record['notebook']}"]
+    values = planned(notebook, parameters, files)
+    before, now = record["parameters"], fingerprints.plain_parameters(values)
+    names = sorted(name for name in {*before, *now} if before.get(name, "none") != now.get(name, "none"))
+    changes = [f"{name} {before.get(name, 'none')!r} -> {now.get(name, 'none')!r}" for name in names]
+    changed = fingerprints.changed_files(record["fingerprints"], notebook, now, files)
+    code = [file for file in changed if file != notebook]
+    reasons = [f"parameters changed: {', '.join(changes)}"] if changes else []
+    reasons += ["notebook changed"] if notebook in changed else []
+    reasons += [f"code changed: {', '.join(code)}"] if code else []
+    try:
+        fingerprint = data.fingerprint(record["data"]["name"], values.get("root") or None)  # "" in notebooks: built in
+        return reasons + ["data changed"] * (fingerprint != record["data"]["fingerprint"])
+    except (ValueError, FileNotFoundError) as error:
+        return [*reasons, f"data cannot be read: {error}"]

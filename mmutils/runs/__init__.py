@@ -1,10 +1,10 @@
 """Records: what a run did, with what, and what came out; `record.json` and `predictions.parquet` in the run's folder.
 
-Every number of the report comes from here. The record is small readable JSON (nan is null); predictions hold one
-float32 probability per class for every example, system and seed. A notebook calls `begin` after its parameters, and
-`save` of what that returns in its last cell; the report calls `load_records` and `load_predictions`.
+The record is small readable JSON (nan is null); predictions hold one float32 probability per class for every example,
+system and seed. A notebook calls `begin` after its parameters, and `save` of what that returns in its last cell.
 """
 
+import json
 import os
 import platform
 import re
@@ -19,14 +19,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mmutils.runs import fingerprints
+from mmutils.runs import fingerprints, storage
 from mmutils.runs.files import claim, write
 from mmutils.runs.fingerprints import IMPORTED, digest, file_digest
 from mmutils.runs.parameters import all_typed, printable
-from mmutils.runs.schema import KEYS, NAME, SCHEMA, check_record
-from mmutils.runs.storage import check_predictions, plain, read_record, to_json, to_parquet, to_scores
+from mmutils.runs.storage import KEYS, NAME, SCHEMA
 
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
+LONGEST = 100_000_000  # bytes of a record that is read
 NETWORKS = ("torch", "torchvision", "timm", "transformers", "tokenizers", "sentencepiece", "safetensors", "accelerate")
 NUMBERS = ("scikit-learn", "scipy", "statsmodels", "numpy", "pandas", "pyarrow", "pillow", "ftfy")
 _clock = {"begun": time.monotonic()}  # of the run
@@ -47,9 +47,8 @@ class Run(NamedTuple):
 def begin(notebook: str | Path, namespace: dict) -> Run:
     """Begin a run: call with `globals()` right after the notebook's parameters.
 
-    Converts every parameter in place to its declared type, takes the folder `out` for this process (`claim`), seeds
-    torch with the first of `seeds`, so that random weights are the same in every run, and starts the record's clock.
-    ValueError lists all parameters that are not what they are declared as, or says why `out` cannot be used.
+    Converts every parameter in place to its declared type, claims the folder `out`, seeds torch with the first of
+    `seeds` and starts the record's clock. ValueError lists all wrong parameters, or says why `out` cannot be used.
     """
     _clock["begun"] = time.monotonic()
     declared, values = fingerprints.defaults(notebook, IMPORTED), parameters(notebook, namespace)
@@ -91,8 +90,8 @@ def save_record(
 ) -> dict:
     """Write predictions.parquet, then record.json with the scores, and return the record.
 
-    Its fingerprints are those of the code that ran; a warning names files that were edited since. ValueError says what
-    breaks the contract; then nothing is written. Weights (*.safetensors) in the folder are listed with their hash.
+    A warning names files that were edited since they were imported. ValueError says what breaks the contract; then
+    nothing is written. Weights (*.safetensors) in the folder are listed with their hash.
 
     Args:
         predictions: columns system, seed, split ("val" or "test"), id, group, label, p_0 .. p_{K-1}; every system on
@@ -103,14 +102,14 @@ def save_record(
     entries = {"study": study, "data": data, "classes": classes, "systems": systems, "failed": failed}
     entries |= {"history": history, "extra": extra or {}}
     entries["files"] = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
-    record = plain(_record(folder, notebook, parameters) | {"status": "ok"} | entries, "record")
-    check_record(record)
-    table = check_predictions(predictions, len(record["classes"]), record["systems"], record["failed"])
-    record["scores"] = to_scores(table)
+    record = storage.plain(_record(folder, notebook, parameters) | {"status": "ok"} | entries, "record")
+    storage.check_record(record)
+    table = storage.check_predictions(predictions, len(record["classes"]), record["systems"], record["failed"])
+    record["scores"] = storage.to_scores(table)
     precisions = {row["precision"] for row in record["history"] if row.get("precision")}
     record["environment"]["precision"] = sorted(precisions) or None
     record["fingerprints"]["data"] = record["data"]["fingerprint"]
-    content = to_parquet(table) if len(table) else None
+    content = storage.to_parquet(table) if len(table) else None
     if content:
         record["fingerprints"]["predictions"] = digest(content)
     _write(folder, record, content)
@@ -129,12 +128,11 @@ def save_failure(folder: str | Path, reason: str, *, notebook: str, parameters: 
 
 def update_record(folder: str | Path, **entries) -> None:
     """Change entries of a record that is there, such as `needs` (run -> its `result`), which only the runner knows."""
-    write(Path(folder) / RECORD, to_json(load_record(folder) | entries))
+    write(Path(folder) / RECORD, storage.to_json(load_record(folder) | entries))
 
 
 def _write(folder: Path, record: dict, predictions: bytes | None = None) -> None:
-    """Both files of a run; nothing where a record cannot hold an entry."""
-    text = to_json(record)
+    text = storage.to_json(record)  # before anything is written: it refuses what a record cannot hold
     if predictions:
         write(folder / PREDICTIONS, predictions)
     write(folder / RECORD, text)
@@ -168,13 +166,21 @@ def _record(folder: str | Path, notebook: str, parameters: dict) -> dict:
 
 
 def load_record(folder: str | Path) -> dict:
-    """The record of a run. FileNotFoundError: there is none. ValueError: broken, or of other predictions."""
+    """The record of a run. FileNotFoundError: there is none. ValueError: broken, edited, or of other predictions."""
     path, table = Path(folder) / RECORD, Path(folder) / PREDICTIONS
     if not path.is_file():
         raise FileNotFoundError(f"no record {path}: the run has not finished; python -m mmutils.reproduce runs it")
     try:
-        record = read_record(path, _name(folder))
-    except ValueError as error:
+        if path.stat().st_size > LONGEST:
+            raise ValueError(f"it has more than {LONGEST / 1e6:.0f} MB")
+        record = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()  # refuses NaN and half surrogate pairs
+        storage.check_record(record)
+        if record["fingerprints"].get("record", storage.seal(record)) != storage.seal(record):
+            raise ValueError("its content is not what was written: edited or damaged")
+        if record["run"] != _name(folder):
+            raise ValueError(f"of the run {record['run']!r}, in a folder with another name")
+    except (ValueError, RecursionError) as error:  # the latter: lists within lists
         raise ValueError(f"broken record {path}: {error}; delete it and run again") from None
     expected = record["fingerprints"].get("predictions")
     if expected and (not table.is_file() or file_digest(table) != expected):

@@ -157,10 +157,7 @@ class BusyError(ValueError):
 
 
 def lock(folder: str | Path, wait: float = -1) -> FileLock:
-    """Lock a folder against other processes, until `release()`; on a file system that cannot lock, do nothing.
-
-    BusyError: another process has it for more than `wait` seconds; -1: wait as long as it takes.
-    """
+    """Lock a folder until `release()`, if its file system can; BusyError after `wait` seconds, -1: wait for ever."""
     file_lock = FileLock(Path(folder) / ".lock", timeout=wait)
     try:
         file_lock.acquire()
@@ -175,8 +172,7 @@ def lock(folder: str | Path, wait: float = -1) -> FileLock:
 def claim(folder: str | Path, wait: float = 5.0) -> None:
     """Make a folder ready for this process alone, until it ends, and delete what killed processes left in it.
 
-    A process may claim a folder again. ValueError: nothing can be written there, or (BusyError) another process has it
-    for more than `wait` seconds, which one that was just killed may need.
+    ValueError: nothing can be written there. BusyError: another process has it for more than `wait` seconds.
     """
     folder = Path(folder).resolve()
     try:

@@ -69,10 +69,7 @@ def file_digest(path: Path) -> str:
 
 
 def code_cells(notebook: str | Path, files: Disk = DISK) -> list[tuple[bool, str]]:
-    """(is it the cell tagged `parameters`, its code) for each Python cell, except the one that papermill injects.
-
-    Shell and magic lines become `pass`.
-    """
+    """(is it tagged `parameters`, code) of each Python cell but papermill's; shell and magic lines become `pass`."""
     text = files.text(notebook)
     if text is None:
         raise FileNotFoundError(f"no notebook {files.root / notebook}: give its path from the root, {files.root}")

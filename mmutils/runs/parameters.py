@@ -23,9 +23,9 @@ COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u
 
 
 def typed(name: str, value: Any, annotation: str) -> Any:
-    """The value as the annotation says, such as "bool" or "list[int]": texts are read, lists and dicts as YAML.
+    """The value as the annotation says, such as "list[int]"; texts are read. ValueError names the parameter.
 
-    ValueError names the parameter: not of that type, true or false for a number, nan or infinity, unknown annotation.
+    Refused: another type, true or false for a number, nan and infinity, an unknown annotation.
     """
     try:
         kind = eval(annotation, {"__builtins__": {}}, NAMES)
@@ -44,10 +44,7 @@ def typed(name: str, value: Any, annotation: str) -> Any:
 
 
 def all_typed(values: Mapping[str, Any], declared: Mapping[str, tuple[Any, str | None]]) -> dict[str, Any]:
-    """The values as `typed` gives them; ValueError lists all that are wrong, one a line.
-
-    declared: name -> (default, annotation) for each of the values; without annotation the default's type counts.
-    """
+    """The values, typed as their name's (default, annotation) in `declared`; ValueError lists all that are wrong."""
     converted, errors = {}, []
     for name, value in values.items():
         default, annotation = declared[name]

@@ -184,7 +184,7 @@ def test_a_notebook_that_hangs_is_ended_with_its_kernel(repository, monkeypatch)
 
 
 def test_what_is_slow_is_not_dead():
-    life = execute.Life(100, now=0)
+    life = execute.Life(100, since=0)
     assert not life.over(90, cpu=2, size=10)  # the log has grown
     assert not life.over(180, cpu=3, size=10)
     assert not life.over(189, cpu=7, size=10)  # it computes, at a twentieth of a core

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mmutils import runs
-from mmutils.reproduce import staleness
+from mmutils.reproduce.runner import stale
 from mmutils.runs import fingerprints
 from mmutils.statistics.scores import scores
 
@@ -162,7 +162,7 @@ def test_a_failure_replaces_the_record(save, tmp_path, notebook):
     record = runs.save_failure(tmp_path / "runs/toy", "out of memory", notebook=notebook, parameters={}, study="crisis")
     assert record["status"] == "failed"
     assert record["scores"] == record["systems"] == []
-    assert staleness.stale(record, notebook, {}) == ["failed before: out of memory"]
+    assert stale(record, notebook, {}) == ["failed before: out of memory"]
     assert not (tmp_path / "runs/toy/predictions.parquet").exists()
 
 
@@ -422,20 +422,20 @@ def test_a_snapshot_stays_as_it_was(package):
 def test_stale_says_what_changed(save, notebook, package, monkeypatch):
     monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "f")
     record = save()
-    assert staleness.stale(record, notebook, {"out": "there"}) == []
-    assert staleness.stale(record, notebook, {"epochs": 5}) == ["parameters changed: epochs 3 -> 5"]
-    [reason] = staleness.stale(record, notebook, {}, fingerprints.Disk(package))
+    assert stale(record, notebook, {"out": "there"}) == []
+    assert stale(record, notebook, {"epochs": 5}) == ["parameters changed: epochs 3 -> 5"]
+    [reason] = stale(record, notebook, {}, fingerprints.Disk(package))
     assert reason.startswith("code changed: ")
     assert "mmutils/training/loop.py" in reason
     monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "g")
-    assert staleness.stale(record, notebook, {}) == ["data changed"]
+    assert stale(record, notebook, {}) == ["data changed"]
     content = nbformat.read(notebook, 4)  # as this process ran it
     content.cells[1].source += "  # a remark"
     nbformat.write(content, notebook)
-    assert staleness.stale(record, notebook, {}) == ["data changed"]
+    assert stale(record, notebook, {}) == ["data changed"]
     content.cells[1].source = content.cells[1].source.replace("x = 1", "x = 2")
     nbformat.write(content, notebook)
-    assert staleness.stale(record, notebook, {}) == ["notebook changed", "data changed"]
+    assert stale(record, notebook, {}) == ["notebook changed", "data changed"]
 
 
 def test_reading_records_needs_no_torch():
