@@ -57,7 +57,6 @@ def svg(file: Path, root: dict[str, str], prefix: str = "", change: dict[str, st
 
 
 def _element(element: ElementTree.Element, used: set[str], prefix: str, change: dict[str, str]) -> str:
-    """The element written anew; ValueError at the first element or attribute that is not on the lists."""
     space, _, name = element.tag.rpartition("}")
     if name in DROPPED:
         return ""

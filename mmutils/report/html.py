@@ -15,7 +15,6 @@ from fontTools import subset
 from mmutils.report import figures, markdown, plots
 
 MATHEMATICS = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
-_PAGE = "html", "css", "js"
 _PLACE = "EXPLORER-GOES-HERE"
 
 
@@ -40,16 +39,13 @@ def render(text: str, folder: Path, explorer: str = "") -> str:
     body = parser.renderer.render(tokens, parser.options, {"folder": folder, "figures": count(1)})
     body = body.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     body = body.replace(f"<p>{_PLACE}</p>", explorer, 1)
-    page, style, script = (Path(__file__).with_name(f"page.{kind}").read_text("utf-8") for kind in _PAGE)
+    page, style, script = (
+        Path(__file__).with_name(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
+    )
     script = f"\n{script}\n"
-    parts = {
-        "TITLE": html.escape(markdown.title(tokens)),
-        "STYLE": _with_fonts(style, body),
-        "CONTENTS": "\n".join(contents),
-        "BODY": body,
-        "SCRIPT": script,
-        "SCRIPT_HASH": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    }
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts = {"TITLE": html.escape(markdown.title(tokens)), "STYLE": _with_fonts(style, body), "BODY": body}
+    parts |= {"CONTENTS": "\n".join(contents), "SCRIPT": script, "SCRIPT_HASH": digest}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
 
 
@@ -68,7 +64,6 @@ def _with_fonts(style: str, body: str) -> str:
 
 
 def _font(path: Path, letters: set[int]) -> str:
-    """A data URI (WOFF) of the font with these letters and all that they need for shaping."""
     options = subset.Options(flavor="woff", layout_features=["*"], notdef_outline=True, recalc_timestamp=False)
     font, subsetter, buffer = subset.load_font(str(path), options), subset.Subsetter(options), io.BytesIO()
     subsetter.populate(unicodes=letters)

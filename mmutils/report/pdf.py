@@ -44,8 +44,7 @@ def render(text: str, folder: Path) -> bytes:
 
 
 def _literal(text: str) -> str:
-    """A string of Typst; without control characters, which it escapes in another way than JSON."""
-    return json.dumps(markdown.visible(text), ensure_ascii=False)
+    return json.dumps(markdown.visible(text), ensure_ascii=False)  # Typst escapes control characters in another way
 
 
 class _Writer:
@@ -67,10 +66,9 @@ class _Writer:
                 return f"#raw({_literal(node.content)});"
             case "fence" | "code_block":
                 return f"#raw(block: true, {_literal(node.content.rstrip())})\n\n"
-            case "math_inline":
-                return f"#{self.formula(node.content, inline=True)};"
-            case "math_block":
-                return f"#align(center, {self.formula(node.content, inline=False)})\n\n"
+            case "math_inline" | "math_block" as kind:
+                formula = self.formula(node.content, inline=kind == "math_inline")
+                return f"#{formula};" if kind == "math_inline" else f"#align(center, {formula})\n\n"
             case "link":  # to a file or a heading: it has no target on a printed page, only its text
                 target = node.attrGet("href")
                 web = target.startswith(("http://", "https://"))
@@ -87,14 +85,13 @@ class _Writer:
         return _MARKUP[node.type].format(inside)
 
     def image(self, token: Token) -> str:
-        """A call of Typst's image, with the Markdown's text for those who do not see it; else a box with that text."""
+        """A call of Typst's image with the Markdown's text for those who do not see it; else a box with that text."""
         text, file = _literal(markdown.words(token)), figures.path(self.folder, token.attrGet("src"))
         root = {"xmlns": figures.SPACE, "style": "stroke-linejoin:round;stroke-linecap:butt"}
         content = file and ((figures.svg(file, root) or "").encode() if file.suffix == ".svg" else file.read_bytes())
         return f"image({self.store(content, file.suffix)}, alt: {text})" if content else f"box({text})"
 
     def formula(self, source: str, inline: bool) -> str:
-        """A formula as a box that sits on the baseline of its line."""
         svg = re.sub(r"\s+", " ", ziamath.Latex(source.strip(), size=10.5, inline=inline).svg())
         _, top, width, height = map(float, re.search(r'viewBox="([^"]+)"', svg)[1].split())
         name = self.store(svg.encode(), ".svg")

@@ -20,8 +20,7 @@ SCORED = {"crisis": ("f1_macro", 10_000), "memes": ("auroc", 2_000), "transfer":
 class Study:
     """The readable records of one study under `folder`/runs; nothing here is fitted, chosen or tuned on test.
 
-    A run whose predictions are not those that its record describes is left out with a warning that names it; so is one
-    of the crisis study whose classes are not those of most runs.
+    Left out with a warning: runs whose record does not fit their predictions or, in the crisis study, others' classes.
     """
 
     def __init__(self, folder: str | Path, name: str):
@@ -87,13 +86,11 @@ class Study:
         """All systems of all runs that went well, each with its run's name and its scores by seed on val and test."""
         systems = []
         for run, record in self.records.items():
-            if record["status"] == "ok" and record["scores"]:
-                scores = pd.DataFrame(record["scores"]).set_index("seed")
-                for system in record["systems"]:
-                    rows = scores[scores["system"] == system["system"]].drop(columns="system")
-                    by_split = {split: part.drop(columns="split") for split, part in rows.groupby("split")}
-                    if "test" in by_split:  # else all its seeds failed
-                        systems.append({**system, "run": run, **by_split})
+            for system in record["systems"] if record["status"] == "ok" and record["scores"] else ():
+                scores = pd.DataFrame(record["scores"]).set_index("seed").query("system == @system['system']")
+                by_split = {split: part.drop(columns=["system", "split"]) for split, part in scores.groupby("split")}
+                if "test" in by_split:  # else all its seeds failed
+                    systems.append({**system, "run": run, **by_split})
         return systems
 
     def predictions(self, system: dict, split: str = "test") -> pd.DataFrame:
@@ -105,9 +102,8 @@ class Study:
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""
         usual, resamples = SCORED[self.name]
-        score, table = score or usual, self.predictions(system)
-        key = ("interval", system["run"], system["system"], score)
-        return self.cached(key, lambda: statistics.bootstrap_interval(table, score, resamples=resamples))
+        key, table = ("interval", system["run"], system["system"], score or usual), self.predictions(system)
+        return self.cached(key, lambda: statistics.bootstrap_interval(table, score or usual, resamples=resamples))
 
     def compare(self, pairs: Mapping) -> dict:
         """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""

@@ -74,7 +74,7 @@ class Page:
         return self.file(f"{name}.svg", lambda: plots.svg(figure), text)
 
     def file(self, name: str, make: Callable[[], bytes], text: str) -> str:
-        """The same for any picture file, whose content `make` gives. It is written when the whole text is made."""
+        """The same for any picture file, whose content `make` gives."""
         self.made[name] = make() if self.draw else b""
         return f"![{markdown.escape(text)}](figures/{name})"
 
@@ -89,16 +89,12 @@ class Page:
 
 @dataclass(frozen=True)
 class Section:
-    """One block of the report, for the marker `name`.
-
-    It is made by `build` from the runs whose names begin with `needs` (empty: any run of the study). Where they are
-    missing it is the command that makes them or, if `quiet`, empty.
-    """
+    """The block for the marker `name`, from runs whose names begin with `needs` (empty: any run of the study)."""
 
     name: str
     needs: tuple[str, ...]
     build: Callable[[Page], str]
-    quiet: bool = False
+    quiet: bool = False  # empty where runs are missing, else the command that makes them
 
     def markdown(self, page: Page) -> str:
         """The block's content for the runs there are."""

@@ -29,8 +29,8 @@ def results(page: Page) -> str:
             for row in slices:
                 numbers = [f"{row['examples']:,}", percent(row["score"]), between(row["low"], row["high"])]
                 rows.append([markdown.escape(row["slice"].replace("_", " ")), *numbers])
-            names = {"kind": markdown.escape(kind.capitalize()), "link": page.record(run, f"Accuracy by {kind}")}
-            parts.append(page.table("transfer-slices", rows, real=real, **names))
+            kind, link = markdown.escape(kind.capitalize()), page.record(run, f"Accuracy by {kind}")
+            parts.append(page.table("transfer-slices", rows, real=real, kind=kind, link=link))
     return "\n\n".join(parts)
 
 
@@ -39,20 +39,15 @@ def gap(page: Page, run: str, extra: dict, real: str) -> str:
     rows, first = [], extra["gap"][0]
     corrected = statistics.holm([row["p_value"] for row in extra["gap"]])
     for row, p_holm in zip(extra["gap"], corrected, strict=True):
-        scores = [percent(row[f"{language}_estimate"]) for language in ("en", "hi")]
-        interval = between(row["low"], row["high"], points)
-        rows.append([SCORES[row["score"]], *scores, points(row["estimate"]), interval, p_value(p_holm)])
-    verdict = "Inconclusive"
-    if not first["low"] <= 0 <= first["high"]:
-        ahead = "English" if first["estimate"] > 0 else "Hindi"
-        verdict = f"{ahead} is ahead by {percent(abs(first['estimate']))} points"
-    sentence = (
-        f"**{verdict}** (macro F1, English minus Hindi, 95 % interval {points(first['low'])} to "
-        f"{points(first['high'])}): the same classifier, trained in English only, reads {extra['paired']:d} test "
-        "examples in English and in Hindi."
-    )
-    link = page.record(run, "English minus Hindi")
-    return f"{sentence}\n\n{page.table('transfer-gap', rows, real=real, link=link)}"
+        numbers = [percent(row["en_estimate"]), percent(row["hi_estimate"]), points(row["estimate"])]
+        rows.append([SCORES[row["score"]], *numbers, between(row["low"], row["high"], points), p_value(p_holm)])
+    ahead = "English" if first["estimate"] > 0 else "Hindi"
+    clear = f"{ahead} is ahead by {percent(abs(first['estimate']))} points"
+    verdict = "Inconclusive" if first["low"] <= 0 <= first["high"] else clear
+    interval = f"{points(first['low'])} to {points(first['high'])}"
+    sentence = NOTES["transfer-answer"].format(verdict=verdict, interval=interval, paired=extra["paired"])
+    table = page.table("transfer-gap", rows, real=real, link=page.record(run, "English minus Hindi"))
+    return f"{sentence}\n\n{table}"
 
 
 SECTIONS = (Section("transfer", (), results, quiet=True),)
