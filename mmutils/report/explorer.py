@@ -31,9 +31,8 @@ def thumbnail(path: str) -> bytes:
 def explorer_html(explorers: list[tuple[str, dict[str, pd.DataFrame], list[tuple], list[str]]]) -> str:
     """The explorers' HTML, one after the other, "" for none; a picture that several of them show is embedded once.
 
-    Args:
-        explorers: for each its title; test examples with `image`, `text`, `label` (index: id), by language; systems
-            with their title and their averaged predictions, as (title, system, predictions); names of the classes.
+    An explorer is its title; by language the test examples with `image`, `text` and `label` (index: id); triples of a
+    system's title, the system and its averaged predictions; and the names of the classes.
     """
     numbers: dict[bytes, int] = {}  # of pictures, in the order in which they are embedded
     boxes = [_box(*explorer, numbers) for explorer in explorers]

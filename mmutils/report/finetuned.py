@@ -30,12 +30,10 @@ class Pair(NamedTuple):
 
 
 def tuned(page: Page) -> list[dict]:
-    """The fine-tuned systems in the order of runs and systems, with what the tables and sentences need of them.
+    """The fine-tuned systems in the order of runs and systems, with what tables and sentences need in addition.
 
-    Returns:
-        Descriptions with, in addition, a `key`; `parts`: the method that trained each encoder ("" for a package's) and
-        whether it was left untrained; `pretrained`: the methods of those trained, empty for baselines and controls;
-        `data`; `name`: the start, with its run where others have a start of that name; `amount` of labels, in words.
+    `parts`: the method that trained each encoder ("" for a package's) and whether it was left untrained; `pretrained`:
+    the methods of those trained, empty for baselines and controls; `name`: the start, with its run where it needs that.
     """
     systems, rows = [system for system in page.study.systems if "start" in system], []
     for system in systems:

@@ -73,8 +73,7 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
 
 def views(views: list, count: int = 4) -> Figure:
     """The first pictures of a batch, a row each; views: arrays or CPU tensors (B, 3, H, W) in [0, 1] of any sizes."""
-    rows = min(count, len(views[0]))
-    side = min(7 / len(views), 1.2)
+    rows, side = min(count, len(views[0])), min(7 / len(views), 1.2)
     figure, axes = new_figure(side * len(views), side * rows, nrows=rows, ncols=len(views), **_BARE)
     for (row, column), axis in np.ndenumerate(axes):
         axis.imshow(np.asarray(views[column][row]).transpose(1, 2, 0).clip(0, 1))
@@ -87,8 +86,8 @@ def curves(history: list[dict] | pd.DataFrame, columns: tuple[str, ...] = ("loss
     systems = table["system"].map(_listed) if "system" in table else pd.Series("", table.index)
     lines = dict(zip(systems.unique(), cycle(_LINES), strict=False))
     colours, dashes = ({system: line[key] for system, line in lines.items()} for key in ("color", "dashes"))
-    width = 3.4 * min(len(columns), 2)
-    figure, axes = new_figure(width, 2.1 + 0.18 * len(lines), ncols=len(columns), squeeze=False)
+    size = 3.4 * min(len(columns), 2), 2.1 + 0.18 * len(lines)
+    figure, axes = new_figure(*size, ncols=len(columns), squeeze=False)
     for axis, column in zip(axes.flat, columns, strict=True):
         if not table.empty:
             look = {"hue": systems, "palette": colours, "style": systems, "dashes": dashes, "legend": False}
@@ -115,8 +114,8 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") ->
         number.set(color="#fefefe" if share > 0.55 else INK, visible=share >= 0.005)
     axis.set_xticks(axis.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
     axis.tick_params(axis="y", rotation=0)
-    axis.set(xlabel="predicted", ylabel="true", title=title)
     axis.tick_params(length=0)
+    axis.set(xlabel="predicted", ylabel="true", title=title)
     return figure
 
 
@@ -209,5 +208,4 @@ def _finish_rows(axis: Axes, xlabel: str, ylim: tuple[float, float]) -> None:
 
 
 def _listed(name: str) -> str:
-    """A name for a legend, which leaves out what begins with an underscore."""
-    return f" {name}" if name.startswith("_") else name
+    return f" {name}" if name.startswith("_") else name  # a legend leaves out what begins with an underscore

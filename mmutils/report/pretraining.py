@@ -29,12 +29,9 @@ def learned(page: Page) -> str:
         if any(starts) and not encoder.startswith(BEFORE):
             pairs[run, encoder, probe] = system, starts[0] or starts[1]
     tests = page.study.compare(pairs)
-    kept = {
-        (run, system["encoder"]): system["kept"]
-        for run, record in _records(page).items()
-        for system in record["systems"]
-        if system.get("kept") and not system["encoder"].startswith(BEFORE)
-    }
+    described = [(run, system) for run, record in _records(page).items() for system in record["systems"]]
+    described = [(run, s["encoder"], s["kept"]) for run, s in described if s.get("kept")]
+    kept = {(run, encoder): epoch for run, encoder, epoch in described if not encoder.startswith(BEFORE)}
     alike = len(set(kept.values())) == 1
     for run, record in _records(page).items():
         probes = pd.DataFrame(record["extra"]["probes"]).query("split == 'test'")

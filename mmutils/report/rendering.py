@@ -39,8 +39,7 @@ def render(folder: str | Path | None = None, profile: str = "demo", problems: li
     web = html.render(text, folder, explorer_html([shown for shown in explorers if isinstance(shown, tuple)]))
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", web)
-    path = REPOSITORY / "README.md"
-    if folder.samefile(REPOSITORY / "report") and path.exists():
+    if folder.samefile(REPOSITORY / "report") and (path := REPOSITORY / "README.md").exists():
         files.write(path, readme(path.read_text(encoding="utf-8"), text))
     files.write(folder / "report.pdf", pdf.render(text, folder))
     if problems is not None:
@@ -63,8 +62,7 @@ def filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str
 def readme(text: str, report: str) -> str:
     """README.md with the answers and the first study's table, links seen from the repository's root."""
     blocks = {name: content.strip() for _, name, content, _ in BLOCK.findall(report)}
-    results = [blocks["crisis-answer"], blocks["crisis-results"]]
-    if "> **" in blocks["memes-answer"]:
-        results += ["## The second answer", blocks["memes-answer"].replace("(#", "(report/report.md#")]
+    second = f"## The second answer\n\n{blocks['memes-answer']}".replace("(#", "(report/report.md#")
+    results = [blocks["crisis-answer"], blocks["crisis-results"], second if "> **" in second else ""]
     results = "\n\n".join(filter(None, results))
     return fill(text, {"results": re.sub(r"\]\((?=figures/|runs/)", "](report/", results)})
