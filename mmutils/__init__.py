@@ -19,4 +19,4 @@ checkpoints, fingerprints and the bootstrap, on which every number depends. `pre
 
 __version__ = "0.1.0"
 
-from mmutils.runs import fingerprints  # noqa: F401, reads the package's source before any other module is loaded
+from mmutils.runs import fingerprints  # reads the package's source before any other module is loaded

@@ -68,10 +68,16 @@ def mistakes(predictions: pd.DataFrame, examples: pd.DataFrame, classes: Sequenc
     return plots.picture_grid(wrong.head(most), titles[:most])
 
 
-def intervals(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure:
-    """The score of each system with its interval; systems: predictions on test by name."""
-    rows = [{"label": name, "filled": True, **_dot(predictions, score)} for name, predictions in systems.items()]
-    return plots.forest(rows, f"{SCORES[score]} on test, % (95 % interval)")
+def bars(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure:
+    """A bar with its interval for each system; systems: predictions on test by name."""
+    figure, axis = plots.new_figure(6.4, 0.5 + 0.4 * len(systems))
+    for name, predictions in systems.items():
+        dot = _dot(predictions, score)
+        axis.barh(name, dot["estimate"], 0.6, color=plots.PALETTE[0], alpha=0.6)
+        axis.hlines(name, dot["low"], dot["high"], color=plots.INK)
+    axis.invert_yaxis()
+    axis.set(xlabel=f"{SCORES[score]} on test, % (95 % interval)")
+    return figure
 
 
 def class_counts(counts: pd.DataFrame, leaks: pd.DataFrame) -> Figure:

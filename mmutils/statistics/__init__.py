@@ -11,6 +11,7 @@ from mmutils.statistics.bootstrap import (
     compare_pairs,
     holm,
     paired_difference,
+    paired_scores,
     score_by_slice,
 )
 from mmutils.statistics.calibration import apply_temperature, calibration_error, reliability, temperature

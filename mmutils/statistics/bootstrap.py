@@ -85,6 +85,19 @@ def compare_pairs(pairs: Mapping, score: str = "f1_macro", *, resamples: int = 1
     return {key: Comparison(differences[key], float(p)) for key, p in zip(differences, corrected, strict=True)}
 
 
+def paired_scores(first: pd.DataFrame, second: pd.DataFrame, scores: Sequence[str], names: Sequence[str]) -> list[dict]:
+    """Two systems by several scores: a row each, with the difference, its p-value, and both systems by their names."""
+    rows = []
+    for score in scores:
+        difference = paired_difference(first, second, score)
+        intervals = {"": difference}
+        for name, predictions in zip(names, (first, second), strict=True):
+            intervals[f"{name}_"] = bootstrap_interval(predictions, score)
+        ends = {f"{name}{end}": getattr(i, end) for name, i in intervals.items() for end in ("estimate", "low", "high")}
+        rows.append({"score": score, "p_value": difference.p_value, **ends})
+    return rows
+
+
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Holm's adjusted p-values: reject those below .05, and the chance of any false rejection is below .05.
 

@@ -682,7 +682,7 @@ def test_every_system_of_a_figure_has_a_line_of_its_own():
 def test_a_score_stands_beside_its_interval(monkeypatch):
     interval = answers.statistics.Interval(0.5, 0.6, 0.7, groups=3, seeds=1)
     monkeypatch.setattr(answers.statistics, "bootstrap_interval", lambda *_, **__: interval)
-    (axis,) = answers.intervals({"text": None, "_both": None}).axes
+    (axis,) = answers.bars({"text": None, "_both": None}).axes
     lines, dots = axis.collections
     assert [label.get_text() for label in axis.get_yticklabels()] == ["text", "_both"]
     assert dots.get_offsets()[:, 0].tolist() == [50, 50]
