@@ -683,10 +683,9 @@ def test_a_score_stands_beside_its_interval(monkeypatch):
     interval = answers.statistics.Interval(0.5, 0.6, 0.7, groups=3, seeds=1)
     monkeypatch.setattr(answers.statistics, "bootstrap_interval", lambda *_, **__: interval)
     (axis,) = answers.bars({"text": None, "_both": None}).axes
-    lines, dots = axis.collections
     assert [label.get_text() for label in axis.get_yticklabels()] == ["text", "_both"]
-    assert dots.get_offsets()[:, 0].tolist() == [50, 50]
-    assert [line[:, 0].tolist() for line in lines.get_segments()] == [[60, 70]] * 2
+    assert [bar.get_width() for bar in axis.patches] == [50, 50]
+    assert [line[:, 0].tolist() for part in axis.collections for line in part.get_segments()] == [[60, 70]] * 2
 
 
 def test_networks_without_an_untrained_counterpart_have_nothing_to_compare(tmp_path, capsys):
