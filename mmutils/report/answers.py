@@ -83,7 +83,8 @@ def bars(systems: Mapping[str, pd.DataFrame], score: str = "f1_macro") -> Figure
 def class_counts(counts: pd.DataFrame, leaks: pd.DataFrame) -> Figure:
     """Examples of each class and split, as `audit_tables` counts them; the sentence names the largest and leaks."""
     sizes = counts.sum(axis=1)
-    shared = [f"{row['values']} ({row['what']})" for row in leaks[leaks["values"] > 0].to_dict("records")]
+    rows = leaks[leaks["values"] > 0].to_dict("records")
+    shared = ["{values} ({what}, {first} and {second})".format(**row) for row in rows]
     print(
         f"{sizes.sum():,} examples; the largest of {len(sizes)} classes, {sizes.idxmax()}, has "
         f"{100 * sizes.max() / sizes.sum():.0f} % of them. In two splits: {', '.join(shared) or 'nothing'}."
