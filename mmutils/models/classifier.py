@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmutils.models.standardise import Standardise
+from mmutils.models.encoder import Standardise
 
 
 class Classifier(nn.Module):
@@ -10,6 +10,9 @@ class Classifier(nn.Module):
 
     An encoder with a method `head(classes)`, as a FusedEncoder, brings its own head. Otherwise the features are
     standardised, since encoders differ in scale, and pass a linear layer, after a hidden one if `hidden` is not 0.
+
+    Args:
+        classes: K, at least 2; hidden: units of the hidden layer; dropout: behind it. ValueError where they do not fit.
     """
 
     def __init__(self, encoder: nn.Module, classes: int, hidden: int = 0, dropout: float = 0.3):

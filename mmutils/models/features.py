@@ -101,7 +101,11 @@ def cached_features(encoder: Encoder, tables: Mapping[str, pd.DataFrame], key: s
 def cached_below(
     encoder: TextEncoder, tables: Mapping[str, pd.DataFrame], layers: int, key: str = "text"
 ) -> tuple[Encoder, Extras]:
-    """A text encoder of the last `layers` layers (0: none), to be copied for each training, and its cached inputs."""
+    """A text encoder of the last `layers` layers, to be copied for each training, and its cached inputs by split.
+
+    With 0 layers it only reads the whole encoder's features. Batches take the inputs as `extra`. ValueError for more
+    layers than the encoder has.
+    """
     if not layers:
         return CachedEncoder(key, encoder.dim), cached_features(encoder, tables, key)
     lower, upper = encoder.split(layers, key)
@@ -135,7 +139,7 @@ def batch_inputs(*encoders: Encoder) -> dict:
 
 @torch.inference_mode()
 def embeddings(embed: Callable[[dict], Tensor], batches: Batches) -> Tensor:
-    """What a module or its method, as `clip.embed_image`, makes of all examples (N, E), in order, on the CPU."""
+    """Of all examples (N, E), in order, on the CPU; embed: an encoder, or a method of it as `clip.embed_image`."""
     with batches.on(getattr(embed, "__self__", embed)):
         return torch.cat([embed(batch).cpu() for batch in batches.epoch()])
 

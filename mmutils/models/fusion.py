@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmutils.models.encoder import Encoded, Encoder, masked_mean
-from mmutils.models.standardise import Standardise
+from mmutils.models.encoder import Encoded, Encoder, Standardise, masked_mean
 
 
 class Fusion(nn.Module):
@@ -140,7 +139,10 @@ def fusion_class(name: str) -> type[Fusion]:
 
 
 class FusedEncoder(Encoder):
-    """An image encoder, a text encoder and their fusion as one; features_only hides the tokens from the fusion."""
+    """An image encoder, a text encoder and their fusion as one: from a batch to fused features (B, fusion.dim).
+
+    features_only: hide the tokens from the fusion, as two frozen encoders do whose features alone are cached.
+    """
 
     def __init__(self, image: Encoder, text: Encoder, fusion: Fusion, features_only: bool = False):
         super().__init__()
@@ -158,7 +160,10 @@ class FusedEncoder(Encoder):
 
 
 def fused_encoder(encoders: Sequence[Encoder], fusion: str) -> Encoder:
-    """A copy of one encoder, or of an image and a text encoder, fused; of two frozen ones, by their features only."""
+    """A copy of one encoder, or of an image and a text encoder, fused; of two frozen ones, by their features only.
+
+    fusion: a name in FUSIONS, with its default widths; ValueError for another.
+    """
     if len(encoders) == 1:
         return copy.deepcopy(encoders[0])
     image, text = (copy.deepcopy(encoder) for encoder in encoders)

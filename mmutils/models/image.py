@@ -19,8 +19,10 @@ class ImageEncoder(Encoder):
     patches of a transformer, or the places of a convolutional network's last feature map; None where these have another
     width than the features (VGG).
 
+    ValueError for a name that timm does not have, FileNotFoundError where there are no weights.
+
     Args:
-        pretrained: weights from a package or the hub, which the attribute `source` names.
+        pretrained: weights from a package or the hub, which the attribute `source` names; frozen: never train them.
         size: pixels of the square input, by default the model's own; a transformer's position table is resized to it.
             Larger views are shrunk to it; smaller ones are enlarged where the model has a fixed input size.
     """

@@ -22,6 +22,7 @@ class TextEncoder(Encoder):
 
     Args:
         pretrained: False: random weights for the model's configuration. The attribute `source` says which they are.
+        frozen: never train them; False by default.
         pooling: how tokens become features: "mean" of the real ones; "cls", the first one; or "own", as CLIP (the state
             at the text's end) and SigLIP (a layer on the last place) were trained, and their default.
         max_length: tokens, for whoever tokenizes.
@@ -81,7 +82,8 @@ class TextEncoder(Encoder):
     def split(self, layers: int, key: str = "text") -> tuple["TextEncoder", "UpperLayers"]:
         """(lower, upper): a frozen encoder without the last `layers` layers, and an encoder of these on its tokens.
 
-        Together they are this encoder and share its weights, so train a deepcopy of `upper`.
+        Together they are this encoder and share its weights, so train a deepcopy of `upper`, which reads
+        batch["<key>_tokens"] and batch["<key>_mask"]. ValueError for a model that cannot be cut there.
         """
         below, above = cut(self.model, layers)
         lower = copy.copy(self)

@@ -12,7 +12,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from mmutils.models.standardise import Standardise
+from mmutils.models.encoder import Standardise
 
 
 def processes() -> int:

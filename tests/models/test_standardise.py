@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.preprocessing import StandardScaler
 
-from mmutils.models.standardise import Standardise
+from mmutils.models.encoder import Standardise
 
 
 def test_one_batch_equals_scikit_learn():
