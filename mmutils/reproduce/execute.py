@@ -40,7 +40,6 @@ class Outcome(NamedTuple):
 
     reason: str | None  # why it failed
     seconds: float = 0.0
-    memory: int = 0  # most bytes seen
     state: str = ""  # "ok", "fresh", "failed" or "skipped", as the runner says
 
 
@@ -72,9 +71,9 @@ def execute(
         # in a new session, so that Ctrl-C reaches the runner alone, which then ends the child
         child = subprocess.Popen(command, cwd=root, env=os.environ | environment, start_new_session=True, **streams)
         cells = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"]) + 1  # papermill adds one
-        timed_out, memory = _watch(child, log, timeout, lambda where: tick(where and f"{where} of {cells}"))
+        timed_out = _watch(child, log, timeout, lambda where: tick(where and f"{where} of {cells}"))
     reason = f"no sign of life for {timeout:g} s{_where(log)}" if timed_out else _reason(copy, log, child.returncode)
-    return Outcome(reason, time.monotonic() - started, memory)
+    return Outcome(reason, time.monotonic() - started)
 
 
 @dataclass
@@ -93,42 +92,38 @@ class Life:
         return now - self.since > self.timeout
 
 
-def _watch(child: subprocess.Popen, log: Path, timeout: float, tick: Callable) -> tuple[bool, int]:
-    """Wait for the child; whether it showed no sign of life, and the most bytes of memory that it had."""
-    life, memory = Life(timeout, time.monotonic()), 0
-    cpu: dict[psutil.Process, float] = {}  # also of those that have ended: their time counts, and all are ended
+def _watch(child: subprocess.Popen, log: Path, timeout: float, tick: Callable) -> bool:
+    """Wait for the child, or end it when it shows no sign of life; whether that was so."""
+    life, cpu = Life(timeout, time.monotonic()), {}  # process -> seconds, also of those that have ended
     try:
         while True:
-            usage = _usage(child.pid)
-            cpu |= {process: seconds for process, (seconds, _) in usage.items()}
-            memory = max(memory, sum(size for _, size in usage.values()))
+            cpu |= _cpu_seconds(child.pid)
             try:
                 child.wait(0.5)
-                return False, memory
+                return False
             except subprocess.TimeoutExpired:
                 tick(_where(log).removeprefix(" in "))
             if life.over(time.monotonic(), sum(cpu.values()), log.stat().st_size):
-                return True, memory
+                return True
     finally:  # the kernel has a session of its own, so to end the process group is not enough
-        below = {*cpu, *_usage(child.pid)}
+        processes = {*cpu, *_cpu_seconds(child.pid)}
         child.kill()
         child.wait()
-        for process in below:
+        for process in processes:
             with suppress(psutil.Error):
                 process.kill()  # psutil checks that the id still belongs to the same process
-        psutil.wait_procs(below, timeout=5)
+        psutil.wait_procs(processes, timeout=5)
 
 
-def _usage(pid: int) -> dict[psutil.Process, tuple[float, int]]:
-    """Seconds of CPU and resident bytes of a process and of each of those below it."""
-    usage = {}
+def _cpu_seconds(pid: int) -> dict[psutil.Process, float]:
+    """CPU time of a process and of each of those below it."""
+    seconds = {}
     with suppress(psutil.Error):
         parent = psutil.Process(pid)
         for process in (parent, *parent.children(recursive=True)):
             with suppress(psutil.Error):  # it has ended
-                times = process.cpu_times()
-                usage[process] = times.user + times.system, process.memory_info().rss
-    return usage
+                seconds[process] = sum(process.cpu_times()[:2])  # user, system
+    return seconds
 
 
 def _reason(copy: Path, log: Path, status: int) -> str | None:
@@ -139,11 +134,11 @@ def _reason(copy: Path, log: Path, status: int) -> str | None:
         return f"the kernel died{_where(log)}: killed, or out of memory"
     if status < 0:
         return f"ended by {signal.Signals(-status).name}{_where(log)}"
-    with suppress(OSError, ValueError):  # there may be no copy
-        for cell in json.loads(copy.read_text(encoding="utf-8"))["cells"]:
-            for output in cell.get("outputs", ()):
-                if output["output_type"] == "error":
-                    return f"{output['ename']}{_where(log)}: {COLOUR.sub('', output['evalue'])}"[:1000]
+    with suppress(OSError, ValueError, StopIteration):  # there may be no copy, or no error in it
+        cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
+        outputs = (output for cell in cells for output in cell.get("outputs", ()))
+        error = next(output for output in outputs if output["output_type"] == "error")
+        return f"{error['ename']}{_where(log)}: {COLOUR.sub('', error['evalue'])}"[:1000]
     return next(iter(last_lines(log.parent, 1)), f"papermill ended with status {status}")
 
 
@@ -171,5 +166,4 @@ def gpus() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    names = re.findall(r"UUID: ((?:GPU|MIG)-[^)\s]+)", listed)
-    return [name for name in names if name.startswith("MIG")] or names  # of a divided GPU, CUDA shows the parts
+    return re.findall(r"UUID: (GPU-[^)\s]+)", listed)

@@ -44,7 +44,7 @@ class Profile:
 
 
 def read(path: Path, name: str, files: Disk = DISK) -> Profile:
-    """The profile of that name. FileNotFoundError: no file. ValueError lists all that is wrong with it at once."""
+    """The profile of that name. FileNotFoundError: no file. ValueError says what is wrong with it and with each run."""
     if not path.is_file():
         raise FileNotFoundError(f"no experiments file {path}")
     try:
@@ -58,82 +58,76 @@ def read(path: Path, name: str, files: Disk = DISK) -> Profile:
         raise ValueError(f"no profile {name!r} in {path}; there are {', '.join(map(str, profiles)) or 'none'}")
     if not isinstance(profiles[name], dict) or not profiles[name].get("runs"):
         raise ValueError(f"{path}: profile {name} needs `runs:`, a list; {FORMAT}")
-    errors: list[str] = []
-    profile = _profile(profiles[name], f"profile {name}", files, errors)
-    if errors:
-        raise ValueError(f"{path}, profile {name}:\n" + "\n".join(f"- {error}" for error in errors))
-    return profile
+    try:
+        return _profile(profiles[name], files)
+    except ValueError as error:
+        raise ValueError(f"{path}, profile {name}:\n{error}") from None
 
 
-def _profile(content: dict, where: str, files: Disk, errors: list[str]) -> Profile | None:
-    """A profile, each run after those it needs; what is wrong with it is added to errors."""
-    profile = _made(Profile, content, where, errors)
-    if profile is None:
-        return None
+def _profile(content: dict, files: Disk) -> Profile:
+    profile, runs, errors = _made(Profile, content, "profile"), [], []
     if profile.jobs < 1:
-        errors.append(f"jobs: a number of runs, at least 1, given {profile.jobs}")
+        raise ValueError(f"jobs: a number of runs, at least 1, given {profile.jobs}")
     shared = profile.defaults.get("parameters") or {}
     if not isinstance(shared, dict):
-        errors.append(f"defaults: parameters is dict, given {shared!r}")
-        shared = {}
-    runs = [_run(profile.defaults | {"parameters": {}} | entry, shared, files, errors) for entry in profile.runs]
-    if not errors:  # else unused defaults may only follow from them
-        used = {name for run in runs for name in defaults(run.notebook, files)}
-        errors += _unknown(shared, sorted(used), "defaults, parameters")
-    if None in runs:
-        return None
+        raise ValueError(f"defaults: parameters is dict, given {shared!r}")
+    for entry in profile.runs:
+        try:
+            runs.append(_run(profile.defaults | {"parameters": {}} | entry, shared, files))
+        except ValueError as error:
+            errors.append(str(error))
     by_name = {run.name: run for run in runs}
-    if len(by_name) < len(runs):
-        errors.append(f"names of runs must differ, given {', '.join(run.name for run in runs)}")
-    for run in runs:
-        errors += _unknown(run.needs, by_name, f"run {run.name}, needs")
+    if not errors:  # else what is unknown may only follow from them
+        used = {name for run in runs for name in defaults(run.notebook, files)}
+        errors = _unknown(shared, sorted(used), "defaults, parameters")
+        errors += [error for run in runs for error in _unknown(run.needs, by_name, f"run {run.name}, needs")]
+        if len(by_name) < len(runs):
+            errors.append(f"names of runs must differ, given {', '.join(run.name for run in runs)}")
+    if errors:
+        raise ValueError("\n".join(errors))
     try:  # those that wait for nothing more go in the order of the file
         order = [*graphlib.TopologicalSorter({run.name: run.needs for run in runs}).static_order()]
     except graphlib.CycleError as error:
-        errors.append(f"these runs need each other in a circle: {' -> '.join(error.args[1])}")
-        return None
-    return replace(profile, runs=[by_name[name] for name in order if name in by_name])
+        raise ValueError(f"these runs need each other in a circle: {' -> '.join(error.args[1])}") from None
+    return replace(profile, runs=[by_name[name] for name in order])
 
 
-def _run(entries: dict, shared: dict, files: Disk, errors: list[str]) -> Run | None:
-    """A run, with those shared parameters that its notebook has; what is wrong with it is added to errors."""
+def _run(entries: dict, shared: dict, files: Disk) -> Run:
+    """A run, with those shared parameters that its notebook has."""
     where = f"run {entries.get('name')}"
-    run = _made(Run, entries, where, errors)
-    if run is None:
-        return None
+    run = _made(Run, entries, where)
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", run.name):
-        errors.append(f"run {run.name!r}: a name is a folder: small letters, digits, '-', '_', '.'")
+        raise ValueError(f"run {run.name!r}: a name is a folder: small letters, digits, '-', '_', '.'")
     if run.timeout <= 0:
-        errors.append(f"{where}: timeout: seconds, more than 0, given {run.timeout:g}")
+        raise ValueError(f"{where}: timeout: seconds, more than 0, given {run.timeout:g}")
     try:
         declared = defaults(run.notebook, files)
         planned(run.notebook, {}, files)
         compile(notebook_code(run.notebook, files), run.notebook, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except (ValueError, FileNotFoundError, SyntaxError) as error:
-        errors.append(f"{where}: {run.notebook}: {error}")
-        return run
-    values = {name: value for name, value in shared.items() if name in declared} | run.parameters
+        raise ValueError(f"{where}: {run.notebook}: {error}") from None
     if not declared.pop("out", None):
-        errors.append(f"{where}: {run.notebook} has no parameter `out: str`, the folder of its run")
-    return replace(run, parameters=checked(values, declared, f"{where}, parameters", errors))
+        raise ValueError(f"{where}: {run.notebook} has no parameter `out: str`, the folder of its run")
+    values = {name: value for name, value in shared.items() if name in declared} | run.parameters
+    return replace(run, parameters=checked(values, declared, f"{where}, parameters"))
 
 
-def _made(kind: type, entries: dict, where: str, errors: list[str]) -> Any:
-    """A Run or Profile; an entry without a value has its default. None where one is of another type."""
+def _made(kind: type, entries: dict, where: str) -> Any:
+    """A Run or Profile; an entry without a value has its default."""
     declared = {entry.name: (None, entry.type.replace("[Run]", "[dict]")) for entry in fields(kind)}
-    values = {name: value for name, value in entries.items() if value is not None}
-    values = checked(values, declared, where, errors)
-    return None if values is None else kind(**values)
+    return kind(**checked({name: value for name, value in entries.items() if value is not None}, declared, where))
 
 
-def checked(values: dict[str, Any], declared: dict, where: str, errors: list[str]) -> dict[str, Any] | None:
-    """Values in their declared types; None where one is of another type. What is wrong is added to errors."""
-    errors += _unknown(values, declared, where)
+def checked(values: dict[str, Any], declared: dict, where: str) -> dict[str, Any]:
+    """Values in their declared types. ValueError lists those of another type and those whose name is unknown."""
+    errors = _unknown(values, declared, where)
     try:
-        return all_typed({name: value for name, value in values.items() if name in declared}, declared)
+        converted = all_typed({name: value for name, value in values.items() if name in declared}, declared)
     except ValueError as error:
         errors += [f"{where}: {line.removeprefix('parameter ')}" for line in str(error).splitlines()]
-        return None
+    if errors:
+        raise ValueError("\n".join(errors))
+    return converted
 
 
 def _unknown(names: Iterable[str], allowed: Iterable[str], where: str) -> list[str]:

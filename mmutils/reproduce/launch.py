@@ -28,20 +28,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
     options = parser.parse_args(arguments)
     try:
-        declared, errors = defaults(options.notebook), []
-        values = checked(dict(options.p), declared, "parameters", errors)
+        declared = defaults(options.notebook)
+        values = checked(dict(options.p), declared, "parameters")
         notebook_code(options.notebook)  # a SyntaxError in a later cell
     except (FileNotFoundError, ValueError, SyntaxError) as error:
-        errors = [error]
-    if errors:
-        parser.error(printable("\n".join(map(str, errors))))
+        parser.error(printable(error))
     os.chdir(ROOT)
     os.environ.setdefault("MPLBACKEND", "Agg")
     rank = int(os.environ.get("RANK", 0))  # what accelerate and torchrun set; the processes have not met yet
     out = Path(values.get("out", declared["out"][0]))
     with draft_of(out) if rank else contextlib.nullcontext() as draft:
-        if rank:
-            out = _linked(draft, out)
+        if rank:  # a folder like `out`, with the same checkpoints, beside the same other runs
+            (draft / out.name).mkdir(parents=True)
+            (draft / out.name / "checkpoints").symlink_to((out / "checkpoints").resolve())
+            for other in set(out.parent.glob("[!.]*")) - {out}:
+                (draft / other.name).symlink_to(other.resolve())
+            out = draft / out.name
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
         else:
             sweep(out.parent)  # of earlier processes that were killed
@@ -57,8 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     distributed.leave()
 
 
-def run(notebook: str, values: dict) -> dict:
-    """Run the notebook's cells with these parameters; returns its names. Tables that cells end with are printed."""
+def run(notebook: str, values: dict) -> None:
+    """Run the notebook's cells with these parameters. Tables that cells end with are printed."""
     namespace = {"__name__": "__main__", "display": _show}
     for number, (is_parameters, source) in enumerate(code_cells(notebook), 1):
         where = f"{notebook}, code cell {number}"
@@ -69,22 +71,11 @@ def run(notebook: str, values: dict) -> dict:
             _show(eval(compile(ast.Expression(last.value), where, "eval"), namespace))
         if is_parameters:
             namespace |= values
-    return namespace
 
 
 def _show(value) -> None:
     if isinstance(value, str | dict) or hasattr(value, "to_string"):
         print(printable(value.to_string() if hasattr(value, "to_string") else value))
-
-
-def _linked(draft: Path, out: Path) -> Path:
-    """A folder in the draft like `out`, with the same checkpoints, beside the same other runs."""
-    (draft / out.name).mkdir(parents=True)
-    for run in out.parent.glob("[!.]*"):
-        if run.name != out.name:
-            (draft / run.name).symlink_to(run.resolve())
-    (draft / out.name / "checkpoints").symlink_to((out / "checkpoints").resolve())
-    return draft / out.name
 
 
 if __name__ == "__main__":

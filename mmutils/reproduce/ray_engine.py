@@ -54,7 +54,7 @@ class RayEngine:
             return self.ray.get(task)
         except self.ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[0]
-            return execute.Outcome(f"its Ray worker died {RETRIES + 1} times: {reason}", time.monotonic() - begun, 0)
+            return execute.Outcome(f"its Ray worker died {RETRIES + 1} times: {reason}", time.monotonic() - begun)
         except BaseException:
             self.ray.cancel(task)  # raises KeyboardInterrupt in the worker, which ends the notebook
             self.ray.wait([task], timeout=10)

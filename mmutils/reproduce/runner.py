@@ -57,7 +57,7 @@ class Runner:
                         running[job] = run.name, head
                     for job in wait(running, return_when=FIRST_COMPLETED).done:
                         name, head = running.pop(job)
-                        reason, seconds, _, state = self.states[name] = job.result()
+                        reason, seconds, state = self.states[name] = job.result()
                         took = f" in {seconds:.0f} s" if seconds else ""
                         bar.write(printable(f"{head}: {state}{took}{f' ({reason})' if reason else ''}"))
                         bar.update()
@@ -65,10 +65,10 @@ class Runner:
                 self.stopped.set()  # the pool is left only when its threads have ended what they had started
                 raise
         width = max((len(run.name) for run in self.runs), default=0)
-        print(f"\n{'run':<{width}}  state    seconds  GB of memory  reason")
+        print(f"\n{'run':<{width}}  state    seconds  reason")
         for run in self.runs:
-            reason, seconds, memory, state = self.states[run.name]
-            line = f"{run.name:<{width}}  {state:<7}  {seconds:7.1f}  {memory / 1e9:12.1f}  {(reason or '')[:200]}"
+            reason, seconds, state = self.states[run.name]
+            line = f"{run.name:<{width}}  {state:<7}  {seconds:7.1f}  {(reason or '')[:200]}"
             print(printable(" ".join(line.splitlines())).rstrip())
         states = [self.states[run.name].state for run in self.runs]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
