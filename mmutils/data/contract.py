@@ -40,10 +40,9 @@ def require_labels(tables: dict[str, pd.DataFrame]) -> None:
 
 def _problem(examples: pd.DataFrame, classes: Sequence[str]) -> str:
     """The first rule that is broken, with the first three rows at fault; "" where all hold."""
-    if not isinstance(classes, tuple | list) or not all(isinstance(name, str) for name in classes):
-        return f"CLASSES must be a tuple of names, not {classes!r}"
-    if len(set(classes)) < max(len(classes), 2):
-        return f"CLASSES must have two different names or more, each once, not {classes!r}"
+    names = isinstance(classes, tuple | list) and all(isinstance(name, str) for name in classes)
+    if not names or len(set(classes)) < max(len(classes), 2):
+        return f"CLASSES must be a tuple of two or more different names, not {classes!r}"
     if wrong := [name for name in classes if name in TAKEN or not name.strip() or not storable(name)]:
         return f"classes cannot be called {wrong}: not empty, text in UTF-8, and not {', '.join(TAKEN)}"
     if not isinstance(examples, pd.DataFrame):

@@ -6,6 +6,7 @@ the picture, group that of the tweet. In "agreed" picture and text were given th
 five classes. Files are read without quoting: 39 texts of train begin with a quotation mark.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +35,9 @@ FILES = {"agreed": "task_{}_text_img_agreed_lab_{}.tsv", "all": "task_{}_text_im
 COLUMNS = ("event_name", "tweet_id", "image_id", "tweet_text", "image", "label_text", "label_image")
 
 
-def examples(
+def read_task(
+    task: str,
+    classes: tuple[str, ...],
     root,
     split: str,
     language: str = "en",
@@ -47,17 +50,13 @@ def examples(
     """Table of examples in the order of the file; further columns: event, and with `repair` repaired (bool).
 
     Args:
+        task, classes: "humanitarian" or "informative", and its classes, which `examples` fixes.
         root: the folder of the data set, an archive of it, or the folder of the TSV files alone.
         which: "agreed" or "all"; target: whose label, "text" or "image", which differ in "all" only.
         missing: "error", "drop" or "none" for a row without its picture (see `settle_missing`).
         repair: whether ftfy mends broken encodings.
         translations: for a language but "en", TSV with columns id (tweet), text; default: translations/<language>.tsv.
     """
-    return read_task("humanitarian", CLASSES, root, split, language, which, target, missing, repair, translations)
-
-
-def read_task(task, classes, root, split, language, which, target, missing, repair, translations) -> pd.DataFrame:
-    """`examples` of a task, "humanitarian" or "informative", and its classes."""
     check_choice("split", split, SPLITS)
     check_choice("which", which, tuple(FILES))
     check_choice("target", target, ("text", "image"))
@@ -66,7 +65,7 @@ def read_task(task, classes, root, split, language, which, target, missing, repa
     if path is None:
         hint = "Give CrisisMMD v2.0 with its split folders (as crisismmd_datasplit_all) as root"
         raise FileNotFoundError(f"no {name} in {home!r} or below it. {hint}; {WHERE}")
-    rows, classes = _read(path, COLUMNS), list(classes)
+    rows = reading.tsv(path, COLUMNS)
     labels = rows[f"label_{target}"].replace(MERGED)
     if len(unknown := labels[~labels.isin(classes)]):
         shown = ", ".join(f"{name!r} in line {number}" for number, name in unknown.head(3).items())
@@ -88,6 +87,9 @@ def read_task(task, classes, root, split, language, which, target, missing, repa
         table["text"] = _translated(table["group"], file, root)
     table = reading.settle_missing(table, missing, path, f"Unpack CrisisMMD_v2.0.tar.gz into {home} (from {WHERE})")
     return check(table, classes, str(path))
+
+
+examples = partial(read_task, "humanitarian", CLASSES)
 
 
 def official(split: str, which: str = "agreed", **_) -> tuple[int, ...] | None:
@@ -117,28 +119,11 @@ def _find(home, name: str) -> Path | None:
     return min(Path(home).rglob(name), key=lambda path: (len(path.parts), path), default=None) if home else None
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A table of text, columns separated by tabs, without quoting; its index is the number of the line."""
-    (_, first), *rest = reading.lines(path) or [(0, "")]
-    header = first.split("\t")
-    if not set(columns) <= set(header) or len(set(header)) < len(header):
-        problem = f"cannot be read as a table with tabs: its first line needs each of {', '.join(columns)} once"
-        raise ValueError(f"{path} {problem}; it has {', '.join(header) or 'no line'}")
-    if not rest:
-        raise ValueError(f"{path} has no rows: fetch it again")
-    rows = {number: line.split("\t") for number, line in rest}
-    for number, fields in rows.items():
-        if len(fields) != len(header):
-            problem = f"has {len(fields)} fields, the first line {len(header)}: no text may hold a tab or a newline"
-            raise ValueError(f"{path}, line {number} {problem}; given {fields[:3]}")
-    return pd.DataFrame.from_dict(rows, orient="index", columns=header)
-
-
 def _translated(ids: pd.Series, path: Path, root) -> pd.Series:
     if not path.is_file():
         command = f"python -m mmutils.translate crisismmd --root {root} --to {path.stem}"
         raise FileNotFoundError(f"no translations {path}: `{command}` makes them from the English texts")
-    rows = _read(path, ("id", "text"))
+    rows = reading.tsv(path, ("id", "text"))
     wrong = rows["id"].duplicated() | (rows["text"].str.strip() == "")
     if wrong.any():
         raise ValueError(f"{path}, line {rows.index[wrong][0]}: needs each id once and no text empty")

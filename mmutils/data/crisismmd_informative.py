@@ -4,9 +4,7 @@ Its splits are not those of the humanitarian task: tweets of one's test are in t
 must not be tested on the other.
 """
 
-from pathlib import Path
-
-import pandas as pd
+from functools import partial
 
 from mmutils.data import crisismmd
 from mmutils.data.crisismmd import WHERE  # noqa: F401, for the `check` command
@@ -15,26 +13,11 @@ CLASSES = ("informative", "not_informative")
 OFFICIAL = {"train": 9601, "val": 1573, "test": 1534}  # rows of "agreed"
 
 
-def examples(
-    root,
-    split: str,
-    language: str = "en",
-    which: str = "agreed",
-    target: str = "text",
-    missing: str = "error",
-    repair: bool = False,
-    translations: str | None = None,
-) -> pd.DataFrame:
-    """Table of examples: arguments, columns and errors as in `crisismmd.examples`."""
-    options = (language, which, target, missing, repair, translations)
-    return crisismmd.read_task("informative", CLASSES, root, split, *options)
+# arguments, results and errors as in `crisismmd`
+examples = partial(crisismmd.read_task, "informative", CLASSES)
+files = partial(crisismmd.files, task="informative")
 
 
 def official(split: str, which: str = "agreed", **_) -> int | None:
     """Published number of examples; there is none of "all"."""
     return OFFICIAL[split] if which == "agreed" else None
-
-
-def files(root) -> list[Path]:
-    """The split files and translations that are there."""
-    return crisismmd.files(root, "informative")

@@ -79,27 +79,34 @@ class Comparison(NamedTuple):
 
 
 def compare_pairs(pairs: Mapping, score: str = "f1_macro", *, resamples: int = 10_000) -> dict:
-    """A Comparison for each pair of predictions, by their keys, corrected over all of them."""
+    """A Comparison for each pair of predictions, by their keys, corrected by Holm over all of them.
+
+    pairs: key -> (predictions of the first system, of the second). ValueError: as `paired_difference`.
+    """
     differences = {key: paired_difference(*pair, score, resamples=resamples) for key, pair in pairs.items()}
     corrected = holm([difference.p_value for difference in differences.values()])
     return {key: Comparison(differences[key], float(p)) for key, p in zip(differences, corrected, strict=True)}
 
 
 def paired_scores(first: pd.DataFrame, second: pd.DataFrame, scores: Sequence[str], names: Sequence[str]) -> list[dict]:
-    """Two systems by several scores: a row each, with the difference, its p-value, and both systems by their names."""
+    """Two systems by several scores: a row each, with the difference, its p-value, and both systems by their names.
+
+    Returns:
+        Rows with score, p_value (not corrected), estimate, low, high of first minus second, and <name>_estimate,
+        <name>_low, <name>_high of each system. ValueError: as `paired_difference`.
+    """
     rows = []
     for score in scores:
-        difference = paired_difference(first, second, score)
-        intervals = {"": difference}
+        intervals = {"": paired_difference(first, second, score)}
         for name, predictions in zip(names, (first, second), strict=True):
             intervals[f"{name}_"] = bootstrap_interval(predictions, score)
         ends = {f"{name}{end}": getattr(i, end) for name, i in intervals.items() for end in ("estimate", "low", "high")}
-        rows.append({"score": score, "p_value": difference.p_value, **ends})
+        rows.append({"score": score, "p_value": intervals[""].p_value, **ends})
     return rows
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's adjusted p-values: reject those below .05, and the chance of any false rejection is below .05.
+    """Holm's adjusted p-values (M,): reject those below .05, and the chance of any false rejection is below .05.
 
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979: https://www.jstor.org/stable/4615733
     """
@@ -110,9 +117,13 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def score_by_slice(predictions: pd.DataFrame, slices: pd.Series, *, resamples: int = 10_000) -> pd.DataFrame:
-    """Accuracy with its interval for each slice of the examples, given by id; largest slice first.
+    """Accuracy with its interval for each slice of the examples; largest slice first.
 
-    Columns slice, examples, groups, score, low, high (NaN for a slice of one group), small (under SMALL groups).
+    Args:
+        slices: the slice of each example; its index is the id. ValueError for an id without one.
+
+    Returns:
+        Columns slice, examples, groups, score, low, high (NaN for a slice of one group), small (under SMALL groups).
     """
     names = predictions["id"].map(slices)
     if names.isna().any():
@@ -138,12 +149,19 @@ class Draws:
         self.systems, self.groups = systems, len(systems[0].group_names)
         if self.groups < 2:
             raise ValueError("all examples belong to one group: there is nothing to resample")
-        self.functions = [weighted_score(system, score) for system in systems]
-        self.means = np.array([function(np.ones((1, self.groups))).mean() for function in self.functions])
-        generator = np.random.default_rng(0)
-        chunk = max(1, _CELLS // self.groups)
-        sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
-        draws = np.concatenate([self._chunk(size, generator) for size in sizes])
+        functions = [weighted_score(system, score) for system in systems]
+        self.means = np.array([function(np.ones((1, self.groups))).mean() for function in functions])
+        generator, chunk, chunks = np.random.default_rng(0), max(1, _CELLS // self.groups), []
+        for start in range(0, resamples, chunk):
+            count = min(chunk, resamples - start)
+            weights = _multiplicities(count, self.groups, self.groups, generator)  # (R, G)
+            drawn = {  # systems with the same seeds share their draw
+                seeds: _multiplicities(count, max(1, len(seeds) - 1), len(seeds), generator)  # (R, S)
+                for seeds in dict.fromkeys(system.seeds for system in systems)
+            }
+            scores = [(function(weights), drawn[s.seeds]) for function, s in zip(functions, systems, strict=True)]
+            chunks.append(np.stack([(values * v).sum(axis=1) / v.sum(axis=1) for values, v in scores], axis=1))
+        draws = np.concatenate(chunks)
         self.draws = draws[~np.isnan(draws).any(axis=1)]
         if not len(self.draws):
             raise ValueError(f"{score} is not defined in any of {resamples} resamples: too few groups of a class")
@@ -159,16 +177,6 @@ class Draws:
             p_value = float(min(1, 2 * min(left, 1 - right)))
         seeds = min(len(system.seeds) for system in self.systems)
         return Interval(float(statistic(self.means)), float(low), float(high), self.groups, seeds, p_value)
-
-    def _chunk(self, count: int, generator: np.random.Generator) -> np.ndarray:
-        """Mean scores (count, M) under as many resamples; systems with the same seeds share their draw."""
-        weights = _multiplicities(count, self.groups, self.groups, generator)  # (R, G)
-        drawn = {
-            seeds: _multiplicities(count, max(1, len(seeds) - 1), len(seeds), generator)  # (R, S)
-            for seeds in dict.fromkeys(system.seeds for system in self.systems)
-        }
-        scores = [(function(weights), drawn[s.seeds]) for function, s in zip(self.functions, self.systems, strict=True)]
-        return np.stack([(values * v).sum(axis=1) / v.sum(axis=1) for values, v in scores], axis=1)
 
 
 def _multiplicities(count: int, drawn: int, units: int, generator: np.random.Generator) -> np.ndarray:

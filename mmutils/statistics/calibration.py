@@ -16,11 +16,11 @@ from mmutils.statistics.bootstrap import LEVEL
 from mmutils.statistics.panel import panel, probability_columns
 
 BINS = 15  # of equal width
-_TEMPERATURES = (0.05, 20.0)  # the range that is searched
+LEAST = 1e-12  # a smaller probability counts as this, so that its logarithm is finite
 
 
 def calibration_error(predictions: pd.DataFrame) -> float:
-    """Expected calibration error: mean of |accuracy - confidence| over the bins, weighted by rows, and over seeds."""
+    """Expected calibration error in [0, 1]: |accuracy - confidence| of the bins, weighted by rows, mean over seeds."""
     confidence, correct, place = _binned(predictions)
     gaps = [np.bincount(p, c - r, minlength=BINS) for p, c, r in zip(place, confidence, correct, strict=True)]
     return float(np.abs(gaps).sum(axis=1).mean() / confidence.shape[1])
@@ -29,8 +29,9 @@ def calibration_error(predictions: pd.DataFrame) -> float:
 def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
     """The table behind a reliability diagram: one row per bin that holds examples, all seeds together.
 
-    Columns left, right (edges; left is not part of the bin), share (of all rows), examples (mean over seeds),
-    confidence, accuracy (means), low, high (95 % Wilson interval, as if seeds repeated the same examples).
+    Returns:
+        Columns left, right (edges; left is not part of the bin), share (of all rows), examples (mean over seeds),
+        confidence, accuracy (means), low, high (95 % Wilson interval, as if seeds repeated the same examples).
     """
     confidence, correct, place = _binned(predictions)
     columns = {"bin": place.ravel(), "confidence": confidence.ravel(), "accuracy": correct.ravel()}
@@ -45,25 +46,27 @@ def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
 def temperature(predictions: pd.DataFrame) -> pd.Series:
     """The temperature of each seed that minimises the mean negative log-likelihood (nats): give predictions on val.
 
-    Above 1 where the model is too confident; a model without errors on val ends at the lower end of the range.
+    Returns:
+        Temperatures in [0.05, 20] by seed; above 1 where the model is too confident, 0.05 where val has no errors.
     """
-    system = panel(predictions)
+    system, temperatures = panel(predictions), {}
     rows = np.arange(len(system.labels))
-    low, high = _TEMPERATURES
-    temperatures = {}
     for seed, probabilities in zip(system.seeds, system.probabilities, strict=True):
-        logits = _logits(probabilities)  # (N, K)
+        logits = np.log(np.maximum(probabilities, LEAST))  # (N, K), up to a constant that the softmax cancels
 
         def loss(inverse, logits=logits):  # convex in the inverse of the temperature
             return (logsumexp(inverse * logits, axis=1) - inverse * logits[rows, system.labels]).mean()
 
-        best = minimize_scalar(loss, bounds=(1 / high, 1 / low), method="bounded", options={"xatol": 1e-6})
+        best = minimize_scalar(loss, bounds=(1 / 20.0, 1 / 0.05), method="bounded", options={"xatol": 1e-6})
         temperatures[seed] = 1 / best.x
     return pd.Series(temperatures, name="temperature").rename_axis("seed")
 
 
 def apply_temperature(predictions: pd.DataFrame, temperatures: float | Mapping | pd.Series) -> pd.DataFrame:
-    """Predictions with softmax(log p / T), one T for all or T by seed: other confidence, same predicted class."""
+    """Predictions with softmax(log p / T): other confidence, same predicted class.
+
+    temperatures: T, one for all rows or by seed. ValueError where a seed has none, or one not above 0.
+    """
     names = probability_columns(predictions)
     if np.isscalar(temperatures):
         values = np.full(len(predictions), temperatures, np.float64)
@@ -72,14 +75,9 @@ def apply_temperature(predictions: pd.DataFrame, temperatures: float | Mapping |
         values = seeds.map(dict(temperatures)).to_numpy(np.float64)
     if not (values > 0).all():
         raise ValueError(f"each seed needs a temperature above 0, got {temperatures}")
-    logits = _logits(predictions[names].to_numpy(np.float64)) / values[:, None]
+    logits = np.log(np.maximum(predictions[names].to_numpy(np.float64), LEAST)) / values[:, None]  # (N, K)
     scaled = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
     return predictions.assign(**dict(zip(names, scaled.T, strict=True)))
-
-
-def _logits(probabilities: np.ndarray) -> np.ndarray:
-    """Logits up to a constant that the softmax cancels; probabilities below 1e-12 count as 1e-12."""
-    return np.log(np.maximum(probabilities, 1e-12))
 
 
 def _binned(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -31,6 +31,13 @@ def language_gap(*systems: pd.DataFrame, score: str = "f1_macro", resamples: int
 
     systems: predictions on the same examples: of text alone in English and Hindi, of text and picture in both.
     """
+
+    def closed(means: np.ndarray) -> np.ndarray:  # (R, 4) -> (R,): reduction over text gap; infinite where that is none
+        gap = means[..., 0] - means[..., 1]
+        less = gap - (means[..., 2] - means[..., 3])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(gap > 0, less / gap, np.copysign(np.inf, less))
+
     if score == "brier":
         raise ValueError("a language gap needs a score of which more is better, not 'brier'")
     draws = Draws(panels(systems), score, resamples)
@@ -38,18 +45,10 @@ def language_gap(*systems: pd.DataFrame, score: str = "f1_macro", resamples: int
         draws.interval(lambda means, contrast=contrast: means @ contrast, test=True)
         for contrast in np.array([[1, -1, 0, 0], [0, 0, 1, -1], [1, -1, -1, 1]])
     )
-    share = replace(draws.interval(_share), p_value=reduction.p_value)  # share = 0 is the same as reduction = 0
+    share = replace(draws.interval(closed), p_value=reduction.p_value)  # share = 0 is the same as reduction = 0
     if 0 in text:
         share = replace(share, low=-np.inf, high=np.inf)
     return LanguageGap(text, fused, reduction, share, _verdict(text, fused, reduction, share))
-
-
-def _share(means: np.ndarray) -> np.ndarray:
-    """Reduction over text gap, (..., 4) -> (...); without a text gap, infinite with the reduction's sign."""
-    text = means[..., 0] - means[..., 1]
-    reduction = text - (means[..., 2] - means[..., 3])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(text > 0, reduction / text, np.copysign(np.inf, reduction))
 
 
 def _verdict(text: Interval, fused: Interval, reduction: Interval, share: Interval) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from mmutils import translate
 from mmutils.data import crisismmd, crisismmd_informative, fingerprint
 from mmutils.data.__main__ import main
+from mmutils.data.tools import reading
 from mmutils.data.tools.audit import audit_tables
 
 HEADER = "event_name\ttweet_id\timage_id\ttweet_text\timage\tlabel\tlabel_text\tlabel_image\tlabel_text_image"
@@ -257,7 +258,7 @@ def test_the_real_files_have_the_official_numbers() -> None:
 @real
 def test_the_real_column_label_is_not_merged_and_plain_reading_loses_quotes() -> None:
     path = crisismmd.files(REAL)[0]
-    raw, plain = crisismmd._read(path, crisismmd.COLUMNS), pd.read_csv(path, sep="\t", dtype=str)
+    raw, plain = reading.tsv(path, crisismmd.COLUMNS), pd.read_csv(path, sep="\t", dtype=str)
     unquoted = {"sep": "\t", "quoting": csv.QUOTE_NONE, "dtype": str, "keep_default_na": False}
     pd.testing.assert_frame_equal(raw.reset_index(drop=True), pd.read_csv(path, **unquoted, encoding="utf-8-sig"))
     unmerged = raw["label"].value_counts()

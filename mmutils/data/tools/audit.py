@@ -18,7 +18,6 @@ from tqdm.auto import tqdm
 
 from mmutils.data.tools import pictures
 
-LENGTHS = ["words_median", "words_longest", "characters_median", "characters_longest", "empty"]
 NEAR = 8  # bits of 256 in which two pictures may differ and still count as one
 
 
@@ -42,7 +41,7 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
     sizes = pd.DataFrame({"words": texts.str.split().str.len(), "characters": texts.str.len()})
     sizes = sizes.assign(empty=sizes["words"] == 0).groupby(level=0, sort=False)
     lengths = sizes.agg({"words": ["median", "max"], "characters": ["median", "max"], "empty": ["sum"]})
-    lengths = lengths.set_axis(LENGTHS, axis=1)
+    lengths.columns = ["words_median", "words_longest", "characters_median", "characters_longest", "empty"]
     hashes, unreadable = _hashes(tables)
     values = {split: table.assign(text=table["text"].map(_words)) for split, table in tables.items()}
     duplicates, leaks = [], []
@@ -51,14 +50,16 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
             repeated = values[split][what][values[split][what].duplicated(keep=False) & (values[split][what] != "")]
             duplicates.append((what, split, repeated.nunique(), len(repeated), next(iter(repeated), None)))
         pairs = [(files[i], files[j]) for i, j in near_pairs(codes, codes) if i < j]
-        duplicates.append(("picture", split, len(pairs), len({*chain(*pairs)}), _names(pairs)))
+        example = tuple(Path(path).name for path in pairs[0]) if pairs else None
+        duplicates.append(("picture", split, len(pairs), len({*chain(*pairs)}), example))
     for first, second in combinations(tables, 2):
         for what in ("id", "group", "text"):
             common = sorted((set(values[first][what]) & set(values[second][what])) - {""})
             leaks.append((what, first, second, len(common), next(iter(common), None)))
         (files, codes), (other_files, other_codes) = hashes[first], hashes[second]
         pairs = [(files[i], other_files[j]) for i, j in near_pairs(codes, other_codes)]
-        leaks.append(("picture", first, second, len(pairs), _names(pairs)))
+        example = tuple(Path(path).name for path in pairs[0]) if pairs else None
+        leaks.append(("picture", first, second, len(pairs), example))
     return {
         "counts": counts,
         "text_lengths": lengths,
@@ -89,10 +90,6 @@ def _words(text: str) -> str:
     """A text without links, mentions, punctuation and case."""
     text = unicodedata.normalize("NFKC", re.sub(r"https?://\S+|(\bRT )?@\w+", " ", text)).casefold()
     return " ".join("".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text).split())
-
-
-def _names(pairs: list[tuple[str, str]]) -> tuple[str, ...] | None:
-    return tuple(Path(path).name for path in pairs[0]) if pairs else None
 
 
 def _hashes(tables) -> tuple[dict, list[tuple]]:

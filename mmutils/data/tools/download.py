@@ -29,6 +29,7 @@ ATTEMPTS, PAUSE, PATIENCE = 5, 2, 60  # tries of one file; seconds between them;
 
 def main(options: argparse.Namespace) -> int:
     """Fetch, print the checksums, unpack; 0, 1 where that failed, or 2 for wrong arguments or no public address."""
+    status = 2
     try:
         page = getattr(dataset(options.data), "WHERE", "where you have it from")
         urls = options.url or ADDRESSES.get(options.data)
@@ -40,18 +41,15 @@ def main(options: argparse.Namespace) -> int:
         sums = dict(entry.rpartition("=")[::2] for entry in options.sha256)
         if set(sums) - set(names) or not all(re.fullmatch("[0-9a-fA-F]{64}", value) for value in sums.values()):
             raise ValueError(f"give --sha256 FILE=HEX with 64 hex digits for {', '.join(names)}; given {sums}")
-    except ValueError as error:
-        print(printable(error))
-        return 2
-    sweep(options.root)
-    try:
+        status = 1
+        sweep(options.root)
         for url, name in zip(urls, names, strict=True):
             path = Path(options.root, name)
             print(printable(f"{name}: sha256 {fetch(url, path, sums.get(name))}"), flush=True)
             unpack(path, path.with_name(re.sub(r"(\.zip|\.tar\.gz|\.tgz)$", "", name) or name))
     except (ValueError, OSError) as error:
         print(printable(error))
-        return 1
+        return status
     print(f"now: python -m mmutils.data check {options.data} --root {options.root}")
     return 0
 

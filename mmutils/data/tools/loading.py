@@ -60,7 +60,19 @@ def call(name: str, function: str, root, *split: str, **options) -> pd.DataFrame
     ValueError for a wrong option or table, or an error inside the module, with its line.
     """
     module, where = dataset(name), f"{name}, {split[0] if split else function}"
-    options = _converted(name, function, options)
+    declared, parameters = option_names(name, function), inspect.signature(getattr(module, function)).parameters
+    unknown = sorted(set(options) - set(declared))
+    if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        hint = '; give language="" where a data set has only one' if "language" in unknown else ""
+        raise ValueError(f"{name} has no {', '.join(unknown)}: its options are {', '.join(declared) or 'none'}{hint}")
+    for option, value in options.items():
+        options[option] = os.fspath(value) if isinstance(value, Path) else value
+        if option in declared:
+            kind = parameters[option].annotation
+            kind = type(parameters[option].default) if kind is inspect.Parameter.empty else kind
+            kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+            if set(re.findall(r"\w+", kind)) <= {*NAMES, "None"}:  # other types are not converted
+                options[option] = typed(option, options[option], kind)
     require_root(name, root)
     try:
         table = getattr(module, function)(root or None, *split, **options)
@@ -115,21 +127,3 @@ def _place(error: BaseException, path: Path) -> str:
     """The file of a module, and the line in it that an error comes from."""
     numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
     return f"{path}, line {numbers[-1] if numbers else getattr(error, 'lineno', None) or 1}"
-
-
-def _converted(name: str, function: str, options: dict) -> dict:
-    """The options, converted to the types that a function declares; ValueError for one that it does not take."""
-    declared = option_names(name, function)
-    parameters = inspect.signature(getattr(dataset(name), function)).parameters
-    unknown = sorted(set(options) - set(declared))
-    if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        hint = '; give language="" where a data set has only one' if "language" in unknown else ""
-        raise ValueError(f"{name} has no {', '.join(unknown)}: its options are {', '.join(declared) or 'none'}{hint}")
-    options = {option: os.fspath(value) if isinstance(value, Path) else value for option, value in options.items()}
-    for option in options.keys() & set(declared):
-        default, kind = parameters[option].default, parameters[option].annotation
-        kind = type(default) if kind is inspect.Parameter.empty else kind
-        kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
-        if set(re.findall(r"\w+", kind)) <= {*NAMES, "None"}:  # other types are not converted
-            options[option] = typed(option, options[option], kind)
-    return options

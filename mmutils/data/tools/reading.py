@@ -28,13 +28,29 @@ def lines(path: str | Path) -> list[tuple[int, str]]:
     return [(number, line.removesuffix("\r")) for number, line in numbered if line.strip()]
 
 
+def tsv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table of text, columns separated by tabs, without quoting; its index is the number of the line.
+
+    ValueError, with the line: one of `columns` is missing or there twice, no rows, a row with more or fewer fields.
+    """
+    (_, first), *rest = lines(path) or [(0, "")]
+    header = first.split("\t")
+    if not set(columns) <= set(header) or len(set(header)) < len(header):
+        problem = f"cannot be read as a table with tabs: its first line needs each of {', '.join(columns)} once"
+        raise ValueError(f"{path} {problem}; it has {', '.join(header) or 'no line'}")
+    rows = {number: line.split("\t") for number, line in rest}
+    for number, fields in rows.items():
+        if len(fields) != len(header):
+            problem = f"has {len(fields)} fields, the first line {len(header)}: no text may hold a tab or a newline"
+            raise ValueError(f"{path}, line {number} {problem}; given {fields[:3]}")
+    if not rows:
+        raise ValueError(f"{path} has no rows: fetch it again")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=header)
+
+
 def storable(value: str) -> bool:
     """Whether a text can be written as UTF-8: half a surrogate pair, as JSON and file names can hold, cannot."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return not re.search("[\ud800-\udfff]", value)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
