@@ -1,18 +1,17 @@
 """How numbers, intervals and tests look in the cells of tables and in sentences."""
 
 from collections.abc import Callable
+from functools import partial
 
 from mmutils import statistics
 
 
-def percent(value: float | None, digits: int = 1) -> str:
+def percent(value: float | None, form: str = ".1f") -> str:
     """0.8263 -> '82.6', with a real minus sign; a dash for what could not be computed, which a record holds as None."""
-    return "–" if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
+    return "–" if value is None else f"{100 * value:{form}}".replace("-", "−")
 
 
-def points(value: float) -> str:
-    """A difference in percentage points, with its sign: 0.047 -> '+4.7'."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+points = partial(percent, form="+.1f")  # a difference with its sign: 0.047 -> '+4.7'
 
 
 def between(low: float, high: float, show: Callable[[float], str] = percent) -> str:
@@ -27,9 +26,7 @@ def spread(values) -> str:
 
 def p_value(p: float | None) -> str:
     """A p-value for a cell, never as 0."""
-    if p is None:
-        return "–"
-    return "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".")
+    return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".")
 
 
 def tested(value: statistics.Interval, show: Callable[[float], str] = points) -> str:

@@ -22,7 +22,6 @@ FOUR = ("text-en", "text-hi", "fusion-en", "fusion-hi")
 PAIRS = [(f"fusion-{code}", other) for code in LANGUAGES for other in (f"text-{code}", "image")]
 PAIRS += [("text-en", "text-hi"), ("fusion-en", "fusion-hi")]
 RESCUED = 8  # examples that are shown
-EXPLORER = f"## Explorer\n\n{NOTES['explorer']}"  # in report.md; report.html has it there
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
 
 
@@ -30,8 +29,7 @@ def chosen(page: Page) -> diagnostics.Named:
     """For each kind of input its title and the system that val picked; of several runs the best one on val."""
     systems = {}
     for kind, (*read, title) in KINDS.items():
-        alike = [s for s in page.study.systems if [s["inputs"], s["language"]] == read and s["chosen"]]
-        if alike:
+        if alike := [s for s in page.study.systems if [s["inputs"], s["language"]] == read and s["chosen"]]:
             systems[kind] = title, max(alike, key=lambda system: system["val"]["f1_macro"].mean())
     return systems
 
@@ -66,10 +64,6 @@ def answer(page: Page) -> str:
     return f"> **{markdown.escape(result.verdict)}**\n\n{image}\n\n{note}"
 
 
-def _link(page: Page, system: dict, title: str) -> str:
-    return f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
-
-
 def results(page: Page) -> str:
     """Source project 1's table: the chosen systems; bold where every paired test says so; chance is marked."""
     columns = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_weighted", "f1_weighted")
@@ -80,7 +74,8 @@ def results(page: Page) -> str:
             cells["f1_macro"] = f"**{cells['f1_macro']}**"
         level = statistics.chance(page.study.predictions(system))["accuracy"]
         chance = " (= chance)" if level >= page.study.interval(system, "accuracy").low else ""
-        rows.append([_link(page, system, title) + chance, *cells.values()])
+        link = f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}{chance}"
+        rows.append([link, *cells.values()])
     return page.table("crisis-results", rows) + diagnostics.failures(page)
 
 
@@ -91,7 +86,7 @@ def gaps(page: Page) -> str:
     for key, name in (names | {"share": "Share of the gap closed"}).items():
         value = getattr(result, key)
         sign = "inconclusive" if 0 in value else "above 0" if value.low > 0 else "below 0"
-        show = points if key in names else lambda share: f"{percent(share, 0)} %"
+        show = points if key in names else lambda share: f"{percent(share, '.0f')} %"
         cells = [show(value.estimate), between(value.low, value.high, show), p_value(value.p_value), sign]
         rows.append([name, *(cells if math.isfinite(value.low + value.high) else ["–", "not bounded", "–", sign])])
     return page.table("crisis-gap", rows)
@@ -133,7 +128,8 @@ def all_systems(page: Page) -> str:
         how = markdown.escape(f"{model}trained: {system['trained']}; weights: {system['weights']}")
         f1 = [spread(system[split]["f1_macro"]) for split in ("val", "test")]
         numbers = [*f1, between(interval.low, interval.high), spread(system["test"]["accuracy"])]
-        rows.append([_link(page, system, title), how, "yes" if system["chosen"] else "", *numbers])
+        link = f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
+        rows.append([link, how, "yes" if system["chosen"] else "", *numbers])
     chance = 100 * statistics.chance(page.study.predictions(systems[0]))["f1_macro"]
     figure = plots.forest(dots, "macro F1 on test, % (95 % intervals; filled: chosen on val)", chance)
     image = page.figure("systems", figure, "Macro F1 of every system with its interval")
@@ -186,5 +182,5 @@ SECTIONS = (
     Section("crisis-calibration", (), lambda page: diagnostics.calibration(page, chosen(page))),
     Section("crisis-modalities", (), lambda page: diagnostics.modality_use(page, "macro F1"), quiet=True),
     Section("crisis-systems", (), all_systems),
-    Section("explorer", (), lambda page: EXPLORER if _examples(page) else "", quiet=True),
+    Section("explorer", (), lambda page: f"## Explorer\n\n{NOTES['explorer']}" if _examples(page) else "", quiet=True),
 )

@@ -4,7 +4,6 @@ A report can hold runs from elsewhere. A picture must not bring a file of the us
 page could run a script, load from the net or lie over the text. So an SVG that holds anything but shapes is refused.
 """
 
-import html
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,9 +11,8 @@ from xml.etree import ElementTree
 from PIL import Image
 
 SPACE, LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-WORDS = {"text", "tspan", "title", "desc"}
-SHAPES = {"path", "rect", "circle", "ellipse", "line", "polyline", "polygon"}
-ELEMENTS = {"svg", "g", "defs", "use", "clipPath"} | WORDS | SHAPES
+ELEMENTS = {"svg", "g", "defs", "use", "clipPath", "text", "tspan", "title", "desc"}
+ELEMENTS |= {"path", "rect", "circle", "ellipse", "line", "polyline", "polygon"}
 DROPPED = {"metadata", "style"}  # matplotlib's date and its rule for the joins of lines
 ATTRIBUTE = re.compile(
     r"[xydr]|[xy][12]|[cdr][xy]|width|height|points|style|transform|viewBox|version|opacity|text-anchor|clip-(path|rule)"
@@ -40,42 +38,39 @@ def path(folder: Path, address: str) -> Path | None:
     return file
 
 
-def svg(file: Path, root: dict[str, str], prefix: str = "", change: dict[str, str] | None = None) -> str | None:
+def svg(file: Path, root: dict[str, str], prefix: str = "") -> str | None:
     """The <svg> element of a file with shapes alone; None where it is no SVG or holds anything else.
 
     What stands before <svg, such as a DOCTYPE with its entities, is not read. `root`: attributes of the outermost
-    element, "" removes one. `prefix` is put before every id. `change`: replacements in the values of attributes.
+    element. `prefix` is put before every id.
     """
     try:
-        source = file.read_text(encoding="utf-8")
+        source = re.sub(r">\s+<", "><", file.read_text(encoding="utf-8"))
         tree = ElementTree.fromstring(source[source.index("<svg") :])
+        _clean(tree, set(re.findall(r"#([\w.-]+)", source)), prefix)
         tree.attrib |= root
-        used = set(re.findall(r"#([\w.-]+)", source))
-        return _element(tree, used, prefix, {"url(#": f"url(#{prefix}"} | (change or {}))
+        return ElementTree.tostring(tree, encoding="unicode")
     except (ValueError, ElementTree.ParseError, RecursionError):
         return None
 
 
-def _element(element: ElementTree.Element, used: set[str], prefix: str, change: dict[str, str]) -> str:
-    space, _, name = element.tag.rpartition("}")
-    if name in DROPPED:
-        return ""
-    if space != f"{{{SPACE}" or name not in ELEMENTS:
+def _clean(element: ElementTree.Element, used: set[str], prefix: str) -> None:
+    """Drops the namespaces, ids that are not used, and what is not shown; anything but shapes is an error."""
+    space, _, element.tag = element.tag.rpartition("}")
+    if space != f"{{{SPACE}" or element.tag not in ELEMENTS:
         raise ValueError(f"an element {element.tag}")
-    head = name
-    for key, value in element.attrib.items():
+    attributes, element.attrib = element.attrib, {}
+    for key, value in attributes.items():
         if key in ("href", f"{{{LINKS}}}href") and re.fullmatch(r"#[\w.-]+", value):
-            key, value = "href", f"#{prefix}{value[1:]}"
+            element.set("href", f"#{prefix}{value[1:]}")
         elif key == "id":
-            value = prefix + value if value in used else ""
-        elif value and key not in ("role", "aria-label", "xmlns"):  # which are ours
-            if not ATTRIBUTE.fullmatch(key) or not VALUE.fullmatch(value) or UNFIT.search(value):
-                raise ValueError(f"an attribute {key}")
-            for old, new in change.items():
-                value = value.replace(old, new)
-        head += f' {key}="{html.escape(value)}"' if value else ""
-    inside = html.escape(element.text or "", quote=False) if name in WORDS else ""
-    for child in element:
-        inside += _element(child, used, prefix, change)
-        inside += html.escape(child.tail or "", quote=False) if name in WORDS else ""
-    return f"<{head}>{inside}</{name}>" if inside else f"<{head}/>"
+            element.attrib |= {"id": prefix + value} if value in used else {}
+        elif ATTRIBUTE.fullmatch(key) and VALUE.fullmatch(value) and not UNFIT.search(value):
+            element.set(key, value.replace("url(#", f"url(#{prefix}"))
+        else:
+            raise ValueError(f"an attribute {key}")
+    for child in list(element):
+        if child.tag.rpartition("}")[2] in DROPPED:
+            element.remove(child)
+        else:
+            _clean(child, used, prefix)

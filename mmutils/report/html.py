@@ -11,40 +11,36 @@ from pathlib import Path
 import latex2mathml.converter
 import ziamath
 from fontTools import subset
+from markdown_it.tree import SyntaxTreeNode
 
 from mmutils.report import figures, markdown, plots
 
 MATHEMATICS = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
 _PLACE = "EXPLORER-GOES-HERE"
+_TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[<=])|(?<=[<=±]) (?=[.\d])")
 
 
 def render(text: str, folder: Path, explorer: str = "") -> str:
     """A page from the report's filled Markdown, whose pictures are relative to `folder`; `explorer` is ready HTML."""
     parser = markdown.parser()
-    for kind, rule in {"image": _image, "text": _text, "math_inline": _formula, "math_block": _formula}.items():
+    for kind, rule in {"image": _image, "math_inline": _formula, "math_block": _formula}.items():
         parser.add_render_rule(kind, rule)
     tokens = parser.parse(markdown.without_comments(text, f"## Explorer\n\n{_PLACE}\n" if explorer else ""))
     contents = []
-    for opening, inline, closing in zip(tokens, tokens[1:], tokens[2:], strict=False):  # classes are those of page.css
-        if opening.type in ("th_open", "td_open"):
-            opening.attrs = {"class": "number"} if opening.attrGet("style") == "text-align:right" else {}
-        elif opening.type == "paragraph_open" and (images := markdown.images(inline)):
-            opening.tag = closing.tag = "div"
-            opening.attrs = {"class": "figures many" if len(images) > 1 else "figures"}
-        elif opening.type == "paragraph_open" and markdown.is_caption(inline):
-            opening.attrs = {"class": "caption"}
-        elif opening.type == "heading_open" and opening.tag in ("h2", "h3"):
-            link = f'<a href="#{opening.attrGet("id")}">{html.escape(markdown.words(inline))}</a>'
-            contents.append(f'<li class="{opening.tag}">{link}</li>')
+    for node in SyntaxTreeNode(tokens).walk():
+        if node.type == "text":  # a number keeps its percent sign and a comparison its sides on one line
+            node.token.content = _TOGETHER.sub("\u00a0", node.content)
+        elif node.type == "paragraph" and markdown.is_caption(node):
+            node.nester_tokens.opening.attrSet("class", "caption")
+        elif node.type == "heading" and node.tag in ("h2", "h3"):
+            link = f'<a href="#{node.attrGet("id")}">{html.escape(markdown.words(node.children[0].token))}</a>'
+            contents.append(f'<li class="{node.tag}">{link}</li>')
     body = parser.renderer.render(tokens, parser.options, {"folder": folder, "figures": count(1)})
     body = body.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     body = body.replace(f"<p>{_PLACE}</p>", explorer, 1)
-    page, style, script = (
-        Path(__file__).with_name(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
-    )
-    script = f"\n{script}\n"
+    page, style, script = (Path(__file__).with_name(f"page.{end}").read_text("utf-8") for end in ("html", "css", "js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    parts = {"TITLE": html.escape(markdown.title(tokens)), "STYLE": _with_fonts(style, body), "BODY": body}
+    parts = {"TITLE": html.escape(markdown.words(tokens[1])), "STYLE": _with_fonts(style, body), "BODY": body}
     parts |= {"CONTENTS": "\n".join(contents), "SCRIPT": script, "SCRIPT_HASH": digest}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
 
@@ -75,15 +71,14 @@ def _font(path: Path, letters: set[int]) -> str:
 def _image(renderer, tokens, index, options, env) -> str:
     """The picture itself; its text alone where it lies elsewhere than in figures/ or holds more than a picture does."""
     words, file = markdown.words(tokens[index]), figures.path(env["folder"], tokens[index].attrGet("src"))
+    text = html.escape(words)
     if file and file.suffix == ".svg":  # with ids of its own, ink in the text's colour, and no paper
         width = re.search(r'<svg[^>]* width="([\d.]+)pt"', file.read_text(encoding="utf-8", errors="replace"))
         inches = float(width[1]) / 72 if width else 7.0
         style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.8 * inches:.2f}in" if inches > 5 else "")
-        style += ";stroke-linejoin:round"
-        root = {"role": "img", "aria-label": words, "style": style, "width": "", "height": ""}
-        change = {plots.INK: "currentColor", f"fill: {plots.PAPER}": "fill: none"}
-        return figures.svg(file, root, f"f{next(env['figures'])}-", change) or html.escape(words)
-    text = html.escape(words)
+        root = {"role": "img", "aria-label": words, "style": style}
+        svg = figures.svg(file, root, f"f{next(env['figures'])}-") or text
+        return svg.replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
     return f'<img alt="{text}" src="{data_uri(file.read_bytes(), "image/png")}">' if file else text
 
 
@@ -91,8 +86,3 @@ def _formula(renderer, tokens, index, options, env) -> str:
     block = tokens[index].type == "math_block"
     mathml = latex2mathml.converter.convert(tokens[index].content, display="block" if block else "inline")
     return f'<div class="scroll">{mathml}</div>\n' if block else mathml
-
-
-def _text(renderer, tokens, index, options, env) -> str:
-    """Text in which a number keeps its percent sign and a comparison its sides on one line."""
-    return html.escape(re.sub(r"(?<=\d) (?=%)|(?<=\bp) (?=[<=])|(?<=[<=±]) (?=[.\d])", "\u00a0", tokens[index].content))

@@ -5,6 +5,7 @@ import re
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from markdown_it.tree import SyntaxTreeNode
 from mdit_py_plugins.anchors import anchors_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
@@ -63,18 +64,6 @@ def words(token: Token) -> str:
     return " " if token.type in ("softbreak", "hardbreak") else token.content
 
 
-def title(tokens: list[Token]) -> str:
-    """The first line of the text, which is its title."""
-    return next((words(token) for token in tokens if token.type == "inline"), "Report")
-
-
-def is_caption(inline: Token) -> bool:
+def is_caption(paragraph: SyntaxTreeNode) -> bool:
     """Whether a paragraph is emphasised from its first to its last letter, as the captions of tables are."""
-    kinds = [child.type for child in inline.children]
-    return kinds[:1] == ["em_open"] and kinds[-1] == "em_close" and kinds.count("em_open") == 1
-
-
-def images(inline: Token) -> list[Token]:
-    """The images of a paragraph that has nothing else in it."""
-    children = [child for child in inline.children if child.type != "softbreak"]
-    return children if all(child.type == "image" for child in children) else []
+    return [child.type for child in paragraph.children[0].children] == ["em"]

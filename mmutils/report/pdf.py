@@ -38,7 +38,7 @@ def render(text: str, folder: Path) -> bytes:
     with tempfile.TemporaryDirectory() as build:
         body = _Writer(Path(build), folder).markup(SyntaxTreeNode(tokens))
         body = body.replace("#heading(level: 2)", "#contents\n\n#heading(level: 2)", 1)
-        head = f"#set document(title: {_literal(markdown.title(tokens))}, date: none)\n"
+        head = f"#set document(title: {_literal(markdown.words(tokens[1]))}, date: none)\n"
         source = head + Path(__file__).with_name("page.typ").read_text("utf-8") + body
         return typst.compile(source.encode(), root=build, font_paths=[plots.FONT.parent], ignore_system_fonts=True)
 
@@ -54,8 +54,9 @@ class _Writer:
         self.build, self.folder, self.numbers = build, folder, count(1)
 
     def markup(self, node: SyntaxTreeNode) -> str:
-        if node.type == "inline" and len(images := markdown.images(node.token)) > 1:
-            return f"#figures({', '.join(map(self.image, images))})"
+        if node.type == "inline" and {child.type for child in node.children} == {"image", "softbreak"}:
+            images = [self.image(child.token) for child in node.children if child.type == "image"]
+            return f"#figures({', '.join(images)})"
         inside = "".join(map(self.markup, node.children))
         match node.type:
             case "text":
@@ -76,7 +77,7 @@ class _Writer:
             case "heading":
                 return f"#heading(level: {node.tag[1]})[{inside}]\n\n"
             case "paragraph":
-                return f"#caption[{inside}]\n\n" if markdown.is_caption(node.children[0].token) else f"{inside}\n\n"
+                return f"#caption[{inside}]\n\n" if markdown.is_caption(node) else f"{inside}\n\n"
             case "table":
                 styles = [cell.attrGet("style") for cell in node.walk() if cell.type == "th"]
                 aligned = ", ".join("right" if style == "text-align:right" else "left" for style in styles)

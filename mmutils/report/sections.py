@@ -37,28 +37,26 @@ class Page:
     @property
     def data(self) -> str:
         """What was tested on, for a sentence."""
-        built_in = f"the built-in data ({self.warning.rstrip('.').lower()})"
-        return built_in if self.study.built_in else "the test split"
+        return f"the built-in data ({self.warning.rstrip('.').lower()})" if self.study.built_in else "the test split"
 
     def guarded(self, name: str, build: Callable[["Page"], str]) -> str:
         """What `build(page)` gives; where it fails, what it gives without the run it fails on, and a line that says so.
 
         Records may come from anywhere, and the insides of one must not take the report of the others away.
         """
-        made, text = dict(self.made), ""
-        try:
-            return build(self)
-        except Exception as error:  # odd numbers and names in a record may lead to any
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        for run in self.study.records:
-            page = replace(self, study=self.study.without(run), made=dict(made))
+        reason, text, made = "", "", self.made
+        for run in (None, *self.study.records):  # None: without none of them
+            page = replace(self, study=self.study.without(run) if run else self.study, made=dict(made))
             try:
-                text = f"\n\n{build(page)}"
-            except Exception:  # it fails on another run, or on more than one
-                continue
-            reason, made = f"run {run}: {reason}", page.made
-            break
-        self.made = made
+                text = build(page)
+            except Exception as error:  # odd numbers and names in a record may lead to any
+                reason = reason or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            else:
+                self.made = page.made
+                if run is None:
+                    return text
+                reason, text = f"run {run}: {reason}", f"\n\n{text}"
+                break
         self.problems.append(f"{name}: {reason}")
         warnings.warn(f"report, {name}, cannot be shown: {reason}", stacklevel=3)
         return f"*Cannot be shown, {markdown.escape(name)}: {markdown.escape(reason)}*{text}"
