@@ -188,7 +188,7 @@ def main() -> int:
     claim(out / "runs", wait=0)
     try:
         with prepared(select(profile.runs, options.only)) as short:
-            return 0 if Runner(short, out, {run.name for run in short}).run_all() else 1
+            return 0 if Runner(short, out / "runs", {run.name for run in short}).run_all() else 1
     finally:
         finish(out / "runs")
 

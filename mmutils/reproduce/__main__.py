@@ -37,15 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(printable(error), file=sys.stderr)
         return 2
-    names = [run.name for run in profile.runs]
-    if left_out := [name for name in names if name not in {run.name for run in all_runs}]:
+    if left_out := [run.name for run in profile.runs if run.name not in {other.name for other in all_runs}]:
         print(f"left out, as no --root gives the folder of their data set: {', '.join(left_out)}", file=sys.stderr)
     if options.list:
-        return _list(chosen, out, names)
+        return _list(Runner(chosen, out / "runs"))
     sys.stdout.reconfigure(line_buffering=True)  # whoever reads through a pipe sees each line at once
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no kernel is left behind
     try:
-        good = _run(options, chosen, out, profile.jobs)
+        good = _run(options, chosen, out / "runs", profile.jobs)
         return 0 if (not profile.report or _render(out, options.profile)) and good else 1
     except UnavailableError as error:
         print(printable(error), file=sys.stderr)
@@ -66,28 +65,25 @@ def select(all_runs: list[Run], only: list[str] | None) -> list[Run]:
     return [run for run in all_runs if run.name in wanted]
 
 
-def _run(options: argparse.Namespace, chosen: list[Run], out: Path, default: int) -> bool:
+def _run(options: argparse.Namespace, chosen: list[Run], folder: Path, default: int) -> bool:
     forced = set(options.only or [run.name for run in chosen]) if options.force else set()
     if options.engine == "ray":
         with closing(RayEngine(options.address, options.jobs, default)) as engine:
-            return Runner(chosen, out, forced, engine.execute).run_all(options.timeout, engine.jobs)
+            return Runner(chosen, folder, forced, engine.execute).run_all(options.timeout, engine.jobs)
     jobs = options.jobs or default
     if jobs > 1:  # else each of them would use all cores, and they would stand in each other's way
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     gpus = execute.gpus() if jobs > 1 else []
-    return Runner(chosen, out, forced, gpus=gpus or [None]).run_all(options.timeout, jobs)
+    return Runner(chosen, folder, forced, gpus=gpus or [None]).run_all(options.timeout, jobs)
 
 
-def _list(chosen: list[Run], out: Path, names: list[str]) -> int:
-    runner = Runner(chosen, out)
-    for run in chosen:
+def _list(runner: Runner) -> int:
+    for run in runner.runs:
         reasons = runner.reasons(run)
         state = "fresh" if not reasons else "missing" if reasons == ["no record"] else "stale"
         state = "failed" if runner.record(run.name)["status"] == "failed" else state
         why = "" if state == "missing" else "; ".join(reasons)
         print(printable(f"{run.name:<28} {state:<8} {run.notebook:<36} {why}").rstrip())
-    if others := {path.name for path in (out / "runs").glob("[!.]*/")} - set(names):
-        print(printable(f"also in {out / 'runs'}: {', '.join(sorted(others))}"))
     return 0
 
 

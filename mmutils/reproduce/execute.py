@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ import psutil
 import yaml
 
 LOG = "run.log"
-BUSY = 0.04  # share of a core that counts as a sign of life
+BUSY = 0.04  # share of a core, on average, that counts as a sign of life
 KERNEL_DIED = 138  # exit status of papermill's command line
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CHILD = """
@@ -76,34 +75,22 @@ def execute(
     return Outcome(reason, time.monotonic() - started)
 
 
-@dataclass
-class Life:
-    """The last sign of life of something: its log grew, or it used `BUSY` of a core in `timeout` seconds."""
-
-    timeout: float
-    since: float  # when it was, by the clock that `over` is given
-    cpu: float = 0.0  # seconds used until then
-    size: int = 0  # bytes of the log
-
-    def over(self, now: float, cpu: float, size: int) -> bool:
-        """Whether there was none for `timeout` seconds."""
-        if size != self.size or cpu - self.cpu >= BUSY * self.timeout:
-            self.since, self.cpu, self.size = now, cpu, size
-        return now - self.since > self.timeout
-
-
 def _watch(child: subprocess.Popen, log: Path, timeout: float, tick: Callable) -> bool:
-    """Wait for the child, or end it when it shows no sign of life; whether that was so."""
-    life, cpu = Life(timeout, time.monotonic()), {}  # process -> seconds, also of those that have ended
+    """Wait for the child, or end it when it shows no sign of life for `timeout` seconds; whether that was so."""
+    cpu = {}  # process -> seconds, also of those that have ended
+    last_life, cpu_then, size_then = time.monotonic(), 0.0, 0
     try:
         while True:
-            cpu |= _cpu_seconds(child.pid)
             try:
                 child.wait(0.5)
                 return False
             except subprocess.TimeoutExpired:
                 tick(_where(log).removeprefix(" in "))
-            if life.over(time.monotonic(), sum(cpu.values()), log.stat().st_size):
+            cpu |= _cpu_seconds(child.pid)
+            now, used, size = time.monotonic(), sum(cpu.values()), log.stat().st_size
+            if size != size_then or used - cpu_then >= BUSY * timeout:
+                last_life, cpu_then, size_then = now, used, size
+            if now - last_life > timeout:
                 return True
     finally:  # the kernel has a session of its own, so to end the process group is not enough
         processes = {*cpu, *_cpu_seconds(child.pid)}

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,15 +30,13 @@ class Runner:
     """Brings runs up to date in a folder; `states` says what became of each."""
 
     runs: list[Run]  # each after those it needs
-    out: Path
+    folder: Path  # of all runs
     forced: Collection[str] = ()  # names of runs that run even when they are fresh
     execute: Callable = execute.execute
     gpus: Sequence[str | None] = (None,)  # each run at a time gets its own, or they share in turn; None: all GPUs
-
-    def __post_init__(self):
-        self.free_gpus: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.states: dict[str, Outcome] = {}
-        self.stopped = threading.Event()
+    states: dict[str, Outcome] = field(default_factory=dict)
+    free_gpus: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def run_all(self, timeout: float | None = None, jobs: int = 1) -> bool:
         """Run what is not fresh, `jobs` at a time; True when nothing failed. A timeout replaces those of the runs."""
@@ -78,7 +77,7 @@ class Runner:
     def reasons(self, run: Run) -> list[str]:
         """Why the record of a run is not fresh; empty when it is."""
         try:
-            record = runs.load_record(self.folder(run.name))
+            record = runs.load_record(self.folder / run.name)
         except FileNotFoundError:
             return ["no record"]
         except ValueError as error:
@@ -87,16 +86,11 @@ class Runner:
         reasons = stale(record, run.notebook, run.parameters)
         return reasons + ([f"{', '.join(changed)} changed"] if changed and record["status"] == "ok" else [])
 
-    def folder(self, name: str) -> Path:
-        """Where a run lies."""
-        return self.out / "runs" / name
-
     def record(self, name: str) -> dict:
         """The record of a run, or an empty one where there is none that can be read."""
-        try:
-            return runs.load_record(self.folder(name))
-        except (FileNotFoundError, ValueError):
-            return {"status": None, "reason": None, "files": {}}
+        with suppress(FileNotFoundError, ValueError):
+            return runs.load_record(self.folder / name)
+        return {"status": None, "reason": None, "files": {}}
 
     def _bring_up_to_date(self, run: Run, timeout: float, unreadable: dict, bar: tqdm, head: str) -> Outcome:
         """Run the notebook if it is not fresh, and see to it that there is a record that fits what happened."""
@@ -112,7 +106,7 @@ class Runner:
                 raise KeyboardInterrupt
             bar.set_description_str(f"{head} {where}")
 
-        folder, values = self.folder(run.name), planned(run.notebook, run.parameters)
+        folder, values = self.folder / run.name, planned(run.notebook, run.parameters)
         start = of_run(run.notebook, values)
         started, key = folder / STARTED, digest([start, self._results(run.needs)])
         if run.name in self.forced or not started.is_file() or started.read_text() != key:  # else it goes on
@@ -139,7 +133,7 @@ class Runner:
         """What is wrong with the record of a notebook that went through, if anything; completes the record."""
         if not written:
             return "the notebook wrote no record: its last cell must call runs.save_record(out, ...)"
-        record, folder = self.record(run.name), self.folder(run.name)
+        record, folder = self.record(run.name), self.folder / run.name
         if record["status"] == "ok":
             ran = digest(fingerprints.notebook_code(folder / Path(run.notebook).name))  # it was read before the package
             hashes = record["fingerprints"]
@@ -163,7 +157,7 @@ class Runner:
         for run in reversed(self.runs):  # what needs comes after what is needed
             if run.needs and (run.name in self.forced or run.name in reasons or self.reasons(run)):
                 for name in run.needs:
-                    gone = [file for file in self.record(name)["files"] if not (self.folder(name) / file).is_file()]
+                    gone = [file for file in self.record(name)["files"] if not (self.folder / name / file).is_file()]
                     reasons |= {name: [f"{run.name} reads its {', '.join(gone)}, not here"]} if gone else {}
         return reasons
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from unittest.mock import Mock
 
 import nbformat
 import psutil
@@ -183,13 +184,22 @@ def test_a_notebook_that_hangs_is_ended_with_its_kernel(repository, monkeypatch)
     assert not kernels(repository.folder)
 
 
-def test_what_is_slow_is_not_dead():
-    life = execute.Life(100, since=0)
-    assert not life.over(90, cpu=2, size=10)  # the log has grown
-    assert not life.over(180, cpu=3, size=10)
-    assert not life.over(189, cpu=7, size=10)  # it computes, at a twentieth of a core
-    assert not life.over(280, cpu=8, size=10)
-    assert life.over(290, cpu=8, size=10)  # the little that a kernel takes to wait is none
+def test_what_is_slow_is_not_dead(tmp_path, monkeypatch):
+    """Its log has grown at 90 s; at 189 s it has computed, at a twentieth of a core; to wait takes a kernel little."""
+    moments, cpu, now = iter([(90, 2), (180, 3), (189, 7), (280, 8), (290, 8)]), {Mock(): 0}, [0]
+    (tmp_path / "log").write_text("ten letter")
+    child = Mock()
+    child.wait.side_effect = [subprocess.TimeoutExpired("", 0.5)] * 5 + [0]
+
+    def tick(where):
+        now[0], cpu[next(iter(cpu))] = next(moments)
+
+    monkeypatch.setattr(execute.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(execute, "_cpu_seconds", lambda pid: cpu)
+    monkeypatch.setattr(execute.psutil, "wait_procs", Mock())
+    assert execute._watch(child, tmp_path / "log", 100, tick)
+    assert not list(moments)
+    child.kill.assert_called_once()
 
 
 def test_a_limit_of_life_reaches_the_notebook(repository):
