@@ -24,7 +24,10 @@ from mmutils.runs import identity
 
 @dataclass(eq=False, repr=False)
 class Batches:
-    """The examples in batches; iterate over `epoch(number)`. A rest of one joins the batch before: batch norms."""
+    """The examples in batches; iterate over `epoch(number)`. A rest of one joins the batch before: batch norms.
+
+    ValueError: no batch, no column, pictures or texts missing, `extra` of another length. Pictures: as `decode`.
+    """
 
     examples: pd.DataFrame  # with the columns id, label and, where they are used, image (paths) and text
     batch_size: int

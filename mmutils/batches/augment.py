@@ -13,11 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-YIQ = (  # the matrix from (R, G, B)
-    (0.2989, 0.587, 0.114),  # Y: ITU-R 601 luma, as in Pillow and torchvision
-    (0.5959, -0.2746, -0.3213),  # chroma rows sum to 0: grey stays grey
-    (0.2115, -0.5227, 0.3112),
-)
+# from (R, G, B): ITU-R 601 luma, as in Pillow and torchvision; two rows of chroma that sum to 0, so grey stays grey
+YIQ = ((0.2989, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,11 @@ class MultiCrop:
     ) -> "MultiCrop":
         """DINO's two global views and several local ones, with the authors' shares of blur and solarisation.
 
-        text_safe: never mirror, hardly stretch, local views of 0.3 to 0.7 of the area or more. changes: to all views.
+        Args:
+            global_size, local_size: side in pixels.
+            global_scale, local_scale: smallest and largest share of the area that a view shows, in (0, 1].
+            text_safe: never mirror, hardly stretch, local views of 0.3 to 0.7 of the area or more.
+            changes: fields of Augment, in all views.
         """
         if text_safe:
             local_scale = max(local_scale[0], 0.3), max(local_scale[1], 0.7)

@@ -30,16 +30,13 @@ def decode(paths: Sequence[str | Path], size: int) -> np.ndarray:
     """
     if size < 1 or not len(paths):
         raise ValueError(f"nothing to decode: size={size} is below 1 pixel, or the list of {len(paths)} paths is empty")
-    digest, missing = hashlib.sha256(f"{VERSION} {PIL.__version__} {size}".encode()), []
-    for path in map(os.path.abspath, paths):
-        try:
-            status = os.stat(path)
-            digest.update(f"\0{path}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
-        except FileNotFoundError:
-            missing.append(path)
-    if missing:
+    if missing := [os.path.abspath(path) for path in paths if not os.path.exists(path)]:
         counts, first = f"{len(missing)} of {len(paths)} picture files", "\n  ".join(missing[:3])
         raise FileNotFoundError(f"{counts} are missing, the first of them:\n  {first}")
+    digest = hashlib.sha256(f"{VERSION} {PIL.__version__} {size}".encode())
+    for path in map(os.path.abspath, paths):
+        status = os.stat(path)
+        digest.update(f"\0{path}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
     stem = cache_dir() / "images" / digest.hexdigest()[:32]
     return np.load(cached_file(stem, ".npy", lambda draft: _write(draft, paths, size)), mmap_mode="r")
 
@@ -60,6 +57,6 @@ def _write(draft: Path, paths: Sequence[str | Path], size: int) -> None:
 
 
 def read_picture(path: str | Path, size: int) -> np.ndarray:
-    """One picture file as uint8 RGB (size, size, 3): upright (EXIF), on white where transparent, first frame."""
+    """A picture file as uint8 RGB (size, size, 3): upright, first frame, on white. Errors: as `open_picture`."""
     picture = pictures.on_white(pictures.open_picture(path, (size, size)))
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))

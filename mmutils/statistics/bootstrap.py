@@ -149,7 +149,7 @@ class Draws:
         self.systems, self.groups = systems, len(systems[0].group_names)
         if self.groups < 2:
             raise ValueError("all examples belong to one group: there is nothing to resample")
-        functions = [weighted_score(system, score) for system in systems]
+        functions = self.functions = [weighted_score(system, score) for system in systems]
         self.means = np.array([function(np.ones((1, self.groups))).mean() for function in functions])
         generator, chunk, chunks = np.random.default_rng(0), max(1, _CELLS // self.groups), []
         for start in range(0, resamples, chunk):

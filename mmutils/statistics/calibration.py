@@ -71,8 +71,7 @@ def apply_temperature(predictions: pd.DataFrame, temperatures: float | Mapping |
     if np.isscalar(temperatures):
         values = np.full(len(predictions), temperatures, np.float64)
     else:
-        seeds = predictions["seed"] if "seed" in predictions else pd.Series(0, predictions.index)
-        values = seeds.map(dict(temperatures)).to_numpy(np.float64)
+        values = predictions.get("seed", pd.Series(0, predictions.index)).map(dict(temperatures)).to_numpy(np.float64)
     if not (values > 0).all():
         raise ValueError(f"each seed needs a temperature above 0, got {temperatures}")
     logits = np.log(np.maximum(predictions[names].to_numpy(np.float64), LEAST)) / values[:, None]  # (N, K)

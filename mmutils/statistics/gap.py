@@ -52,28 +52,26 @@ def language_gap(*systems: pd.DataFrame, score: str = "f1_macro", resamples: int
 
 
 def _verdict(text: Interval, fused: Interval, reduction: Interval, share: Interval) -> str:
-    def span(interval: Interval) -> str:
-        return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} points"
-
     def p(interval: Interval) -> str:
         return "p < .001" if interval.p_value < 0.001 else f"p = {interval.p_value:.3f}".replace("0.", ".")
 
+    text_span, span = (f"{100 * i.low:.1f} to {100 * i.high:.1f} points" for i in (text, reduction))
     change = f"from {100 * text.estimate:.1f} to {100 * fused.estimate:.1f} points"
     if 0 in text:
         return (
             f"Inconclusive: from text alone English is {100 * text.estimate:.1f} points ahead of Hindi, but the 95 % "
-            f"interval, {span(text)}, holds 0, so there may be no gap to close and a share of it is not defined."
+            f"interval, {text_span}, holds 0, so there may be no gap to close and a share of it is not defined."
         )
     if text.estimate < 0:
-        tested = f"(English minus Hindi: 95 % interval {span(text)}, {p(text)})"
+        tested = f"(English minus Hindi: 95 % interval {text_span}, {p(text)})"
         return f"No gap to close: from text alone Hindi is {-100 * text.estimate:.1f} points ahead of English {tested}."
     if 0 in reduction:
         return (
             f"Inconclusive: with the picture the gap between English and Hindi goes {change}, but the 95 % interval of "
-            f"the reduction, {span(reduction)}, holds 0, so the picture may change nothing ({p(reduction)})."
+            f"the reduction, {span}, holds 0, so the picture may change nothing ({p(reduction)})."
         )
     if reduction.estimate < 0:
-        tested = f"(reduction: 95 % interval {span(reduction)}, {p(reduction)})"
+        tested = f"(reduction: 95 % interval {span}, {p(reduction)})"
         return f"The picture widens the gap between English and Hindi {change} {tested}."
     return (
         f"The picture closes {100 * share.estimate:.0f} % of the gap between English and Hindi (95 % interval "
