@@ -16,15 +16,18 @@ ELEMENTS |= {"path", "rect", "circle", "ellipse", "line", "polyline", "polygon"}
 DROPPED = {"metadata", "style"}  # matplotlib's date and its rule for the joins of lines
 ATTRIBUTE = re.compile(
     r"[xydr]|[xy][12]|[cdr][xy]|width|height|points|style|transform|viewBox|version|opacity|text-anchor|clip-(path|rule)"
-    r"|fill(-opacity|-rule)?|stroke(-width|-opacity|-linejoin|-linecap|-dasharray|-dashoffset|-miterlimit)?"
-    r"|font(-family|-size|-style|-weight)?"
+    r"|(fill|stroke|font)(-[a-z]+)?"
 )
 VALUE = re.compile(r"[\w\s:;,.%#()+'\"-]*")  # no address, no escape, no comment, no rule
 UNFIT = re.compile(r"(?i)url\s*\((?!#[\w.-]+\))|expression|image|src\s*\(|position")
 
 
-def path(folder: Path, address: str) -> Path | None:
-    """The file of a picture's address, where that is a file right in `folder`/figures and no link; a .png is a PNG."""
+def read(folder: Path, address: str, prefix: str = "") -> bytes | None:
+    """The content of a picture: an <svg> element with shapes alone, or a PNG; None for anything else.
+
+    Only files right in `folder`/figures are read, and no links. What stands before <svg, such as a DOCTYPE with its
+    entities, is left out. `prefix` is put before every id.
+    """
     file = folder / address
     fit = re.fullmatch(r"figures/[A-Za-z0-9][\w.-]*\.(svg|png)", address, re.ASCII)
     if not (fit and file.is_file() and file.resolve() == folder.resolve() / address):
@@ -33,25 +36,14 @@ def path(folder: Path, address: str) -> Path | None:
         if file.suffix == ".png":
             with Image.open(file, formats=["PNG"]) as picture:
                 picture.verify()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
-    return file
-
-
-def svg(file: Path, root: dict[str, str], prefix: str = "") -> str | None:
-    """The <svg> element of a file with shapes alone; None where it is no SVG or holds anything else.
-
-    What stands before <svg, such as a DOCTYPE with its entities, is not read. `root`: attributes of the outermost
-    element. `prefix` is put before every id.
-    """
-    try:
+            return file.read_bytes()
         source = re.sub(r">\s+<", "><", file.read_text(encoding="utf-8"))
         tree = ElementTree.fromstring(source[source.index("<svg") :])
         _clean(tree, set(re.findall(r"#([\w.-]+)", source)), prefix)
-        tree.attrib |= root
-        return ElementTree.tostring(tree, encoding="unicode")
-    except (ValueError, ElementTree.ParseError, RecursionError):
+    except (OSError, SyntaxError, ValueError, RecursionError, Image.DecompressionBombError):
         return None
+    tree.attrib |= {"xmlns": SPACE, "style": "stroke-linejoin:round;stroke-linecap:butt"}
+    return ElementTree.tostring(tree)
 
 
 def _clean(element: ElementTree.Element, used: set[str], prefix: str) -> None:

@@ -16,6 +16,8 @@ from markdown_it.tree import SyntaxTreeNode
 from mmutils.report import figures, markdown, plots
 
 MATHEMATICS = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+_JOINERS = {0x200C, 0x200D, 0x25CC}
+_SLANTED = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6FC, 0x1D714)}  # what single letters are shown as
 _PLACE = "EXPLORER-GOES-HERE"
 _TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[<=])|(?<=[<=±]) (?=[.\d])")
 
@@ -39,8 +41,11 @@ def render(text: str, folder: Path, explorer: str = "") -> str:
     body = body.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     body = body.replace(f"<p>{_PLACE}</p>", explorer, 1)
     page, style, script = (Path(__file__).with_name(f"page.{end}").read_text("utf-8") for end in ("html", "css", "js"))
+    letters = {*map(ord, html.unescape(body))}
+    style = style.replace("DEVANAGARI", _font(plots.FONT, letters | _JOINERS))
+    style = style.replace("MATHEMATICS", _font(MATHEMATICS, letters | _SLANTED | {ord("√")}))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    parts = {"TITLE": html.escape(markdown.words(tokens[1])), "STYLE": _with_fonts(style, body), "BODY": body}
+    parts = {"TITLE": html.escape(markdown.words(tokens[1])), "STYLE": style, "BODY": body}
     parts |= {"CONTENTS": "\n".join(contents), "SCRIPT": script, "SCRIPT_HASH": digest}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
 
@@ -50,16 +55,8 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _with_fonts(style: str, body: str) -> str:
-    """The style sheet with fonts for the page's Hindi and formulas; browsers' own set sums and primes badly."""
-    hindi = {ord(letter) for letter in body if "\u0900" <= letter <= "\u097f"}
-    formulas = html.unescape("".join(re.findall(r"<math.*?</math>", body, re.DOTALL)))
-    slanted = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6FC, 0x1D714)}  # what single letters are shown as
-    style = style.replace("DEVANAGARI", _font(plots.FONT, hindi | {0x200C, 0x200D, 0x25CC}) if hindi else "")
-    return style.replace("MATHEMATICS", _font(MATHEMATICS, {*map(ord, formulas), ord("√")} | slanted))
-
-
 def _font(path: Path, letters: set[int]) -> str:
+    """A font for the page's Hindi or formulas; browsers' own set sums and primes badly."""
     options = subset.Options(flavor="woff", layout_features=["*"], notdef_outline=True, recalc_timestamp=False)
     font, subsetter, buffer = subset.load_font(str(path), options), subset.Subsetter(options), io.BytesIO()
     subsetter.populate(unicodes=letters)
@@ -70,16 +67,17 @@ def _font(path: Path, letters: set[int]) -> str:
 
 def _image(renderer, tokens, index, options, env) -> str:
     """The picture itself; its text alone where it lies elsewhere than in figures/ or holds more than a picture does."""
-    words, file = markdown.words(tokens[index]), figures.path(env["folder"], tokens[index].attrGet("src"))
-    text = html.escape(words)
-    if file and file.suffix == ".svg":  # with ids of its own, ink in the text's colour, and no paper
-        width = re.search(r'<svg[^>]* width="([\d.]+)pt"', file.read_text(encoding="utf-8", errors="replace"))
-        inches = float(width[1]) / 72 if width else 7.0
-        style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.8 * inches:.2f}in" if inches > 5 else "")
-        root = {"role": "img", "aria-label": words, "style": style}
-        svg = figures.svg(file, root, f"f{next(env['figures'])}-") or text
-        return svg.replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
-    return f'<img alt="{text}" src="{data_uri(file.read_bytes(), "image/png")}">' if file else text
+    text, address = html.escape(markdown.words(tokens[index])), tokens[index].attrGet("src")
+    picture = figures.read(env["folder"], address, f"f{next(env['figures'])}-")
+    if picture is None:
+        return text
+    if address.endswith(".png"):
+        return f'<img alt="{text}" src="{data_uri(picture, "image/png")}">'
+    svg = picture.decode().replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
+    width = re.match(r'<svg[^>]* width="([\d.]+)pt"', svg)
+    inches = float(width[1]) / 72 if width else 7.0
+    style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.8 * inches:.2f}in" if inches > 5 else "")
+    return f'<span role="img" aria-label="{text}" style="{style}">{svg}</span>'
 
 
 def _formula(renderer, tokens, index, options, env) -> str:

@@ -21,6 +21,7 @@ _MARKUP = {  # of nodes that others stand in, or that have no text
     **dict.fromkeys(("root", "inline", "thead", "tbody"), "{}"),
     **dict.fromkeys(("list_item", "th", "td"), "[{}],"),
     "tr": "{}\n",
+    "heading": "#heading(level: {node.tag[1]})[{}]\n\n",
     "strong": "#strong[{}]",
     "em": "#emph[{}]",
     "bullet_list": "#list({})\n\n",
@@ -74,8 +75,6 @@ class _Writer:
                 target = node.attrGet("href")
                 web = target.startswith(("http://", "https://"))
                 return f"#link({_literal(target)})[{inside}]" if web else f"#text()[{inside}]"
-            case "heading":
-                return f"#heading(level: {node.tag[1]})[{inside}]\n\n"
             case "paragraph":
                 return f"#caption[{inside}]\n\n" if markdown.is_caption(node) else f"{inside}\n\n"
             case "table":
@@ -83,14 +82,13 @@ class _Writer:
                 aligned = ", ".join("right" if style == "text-align:right" else "left" for style in styles)
                 vertical = "horizon" if any(child.type == "image" for child in node.walk()) else "top"
                 return f"#report-table({len(styles)}, ({aligned},), {vertical}, ({inside}))\n\n"
-        return _MARKUP[node.type].format(inside)
+        return _MARKUP[node.type].format(inside, node=node)
 
     def image(self, token: Token) -> str:
         """A call of Typst's image with the Markdown's text for those who do not see it; else a box with that text."""
-        text, file = _literal(markdown.words(token)), figures.path(self.folder, token.attrGet("src"))
-        root = {"xmlns": figures.SPACE, "style": "stroke-linejoin:round;stroke-linecap:butt"}
-        content = file and ((figures.svg(file, root) or "").encode() if file.suffix == ".svg" else file.read_bytes())
-        return f"image({self.store(content, file.suffix)}, alt: {text})" if content else f"box({text})"
+        text, address = _literal(markdown.words(token)), token.attrGet("src")
+        content = figures.read(self.folder, address)
+        return f"image({self.store(content, Path(address).suffix)}, alt: {text})" if content else f"box({text})"
 
     def formula(self, source: str, inline: bool) -> str:
         svg = re.sub(r"\s+", " ", ziamath.Latex(source.strip(), size=10.5, inline=inline).svg())

@@ -3,7 +3,6 @@
 Devanagari needs matplotlib 3.11 or newer: older releases, such as Colab's 3.10, put vowel signs in the wrong place.
 """
 
-import io
 import re
 import textwrap
 import warnings
@@ -40,13 +39,6 @@ def new_figure(width: float, height: float, **grid) -> tuple[Figure, Axes | np.n
     mpl.rcParams.update(_STYLE)
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(**grid)
-
-
-def svg(figure: Figure) -> bytes:
-    """An SVG that has the same bytes whenever the figure is the same."""
-    content = io.BytesIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
-    return content.getvalue()
 
 
 def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, columns: int = 6) -> Figure:

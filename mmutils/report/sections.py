@@ -3,6 +3,7 @@
 A further study is one module with WARNING and SECTIONS, named in `mmutils.report.rendering.STUDIES`.
 """
 
+import io
 import re
 import warnings
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mmutils.report import markdown, plots
+from mmutils.report import markdown
 from mmutils.report.cells import dot
 from mmutils.report.results import Study
 
@@ -69,7 +70,10 @@ class Page:
 
     def figure(self, name: str, figure: Figure, text: str) -> str:
         """A figure as figures/NAME.svg, in Markdown; `text` is for those who do not see it."""
-        return self.file(f"{name}.svg", lambda: plots.svg(figure), text)
+        content = io.BytesIO()
+        if self.draw:
+            figure.savefig(content, format="svg", metadata={"Date": None})  # so the same figure has the same bytes
+        return self.file(f"{name}.svg", content.getvalue, text)
 
     def file(self, name: str, make: Callable[[], bytes], text: str) -> str:
         """The same for any picture file, whose content `make` gives."""
