@@ -27,10 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status = options.main(options)
         sys.stdout.flush()
+        return status
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush when Python ends
-        status = 1
-    return status
+        return 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from mmutils.statistics.weighted import estimate, weighted_score
 LEVEL = 0.95
 SIGNIFICANT = 0.05
 SMALL = 30  # groups of a slice; with fewer, read its score with care
-_ENDS = (0.025, 0.975)  # quantiles of a LEVEL interval
 _CELLS = 2**20  # weights held at once: 4 MB, which stays in the processor's cache
 
 
@@ -169,7 +168,7 @@ class Draws:
     def interval(self, statistic: Callable[[np.ndarray], np.ndarray], test: bool = False) -> Interval:
         """Interval, with `test` a p-value too, of a statistic of the means: an array function (..., M) -> (...)."""
         draws, p_value = statistic(self.draws), None
-        low, high = np.quantile(draws, _ENDS, method="nearest")
+        low, high = np.quantile(draws, (0.025, 0.975), method="nearest")  # a LEVEL interval
         if test:
             count = len(draws) + 1
             shares = np.array([(1 + (draws <= 0).sum()) / count, 1 - (1 + (draws >= 0).sum()) / count])
