@@ -25,8 +25,7 @@ UNFIT = re.compile(r"(?i)url\s*\((?!#[\w.-]+\))|expression|image|src\s*\(|positi
 def read(folder: Path, address: str, prefix: str = "") -> bytes | None:
     """The content of a picture: an <svg> element with shapes alone, or a PNG; None for anything else.
 
-    Only files right in `folder`/figures are read, and no links. What stands before <svg, such as a DOCTYPE with its
-    entities, is left out. `prefix` is put before every id.
+    Only files right in `folder`/figures are read, and no links. `prefix` is put before every id of an SVG.
     """
     file = folder / address
     fit = re.fullmatch(r"figures/[A-Za-z0-9][\w.-]*\.(svg|png)", address, re.ASCII)
@@ -38,7 +37,7 @@ def read(folder: Path, address: str, prefix: str = "") -> bytes | None:
                 picture.verify()
             return file.read_bytes()
         source = re.sub(r">\s+<", "><", file.read_text(encoding="utf-8"))
-        tree = ElementTree.fromstring(source[source.index("<svg") :])
+        tree = ElementTree.fromstring(source[source.index("<svg") :])  # no DOCTYPE with its entities
         _clean(tree, set(re.findall(r"#([\w.-]+)", source)), prefix)
     except (OSError, SyntaxError, ValueError, RecursionError, Image.DecompressionBombError):
         return None

@@ -16,7 +16,6 @@ from markdown_it.tree import SyntaxTreeNode
 from mmutils.report import figures, markdown, plots
 
 MATHEMATICS = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
-_JOINERS = {0x200C, 0x200D, 0x25CC}
 _SLANTED = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6FC, 0x1D714)}  # what single letters are shown as
 _PLACE = "EXPLORER-GOES-HERE"
 _TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[<=])|(?<=[<=±]) (?=[.\d])")
@@ -42,7 +41,7 @@ def render(text: str, folder: Path, explorer: str = "") -> str:
     body = body.replace(f"<p>{_PLACE}</p>", explorer, 1)
     page, style, script = (Path(__file__).with_name(f"page.{end}").read_text("utf-8") for end in ("html", "css", "js"))
     letters = {*map(ord, html.unescape(body))}
-    style = style.replace("DEVANAGARI", _font(plots.FONT, letters | _JOINERS))
+    style = style.replace("DEVANAGARI", _font(plots.FONT, letters | {0x200C, 0x200D, 0x25CC}))
     style = style.replace("MATHEMATICS", _font(MATHEMATICS, letters | _SLANTED | {ord("√")}))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {"TITLE": html.escape(markdown.words(tokens[1])), "STYLE": style, "BODY": body}

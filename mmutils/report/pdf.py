@@ -23,6 +23,7 @@ _MARKUP = {  # of nodes that others stand in, or that have no text
     "tr": "{}\n",
     "heading": "#heading(level: {node.tag[1]})[{}]\n\n",
     "strong": "#strong[{}]",
+    "link": "#text()[{}]",  # to a file or a heading: it has no target on a printed page, only its text
     "em": "#emph[{}]",
     "bullet_list": "#list({})\n\n",
     "ordered_list": "#enum({})\n\n",
@@ -71,10 +72,8 @@ class _Writer:
             case "math_inline" | "math_block" as kind:
                 formula = self.formula(node.content, inline=kind == "math_inline")
                 return f"#{formula};" if kind == "math_inline" else f"#align(center, {formula})\n\n"
-            case "link":  # to a file or a heading: it has no target on a printed page, only its text
-                target = node.attrGet("href")
-                web = target.startswith(("http://", "https://"))
-                return f"#link({_literal(target)})[{inside}]" if web else f"#text()[{inside}]"
+            case "link" if node.attrGet("href").startswith(("http://", "https://")):
+                return f"#link({_literal(node.attrGet('href'))})[{inside}]"
             case "paragraph":
                 return f"#caption[{inside}]\n\n" if markdown.is_caption(node) else f"{inside}\n\n"
             case "table":

@@ -78,8 +78,7 @@ def curves(history: list[dict] | pd.DataFrame, columns: tuple[str, ...] = ("loss
     systems = table["system"].map(_listed) if "system" in table else pd.Series("", table.index)
     lines = dict(zip(systems.unique(), cycle(_LINES), strict=False))
     colours, dashes = ({system: line[key] for system, line in lines.items()} for key in ("color", "dashes"))
-    size = 3.4 * min(len(columns), 2), 2.1 + 0.18 * len(lines)
-    figure, axes = new_figure(*size, ncols=len(columns), squeeze=False)
+    figure, axes = new_figure(3.4 * min(len(columns), 2), 2.1 + 0.18 * len(lines), ncols=len(columns), squeeze=False)
     for axis, column in zip(axes.flat, columns, strict=True):
         if not table.empty:
             look = {"hue": systems, "palette": colours, "style": systems, "dashes": dashes, "legend": False}

@@ -5,10 +5,10 @@ A further study is one module with WARNING and SECTIONS, named in `mmutils.repor
 
 import io
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -59,7 +59,6 @@ class Page:
                 reason, text = f"run {run}: {reason}", f"\n\n{text}"
                 break
         self.problems.append(f"{name}: {reason}")
-        warnings.warn(f"report, {name}, cannot be shown: {reason}", stacklevel=3)
         return f"*Cannot be shown, {markdown.escape(name)}: {markdown.escape(reason)}*{text}"
 
     def table(self, name: str, rows: list[list[str]], **values) -> str:
@@ -89,8 +88,7 @@ class Page:
         return {name: dot(self.study.interval(system)) for name, system in systems.items()}
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """The block for the marker `name`, from runs whose names begin with `needs` (empty: any run of the study)."""
 
     name: str
