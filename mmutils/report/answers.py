@@ -18,7 +18,7 @@ RESAMPLES = 2_000
 
 def compare_systems(predictions: pd.DataFrame, chosen: str, score: str = "f1_macro") -> Figure:
     """The score of every system in `Trainings.predictions`; the sentence is about the one chosen on val, and chance."""
-    test = _on_test(predictions)
+    test = dict(iter(predictions.query("split == 'test'").groupby("system", sort=False)))
     rows = [{"label": system, "filled": system == chosen, **_dot(table, score)} for system, table in test.items()]
     [best] = [row for row in rows if row["filled"]]
     chance = 100 * statistics.chance(test[chosen])[score]
@@ -45,11 +45,12 @@ def compare_pairs(pairs: Sequence[tuple[str, Mapping[str, pd.DataFrame]]], score
 
 def before_and_after(predictions: pd.DataFrame, chosen: str | None) -> Figure | None:
     """AUROC of each network before and after pretraining, by the chosen system's probe; None where there is no pair."""
-    test, probe, pairs = _on_test(predictions) if chosen else {}, (chosen or "").rpartition(": ")[2], []
+    by_system = predictions.query("split == 'test'").groupby("system", sort=False) if chosen else ()
+    test, pairs = dict(iter(by_system)), []
     for system in sorted(test, key=lambda system: system != chosen):  # the chosen one first
         network = system.rpartition(", ")[2]  # with its probe
         starts = [start for start in (f"random, {network}", f"before, {network}") if start in test]
-        if starts and system not in starts and system.endswith(f": {probe}"):
+        if starts and system not in starts and system.rpartition(": ")[2] == chosen.rpartition(": ")[2]:
             pairs.append((system, {"pretrained": test[system], "before": test[starts[0]]}))
     if not pairs:
         print("There is nothing to compare: all trainings have failed, or none has an untrained counterpart.")
@@ -93,10 +94,6 @@ def class_counts(counts: pd.DataFrame, leaks: pd.DataFrame) -> Figure:
     counts.plot.barh(stacked=True, ax=axis, color=plots.PALETTE, width=0.7, xlabel="examples", ylabel="")
     axis.invert_yaxis()
     return figure
-
-
-def _on_test(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return dict(iter(predictions[predictions["split"] == "test"].groupby("system", sort=False)))
 
 
 def _dot(predictions: pd.DataFrame, score: str) -> dict[str, float]:

@@ -52,7 +52,7 @@ def answer(page: Page) -> str:
     result, systems, rows, seen = gap(page), chosen(page), [], []
     text, fused = result.text, result.fused
     for label, kind in (("text only", "text"), ("picture + text", "fusion")):
-        dots = page.dots(en=systems[f"{kind}-en"][1], hi=systems[f"{kind}-hi"][1])
+        dots = {code: dot(page.study.interval(systems[f"{kind}-{code}"][1])) for code in LANGUAGES}
         english, hindi = (side["estimate"] for side in dots.values())
         rows.append({"label": f"{label}: {abs(english - hindi):.1f} points apart", **dots})
         seen.append(f"{rows[-1]['label']}, English {english:.1f}, Hindi {hindi:.1f}")

@@ -20,19 +20,15 @@ Named = dict[str, tuple[str, dict]]
 
 def classes(page: Page, named: Named) -> str:
     """F1 of each class."""
-    columns, counts = [], []
+    columns = []
     for _, system in named.values():
         seeds = [rows for _, rows in page.study.predictions(system).groupby("seed")]
-        tables = np.stack([plots.confusion_counts(rows, len(page.study.classes)) for rows in seeds])  # (S, K, K)
-        hits, both = np.diagonal(tables, axis1=1, axis2=2), tables.sum(1) + tables.sum(2)
-        columns.append((2 * hits / np.maximum(both, 1)).mean(0))
-        counts.append(tables[0].sum(1))
-    rows = [
-        [markdown.escape(name), f"{counts[0][k]:,}", *(percent(f1[k]) for f1 in columns)]
-        for k, name in enumerate(page.study.classes)
-    ]
+        counts = np.stack([plots.confusion_counts(rows, len(page.study.classes)) for rows in seeds])  # (S, K, K)
+        hits, both = np.diagonal(counts, axis1=1, axis2=2), counts.sum(1) + counts.sum(2)
+        columns = columns or [map(markdown.escape, page.study.classes), map("{:,}".format, counts[0].sum(1))]
+        columns.append(map(percent, (2 * hits / np.maximum(both, 1)).mean(0)))
     header = ["Class", "Examples", *(title for title, _ in named.values())]
-    return page.table("classes", rows, head=markdown.table(header, []))
+    return page.table("classes", list(zip(*columns, strict=True)), head=markdown.table(header, []))
 
 
 def confusions(page: Page, named: Named) -> str:
@@ -49,8 +45,8 @@ def losses(page: Page, named: Named) -> str:
     images = []
     for name, (title, system) in named.items():
         alike = [s for s in page.study.systems if all(s[key] == system[key] for key in ("inputs", "language"))]
-        histories = ((s["system"], page.study.records[s["run"]]["history"]) for s in alike)
-        if rows := [row for trained, history in histories for row in history if row["system"] == trained]:
+        rows = [row for s in alike for row in page.study.records[s["run"]]["history"] if row["system"] == s["system"]]
+        if rows:
             figure = plots.curves(rows, ("loss",), title)
             images.append(page.figure(f"loss-{name}", figure, f"Training loss, {title}"))
     return "\n".join(images)
@@ -109,7 +105,14 @@ def modality_use(page: Page, score: str) -> str:
                 change = [points(row["change"]), between(row["change_low"], row["change_high"], points)]
                 change = ["–"] * 3 if row["model"] == "full" else [*change, p_value(row["p_value"])]
                 cells.append([markdown.escape(row["model"]), *estimate, *change])
-            sentence = _additive(next(row for row in rows if row["model"] == "additive"), score)
+            row = next(row for row in rows if row["model"] == "additive")
+            sentence = f"Without interaction {score} is {percent(row['score'])} {between(row['low'], row['high'])}"
+            if score == "AUROC" and row["low"] <= 0.5 <= row["high"]:
+                sentence += ": chance. All that it knows lies in how picture and text go together."
+            elif row["change_low"] <= 0 <= row["change_high"]:
+                sentence += ", no clear change: it may as well add up what picture and text say, each for itself."
+            else:
+                sentence += f", a change of {points(row['change'])} points: picture and text do interact."
             table = page.table("modalities", cells, link=page.record(run, title), score=score)
             parts += [f"**{markdown.escape(title)}.** {sentence}", table]
         for system, rows in extra.get("noise", {}).items():
@@ -129,12 +132,3 @@ def modality_use(page: Page, score: str) -> str:
 
 def _dot(row: dict) -> dict[str, float]:
     return {"estimate": 100 * row["score"], "low": 100 * row["low"], "high": 100 * row["high"]}
-
-
-def _additive(row: dict, score: str) -> str:
-    sentence = f"Without interaction {score} is {percent(row['score'])} {between(row['low'], row['high'])}"
-    if score == "AUROC" and row["low"] <= 0.5 <= row["high"]:
-        return f"{sentence}: chance. All that it knows lies in how picture and text go together."
-    if row["change_low"] <= 0 <= row["change_high"]:
-        return f"{sentence}, no clear change: it may as well add up what picture and text say, each for itself."
-    return f"{sentence}, a change of {points(row['change'])} points: picture and text do interact."

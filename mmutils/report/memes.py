@@ -1,4 +1,9 @@
-"""The chapter on harmful memes: does pretraining without labels help when labels are few?"""
+"""The chapter on harmful memes: does pretraining without labels help when labels are few?
+
+A fine-tuning run names for each system its `start`, the start that is its `baseline` (or None), the `share` of labels,
+its `networks` and, in `model`, the encoders: `run:name` was saved by the pretraining run of that name,
+`random:run:name` is the same network untrained, anything else a package's.
+"""
 
 import re
 from itertools import groupby
@@ -6,69 +11,122 @@ from pathlib import Path
 
 from mmutils.report import diagnostics, markdown, plots, pretraining
 from mmutils.report.cells import between, compared, dot, percent, points, spread, tested
-from mmutils.report.finetuned import Pair, kinds, pairs, tuned
-from mmutils.report.results import SCORED
 from mmutils.report.sections import NOTES, Page, Section
 
 WARNING = "Emoji data, not memes."
 CHAPTER = Path(__file__).with_name("memes.md")  # the prose, with markers for BLOCKS
 KINDS = ("CNN", "ViT", "both", "packages", "alone")  # of tables, their captions are among the NOTES
+TOGETHER = {"CLIP", "CASS-MM"}  # methods that learn from pictures and texts together
+TRANSFORMERS = ("vit", "deit", "swin", "xcit", "beit", "cait", "eva", "pvt", "hiera", "volo")  # in names of networks
+
+
+def tuned(page: Page) -> list[dict]:
+    """The fine-tuned systems in the order of runs and systems, with what tables and sentences need in addition.
+
+    `methods`: what trained each encoder, "package" for a package's and "nothing" for an untrained one; `pretrained`:
+    those of pretraining, empty for baselines and controls; `name`: the start, with its run where it needs that.
+    """
+    systems, rows = [system for system in page.study.systems if "start" in system], []
+    for system in systems:
+        about, methods = page.study.records[system["run"]]["data"], []
+        for encoder in system["model"].split(" and "):
+            run, pretrained, _ = encoder.partition(":")
+            record = page.study.records.get(run)
+            method = (record and pretraining.method(record)) or run
+            methods.append("nothing" if run == "random" else method if pretrained else "package")
+        runs = {other["run"] for other in systems if other["start"] == system["start"]}
+        row = {
+            "key": (system["run"], system["system"]),
+            "methods": methods,
+            "pretrained": set(methods) - {"nothing", "package"},
+            "data": (about["name"], about.get("splits")),
+            "name": markdown.escape(f"{system['start']} ({system['run']})" if len(runs) > 1 else system["start"]),
+            "amount": "all labels" if system["share"] == 1 else f"{100 * system['share']:.3g} % of the labels",
+        }
+        rows.append(system | row)
+    return rows
+
+
+def kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
+    """By key of each system the tables it belongs to; a baseline stands in those of all that name it."""
+    tables = {system["key"]: [_kind(system)] if system["pretrained"] else [] for system in systems}
+    for system in systems:
+        baseline = _baseline(system, systems)
+        if baseline and not baseline["pretrained"]:
+            tables[baseline["key"]] += tables[system["key"]]
+    return {system["key"]: tables[system["key"]] or [_kind(system)] for system in systems}
+
+
+def _kind(system: dict) -> str:
+    if not system["pretrained"] and system["inputs"] != "image+text":
+        return "alone"
+    if not system["pretrained"] and "nothing" not in system["methods"]:
+        return "packages"
+    if system["pretrained"] & TOGETHER:
+        return "both"
+    return "ViT" if any(word in system["networks"][0] for word in TRANSFORMERS) else "CNN"
+
+
+def _baseline(system: dict, systems: list[dict]) -> dict | None:
+    """The system that this one is compared with, of the same run where it is there; None where none is named."""
+    shared = ("data", "inputs", "language", "share", "trained")
+    named = [s for s in systems if s["start"] == system.get("baseline") and s is not system]
+    alike = [s for s in named if all(s[name] == system[name] for name in shared)]
+    return min(alike, key=lambda s: s["run"] != system["run"], default=None)
+
+
+def pairs(page: Page) -> list[dict]:
+    """Each pretrained system with `against`, its baseline, their `comparison`, and whether networks are the `same`."""
+    systems = tuned(page)
+    both = {s["key"]: (s, baseline) for s in systems if (baseline := _baseline(s, systems))}
+    tests = page.study.cached(("pairs",), lambda: page.study.compare(both))
+    alike = {key: system["networks"] == baseline["networks"] for key, (system, baseline) in both.items()}
+    return [s | {"against": b, "comparison": tests[key], "same": alike[key]} for key, (s, b) in both.items()]
 
 
 def answer(page: Page) -> str:
     """The sentence and the figure of the first screen: the start that val picked, at every share of the labels."""
-    every, rows, seen = pairs(page), [], []
+    every, rows, seen, gains = pairs(page), [], [], {}
     if not every:
         return "*Not run yet: fine-tuning from a pretrained network and from its baseline, which the answer compares.*"
-    best = max(every, key=lambda pair: (pair.system["share"], pair.same, pair.system["val"]["auroc"].mean()))
-    shown = [pair for pair in every if all(pair.system[key] == best.system[key] for key in ("run", "start"))]
-    shown.sort(key=lambda pair: pair.system["share"])
-    for system, baseline, test in shown:
-        label = f"{system['amount']}: {points(test.difference.estimate)} points"
-        dots = page.dots(without=baseline, pretrained=system)
-        rows.append({"label": label, **dots})
-        seen.append("{}, {:.1f} without, {:.1f} with".format(label, *(side["estimate"] for side in dots.values())))
-    names = {"without": shown[0].baseline["start"], "pretrained": f"pretrained: {best.system['start']}"}
+    best = max(every, key=lambda pair: (pair["share"], pair["same"], pair["val"]["auroc"].mean()))
+    shown = [pair for pair in every if all(pair[key] == best[key] for key in ("run", "start"))]
+    for pair in sorted(shown, key=lambda pair: pair["share"]):
+        difference, sides = pair["comparison"].difference, {"without": pair["against"], "pretrained": pair}
+        dots = {side: dot(page.study.interval(system)) for side, system in sides.items()}
+        gain = f"{points(difference.estimate)} points"
+        gains[pair["amount"]] = f"{gain} ({tested(difference)})"
+        rows.append({"label": f"{pair['amount']}: {gain}", **dots})
+        scores = [side["estimate"] for side in dots.values()]
+        seen.append("{}, {:.1f} without, {:.1f} with".format(rows[-1]["label"], *scores))
+    names = {"without": best["against"]["start"], "pretrained": f"pretrained: {best['start']}"}
     figure = plots.paired_dots(rows, names, "AUROC on test, % (mean over seeds, 95 % interval)")
     image = page.figure("memes-answer", figure, f"AUROC without and with pretraining, {'; '.join(seen)}")
-    also = "; ".join(f"with {pair.system['amount']} {_gain(pair)}" for pair in shown if pair is not best)
-    networks = "the same network" if best.same else "other networks"
-    texts = {"name": best.system["name"], "start": markdown.escape(best.baseline["start"]), "networks": networks}
-    texts["also"] = also and f" ({also})"
-    note = NOTES["memes-answer"].format(data=page.data, difference=best.test.difference, **texts)
-    return f"> **{_verdict(best, every)}**\n\n{image}\n\n{note}"
-
-
-def _gain(pair: Pair) -> str:
-    return f"{points(pair.test.difference.estimate)} points ({tested(pair.test.difference)})"
-
-
-def _verdict(best: Pair, every: list[Pair]) -> str:
-    """A sentence on the best pair and, where there are others, one on all."""
-    system, baseline, (difference, _) = best
-    scores = [percent(side["test"]["auroc"].mean()) for side in (system, baseline)]
+    difference, start = best["comparison"].difference, markdown.escape(best["against"]["start"])
+    after, before = (percent(side["test"]["auroc"].mean()) for side in (best, best["against"]))
     verdict = "Pretraining helps" if difference.estimate > 0 else "Pretraining hurts"
-    sentence = (
-        f"{'Inconclusive for the best' if 0 in difference else verdict}: AUROC is {scores[0]} with {system['name']} "
-        f"and {scores[1]} without this pretraining ({markdown.escape(baseline['start'])}): {_gain(best)}, "
-        f"with {system['amount']}."
-    )
-    if len(every) == 1:
-        return sentence
-    better, worse = ([pair for pair in every if pair.test.verdict == word] for word in ("better", "worse"))
+    verdict = "Inconclusive for the best" if 0 in difference else verdict
+    sentence = f"{verdict}: AUROC is {after} with {best['name']} and {before} without this pretraining ({start}): "
+    sentence += f"{gains.pop(best['amount'])}, with {best['amount']}."
+    better, worse = ([pair for pair in every if pair["comparison"].verdict == word] for word in ("better", "worse"))
     counts = f"{len(better) or 'none'} are better with pretraining, {len(worse) or 'none'} worse (Holm, .05)"
-    sentence += f" Of all {len(every)} comparisons {counts}"
-    if better:
-        most, _, (gain, _) = max(better, key=lambda pair: pair.test.difference.estimate)
-        sentence += f"; most of all {most['name']} with {most['amount']}, {points(gain.estimate)} points"
-    return f"{sentence}."
+    most = max(better, key=lambda pair: pair["comparison"].difference.estimate, default=None)
+    if most:
+        gain = points(most["comparison"].difference.estimate)
+        counts += f"; most of all {most['name']} with {most['amount']}, {gain} points"
+    sentence += f" Of all {len(every)} comparisons {counts}." if len(every) > 1 else ""
+    also = "; ".join(f"with {amount} {gain}" for amount, gain in gains.items())
+    texts = {"name": best["name"], "start": start, "also": also and f" ({also})"}
+    texts["networks"] = "the same network" if best["same"] else "other networks"
+    note = NOTES["memes-answer"].format(data=page.data, difference=difference, **texts)
+    return f"> **{sentence}**\n\n{image}\n\n{note}"
 
 
 def results(page: Page) -> str:
     """Source project 2's tables, as far as they have run, each system with the most labels it was given."""
     systems, tables = tuned(page), []
     belongs = kinds(systems)
-    better = {pair.system["key"] for pair in pairs(page) if pair.test.verdict == "better"}
+    better = {pair["key"] for pair in pairs(page) if pair["comparison"].verdict == "better"}
     most = {(s["run"], s["start"]): s["share"] for s in sorted(systems, key=lambda s: s["share"])}
     full = [system for system in systems if system["share"] == most[system["run"], system["start"]]]
     for kind in KINDS:
@@ -76,8 +134,7 @@ def results(page: Page) -> str:
         for system in (system for system in full if kind in belongs[system["key"]]):
             interval = page.study.interval(system)
             link = page.record(system["run"], system["system"]) + (" (= chance)" if 0.5 in interval else "")
-            methods = ("nothing" if part["random"] else part["method"] or "package" for part in system["parts"])
-            words = ("; ".join(methods), "; ".join(system["networks"]), system["trained"])
+            words = ("; ".join(system["methods"]), "; ".join(system["networks"]), system["trained"])
             auroc, accuracy = (spread(system["test"][score]) for score in ("auroc", "accuracy"))
             auroc = f"**{auroc}**" if system["key"] in better else auroc
             rows.append([link, *map(markdown.escape, words), auroc, between(interval.low, interval.high), accuracy])
@@ -89,11 +146,11 @@ def comparisons(page: Page) -> str:
     """Paired tests of the pretrained against their baselines."""
     rows = []
     for pair in pairs(page):
-        system, baseline, test = pair
-        names = f"{system['name']} – {markdown.escape(baseline['start'])}{'' if pair.same else ' (other networks)'}"
-        counts = f"{system['amount']} ({system['labels']:,} of train, {system['val_labels']:,} of val)"
-        rows.append([names, counts, *compared(test)])
-    return page.table("memes-tests", rows, resamples=SCORED["memes"][1]) if rows else ""
+        other = "" if pair["same"] else " (other networks)"
+        names = f"{pair['name']} – {markdown.escape(pair['against']['start'])}{other}"
+        counts = f"{pair['amount']} ({pair['labels']:,} of train, {pair['val_labels']:,} of val)"
+        rows.append([names, counts, *compared(pair["comparison"])])
+    return page.table("memes-tests", rows, resamples=page.study.resamples) if rows else ""
 
 
 def shares(page: Page) -> str:
@@ -124,10 +181,9 @@ def explorer(page: Page) -> tuple | None:
     for system in systems:
         best.setdefault((tables[system["key"]][0], system["inputs"]), system)
     shown = [(system["start"], system, page.study.averaged(system)) for system in best.values()]
-    run = shown[0][1]["run"]
-    record = page.study.records[run]
+    record = page.study.records[systems[0]["run"]]
     language = record["data"].get("language") or "en"
-    examples = {language: diagnostics.examples(page, run, language)}
+    examples = {language: diagnostics.examples(page, record["run"], language)}
     return WARNING.rstrip("."), examples, shown, record["classes"]
 
 

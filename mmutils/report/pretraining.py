@@ -20,6 +20,10 @@ AGREEMENT = ("agreement", "effective_rank_cnn", "effective_rank_vit")  # CASS an
 SETTINGS = {"none": "as published", "plain": "unchanged pictures", "two": "two views", "same": "one view"}
 
 
+def _records(page: Page) -> dict[str, dict]:
+    return {run: record for run, record in page.study.records.items() if record["extra"].get("probes")}
+
+
 def learned(page: Page) -> str:
     """Each pretrained encoder against the same network before training, by neighbours and by a linear probe."""
     probed = {(s["run"], s["encoder"], s["probe"]): s for s in page.study.systems if "probe" in s}
@@ -28,18 +32,16 @@ def learned(page: Page) -> str:
         starts = [probed.get((run, before + encoder.split(", ")[-1], probe)) for before in BEFORE]
         if any(starts) and not encoder.startswith(BEFORE):
             pairs[run, encoder, probe] = system, starts[0] or starts[1]
-    tests = page.study.compare(pairs)
-    described = [(run, system) for run, record in _records(page).items() for system in record["systems"]]
-    described = [(run, s["encoder"], s["kept"]) for run, s in described if s.get("kept")]
-    kept = {(run, encoder): epoch for run, encoder, epoch in described if not encoder.startswith(BEFORE)}
-    alike = len(set(kept.values())) == 1
-    for run, record in _records(page).items():
+    tests, records = page.study.compare(pairs), _records(page)
+    trained = [s for r in records.values() for s in r["systems"] if not s["encoder"].startswith(BEFORE)]
+    kept = {system["kept"] for system in trained if system.get("kept")}  # epochs, such as "last epoch"
+    for run, record in records.items():
         probes = pd.DataFrame(record["extra"]["probes"]).query("split == 'test'")
         ranks = probes.groupby("encoder")["effective_rank"].mean()
-        for encoder in dict.fromkeys(system["encoder"] for system in record["systems"]):
-            label = f"{encoder} ({run})" if encoder.startswith(BEFORE) else encoder
-            label += "" if alike or (run, encoder) not in kept else f", {kept[run, encoder]}"
-            cells, system = [page.record(run, label)], None
+        for encoder, epoch in {system["encoder"]: system.get("kept") for system in record["systems"]}.items():
+            label = encoder if len(kept) == 1 or not epoch else f"{encoder}, {epoch}"
+            label = f"{encoder} ({run})" if encoder.startswith(BEFORE) else label
+            cells = [page.record(run, label) + ("" if (run, encoder, "linear") in probed else " **FAILED**")]
             for probe in PROBES:
                 score, gain, p_holm = "–", "–", "–"
                 if system := probed.get((run, encoder, probe)):
@@ -49,14 +51,9 @@ def learned(page: Page) -> str:
                     *gain, _, p_holm, verdict = compared(test)
                     gain = f"**{' '.join(gain)}**" if verdict == "better" else " ".join(gain)
                 cells += [score, gain, p_holm]
-            cells[0] += "" if system else " **FAILED**"
             rows.append([*cells, f"{ranks[encoder]:.1f}" if encoder in ranks else "–"])
-    epoch = f" Kept of each pretraining: {markdown.escape(next(iter(kept.values())))}." if alike else ""
+    epoch = f" Kept of each pretraining: {markdown.escape(min(kept))}." if len(kept) == 1 else ""
     return f"### What pretraining learned\n\n{page.table('learned', rows, kept=epoch)}" if rows else ""
-
-
-def _records(page: Page) -> dict[str, dict]:
-    return {run: record for run, record in page.study.records.items() if record["extra"].get("probes")}
 
 
 def method(record: dict) -> str:
@@ -68,8 +65,7 @@ def ablation(page: Page) -> str:
     """Forms of a method that differ in one thing only, compared in pairs; and the advice that follows from it."""
     pairs = {}
     for run, record in _records(page).items():
-        systems = [(_variant(s, record), s) for s in page.study.systems if s["run"] == run]
-        forms = []
+        forms, systems = [], [(_variant(s, record), s) for s in page.study.systems if s["run"] == run]
         for variant, form in groupby((pair for pair in systems if pair[0]), key=lambda pair: pair[0]):
             by_probe = {(s["encoder"].split(", ")[-1], PROBES[s["probe"]]): s for _, s in form}
             for old, others in forms:
@@ -87,13 +83,11 @@ def ablation(page: Page) -> str:
 
 
 def _advice(verdicts: dict[str, list[str]]) -> str:
-    clear = [
-        f"{change} is {word} ({words.count(word)} of {len(words)} differences are clear)"
-        for change, words in verdicts.items()
-        for word in ("better", "worse")
-        if word in words
-    ]
-    unclear = [change for change, words in verdicts.items() if set(words) == {"inconclusive"}]
+    clear, unclear = [], []
+    for change, words in verdicts.items():
+        decided = [word for word in ("better", "worse") if word in words]
+        clear += [f"{change} is {word} ({words.count(word)} of {len(words)} differences are clear)" for word in decided]
+        unclear += [] if decided else [change]
     said = f"**Advice.** {'; '.join(clear)}." if clear else "**No advice:** no difference is clear."
     return f"{said} Nothing can be said of: {'; '.join(unclear)}." if unclear else said
 

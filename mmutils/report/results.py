@@ -25,6 +25,7 @@ class Study:
 
     def __init__(self, folder: str | Path, name: str):
         self.root, self.name = Path(folder) / "runs", name
+        self.score, self.resamples = SCORED[name]
         records = runs.load_records(self.root) if self.root.is_dir() else []
         self._cache: dict[tuple, object] = {}
         self.records = {r["run"]: r for r in records if r["study"] == name}
@@ -44,6 +45,8 @@ class Study:
         for run, reason in bad.items():
             warnings.warn(f"run {run} is left out: {reason}", stacklevel=2)
             del self.records[run]
+        self.classes = next((r["classes"] for r in self.records.values() if r["classes"]), [])
+        self.built_in = any(r["data"].get("built_in") for r in self.records.values())  # the package's examples
 
     def _check(self, record: dict) -> None:
         table = self._table(record["run"])
@@ -71,16 +74,6 @@ class Study:
         good = [name for name, record in self.records.items() if record["status"] == "ok"]
         return [p for p in prefixes if not any(name == p or name.startswith(p + "-") for name in good)]
 
-    @property
-    def built_in(self) -> bool:
-        """Were the examples those that come with the package?"""
-        return any(record["data"].get("built_in") for record in self.records.values())
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes in the order of their labels, where all runs have the same."""
-        return next((record["classes"] for record in self.records.values() if record["classes"]), [])
-
     @cached_property
     def systems(self) -> list[dict]:
         """All systems of all runs that went well, each with its run's name and its scores by seed on val and test."""
@@ -101,15 +94,14 @@ class Study:
 
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""
-        usual, resamples = SCORED[self.name]
-        key, table = ("interval", system["run"], system["system"], score or usual), self.predictions(system)
-        return self.cached(key, lambda: statistics.bootstrap_interval(table, score or usual, resamples=resamples))
+        score, table = score or self.score, self.predictions(system)
+        key = ("interval", system["run"], system["system"], score)
+        return self.cached(key, lambda: statistics.bootstrap_interval(table, score, resamples=self.resamples))
 
     def compare(self, pairs: Mapping) -> dict:
         """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""
-        score, resamples = SCORED[self.name]
         tables = {key: (self.predictions(a), self.predictions(b)) for key, (a, b) in pairs.items()}
-        return statistics.compare_pairs(tables, score, resamples=resamples)
+        return statistics.compare_pairs(tables, self.score, resamples=self.resamples)
 
     def cached(self, key: tuple, compute: Callable):
         """What `compute()` gave the first time it was asked for under this key."""

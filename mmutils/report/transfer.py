@@ -23,7 +23,17 @@ def results(page: Page) -> str:
     if all(record["data"]["name"] == "crisismmd" for record in page.study.records.values()):
         parts.append(NOTES["transfer-published"])
     for run, extra in extras.items():
-        parts.append(gap(page, run, extra, real))
+        rows, first = [], extra["gap"][0]
+        corrected = statistics.holm([row["p_value"] for row in extra["gap"]])
+        for row, p_holm in zip(extra["gap"], corrected, strict=True):
+            numbers = [percent(row["en_estimate"]), percent(row["hi_estimate"]), points(row["estimate"])]
+            rows.append([SCORES[row["score"]], *numbers, between(row["low"], row["high"], points), p_value(p_holm)])
+        ahead = "English" if first["estimate"] > 0 else "Hindi"
+        clear = f"{ahead} is ahead by {percent(abs(first['estimate']))} points"
+        verdict = "Inconclusive" if first["low"] <= 0 <= first["high"] else clear
+        interval = f"{points(first['low'])} to {points(first['high'])}"
+        parts.append(NOTES["transfer-answer"].format(verdict=verdict, interval=interval, paired=extra["paired"]))
+        parts.append(page.table("transfer-gap", rows, real=real, link=page.record(run, "English minus Hindi")))
         for kind, slices in extra.get("slices", {}).items():  # the ways in which the notebook has cut the test split
             rows = []
             for row in slices:
@@ -32,22 +42,6 @@ def results(page: Page) -> str:
             kind, link = markdown.escape(kind.capitalize()), page.record(run, f"Accuracy by {kind}")
             parts.append(page.table("transfer-slices", rows, real=real, kind=kind, link=link))
     return "\n\n".join(parts)
-
-
-def gap(page: Page, run: str, extra: dict, real: str) -> str:
-    """The sentence and the table of English against Hindi."""
-    rows, first = [], extra["gap"][0]
-    corrected = statistics.holm([row["p_value"] for row in extra["gap"]])
-    for row, p_holm in zip(extra["gap"], corrected, strict=True):
-        numbers = [percent(row["en_estimate"]), percent(row["hi_estimate"]), points(row["estimate"])]
-        rows.append([SCORES[row["score"]], *numbers, between(row["low"], row["high"], points), p_value(p_holm)])
-    ahead = "English" if first["estimate"] > 0 else "Hindi"
-    clear = f"{ahead} is ahead by {percent(abs(first['estimate']))} points"
-    verdict = "Inconclusive" if first["low"] <= 0 <= first["high"] else clear
-    interval = f"{points(first['low'])} to {points(first['high'])}"
-    sentence = NOTES["transfer-answer"].format(verdict=verdict, interval=interval, paired=extra["paired"])
-    table = page.table("transfer-gap", rows, real=real, link=page.record(run, "English minus Hindi"))
-    return f"{sentence}\n\n{table}"
 
 
 SECTIONS = (Section("transfer", (), results, quiet=True),)
