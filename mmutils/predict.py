@@ -14,9 +14,7 @@ import pandas as pd
 from mmutils import statistics
 from mmutils.batches import Batches
 from mmutils.batches.images import read_picture
-from mmutils.data import inside
 from mmutils.data.tools import reading
-from mmutils.data.tools.reading import storable
 from mmutils.evaluation import export
 from mmutils.evaluation.predictions import predict
 from mmutils.models.features import batch_inputs
@@ -82,20 +80,19 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
 
 def _checked(posts: pd.DataFrame, inputs: set[str], size: int | None, root: str | Path | None) -> pd.DataFrame:
     """The posts with the path of their picture, which is read once, and a column `problem`, "" for none."""
-    rows = []
-    for post in posts.to_dict("records"):
-        post["problem"] = ""
+    posts = posts.reset_index(drop=True).assign(problem="")
+    for number, post in posts.iterrows():
         try:
             for column in sorted(inputs):
-                if not isinstance(post[column], str) or not post[column].strip() or not storable(post[column]):
+                if not isinstance(post[column], str) or not post[column].strip() or not reading.storable(post[column]):
                     raise ValueError(f"it has no {column} in UTF-8, which this classifier needs")
             if "image" in inputs:
-                post["image"] = post["image"] if root is None else inside(root, post["image"])
-                read_picture(post["image"], size)
+                path = post["image"] if root is None else reading.inside(root, post["image"])
+                posts.loc[number, "image"] = path
+                read_picture(path, size)
         except (ValueError, OSError) as error:
-            post["problem"] = str(error)
-        rows.append(post)
-    return pd.DataFrame(rows)
+            posts.loc[number, "problem"] = str(error)
+    return posts
 
 
 def _read(path: str) -> pd.DataFrame:
@@ -140,27 +137,22 @@ def main(arguments: list[str] | None = None) -> int:
         if bool(options.csv) == bool(options.image or options.text):
             raise ValueError('give either --csv FILE or one post: --image FILE --text "..."')
         posts = _read(options.csv) if options.csv else pd.DataFrame([post]).dropna(axis=1)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
+        with warnings.catch_warnings(record=True, action="always", category=UserWarning) as caught:
             answers = classify(folder, posts, Path(options.csv).parent if options.csv else None)
-    except (ValueError, OSError) as error:
-        print(printable(error), file=sys.stderr)
-        return 2
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            print(printable(f"warning: {warning.message}"), file=sys.stderr)
-    try:
-        print(printable(answers.to_string(index=False, float_format="{:.3f}".format, na_rep="")), flush=True)
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if "problem" in answers:
-        count = (answers["problem"] != "").sum()
-        print(f"{count} of {len(answers)} posts have no answer: see the column problem", file=sys.stderr)
-    try:
+        for warning in caught:
+            if issubclass(warning.category, UserWarning):
+                print(printable(f"warning: {warning.message}"), file=sys.stderr)
+        try:
+            print(printable(answers.to_string(index=False, float_format="{:.3f}".format, na_rep="")), flush=True)
+        except BrokenPipeError:  # `| head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if "problem" in answers:
+            count = (answers["problem"] != "").sum()
+            print(f"{count} of {len(answers)} posts have no answer: see the column problem", file=sys.stderr)
         if options.out:
             write(options.out, answers.to_csv(index=False, float_format="%.6f"))
-    except OSError as error:
-        print(printable(f"the answers above could not be written to {options.out}: {error}"), file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(printable(error), file=sys.stderr)
         return 2
     return 0
 

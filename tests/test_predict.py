@@ -183,7 +183,7 @@ def test_answers_are_shown_where_they_cannot_be_written(exported, tables, tmp_pa
     picture = tables["test"]["image"][0]
     assert predict.main([str(exported), "--image", picture, "--text", "a heart", "--out", str(tmp_path)]) == 2
     shown = capsys.readouterr()
-    assert "mismatch" in shown.out and "could not be written" in shown.err
+    assert "mismatch" in shown.out and f"-> '{tmp_path}'" in shown.err
 
 
 def test_a_reader_that_stops_early_is_no_error(exported, tables, tmp_path, monkeypatch):

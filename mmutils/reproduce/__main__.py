@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import closing
 from pathlib import Path
 
 from mmutils.reproduce import execute
@@ -40,7 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     if left_out := [run.name for run in profile.runs if run.name not in {other.name for other in all_runs}]:
         print(f"left out, as no --root gives the folder of their data set: {', '.join(left_out)}", file=sys.stderr)
     if options.list:
-        return _list(Runner(chosen, out / "runs"))
+        runner = Runner(chosen, out / "runs")
+        for run in chosen:
+            reasons, failed = runner.reasons(run), runner.record(run.name)["status"] == "failed"
+            missing = reasons == ["no record"]
+            state = "failed" if failed else "missing" if missing else "stale" if reasons else "fresh"
+            line = f"{run.name:<28} {state:<8} {run.notebook:<36} {'' if missing else '; '.join(reasons)}"
+            print(printable(line).rstrip())
+        return 0
     sys.stdout.reconfigure(line_buffering=True)  # whoever reads through a pipe sees each line at once
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no kernel is left behind
     try:
@@ -67,24 +73,14 @@ def select(all_runs: list[Run], only: list[str] | None) -> list[Run]:
 
 def _run(options: argparse.Namespace, chosen: list[Run], folder: Path, default: int) -> bool:
     forced = set(options.only or [run.name for run in chosen]) if options.force else set()
-    if options.engine == "ray":
-        with closing(RayEngine(options.address, options.jobs, default)) as engine:
-            return Runner(chosen, folder, forced, engine.execute).run_all(options.timeout, engine.jobs)
+    if options.engine == "ray" or options.address:
+        engine = RayEngine(options.address, options.jobs, default)  # Ray shuts down when this process ends
+        return Runner(chosen, folder, forced, engine.execute).run_all(options.timeout, engine.jobs)
     jobs = options.jobs or default
     if jobs > 1:  # else each of them would use all cores, and they would stand in each other's way
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     gpus = execute.gpus() if jobs > 1 else []
     return Runner(chosen, folder, forced, gpus=gpus or [None]).run_all(options.timeout, jobs)
-
-
-def _list(runner: Runner) -> int:
-    for run in runner.runs:
-        reasons = runner.reasons(run)
-        state = "fresh" if not reasons else "missing" if reasons == ["no record"] else "stale"
-        state = "failed" if runner.record(run.name)["status"] == "failed" else state
-        why = "" if state == "missing" else "; ".join(reasons)
-        print(printable(f"{run.name:<28} {state:<8} {run.notebook:<36} {why}").rstrip())
-    return 0
 
 
 def _render(out: Path, profile: str) -> bool:
@@ -112,13 +108,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="say which runs are fresh, stale or missing, and why")
     add("--jobs", type=int, metavar="N", help="runs at the same time (default: the profile's)")
     add("--engine", choices=("local", "ray"), default="local", help="where notebooks run")
-    add("--address", metavar="HOST:PORT", help="of a Ray cluster (default: one of this machine's cores)")
+    add("--address", metavar="HOST:PORT", help="of a Ray cluster, which runs them (--engine ray alone: this machine)")
     add("--force", action="store_true", help="run even what is fresh")
     add("--timeout", type=float, metavar="SECONDS", help="without a sign of life, after which a notebook is ended")
     add("--root", action="append", default=[], metavar="DATA=DIR", help="folder of a data set; repeatable")
     options = parser.parse_args(arguments)
-    if options.address and options.engine != "ray":
-        parser.error("--address is that of a Ray cluster: add --engine ray")
     for name, value in (("jobs", options.jobs), ("timeout", options.timeout)):
         if value is not None and not value > 0:
             parser.error(f"--{name} is more than 0, not {value}")

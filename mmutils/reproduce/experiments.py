@@ -16,8 +16,6 @@ import yaml
 from mmutils.runs.fingerprints import DISK, Disk, defaults, notebook_code, planned
 from mmutils.runs.parameters import all_typed
 
-FORMAT = "report/experiments.yaml describes the format"
-
 
 @dataclass(frozen=True)
 class Run:
@@ -53,11 +51,11 @@ def read(path: Path, name: str, files: Disk = DISK) -> Profile:
         raise ValueError(f"{path} is not YAML: {error}") from None
     profiles = content.get("profiles") if isinstance(content, dict) else None
     if not isinstance(profiles, dict):
-        raise ValueError(f"{path} needs `profiles:`, names with their runs; {FORMAT}")
+        raise ValueError(f"{path} needs `profiles:`, names with their runs")
     if name not in profiles:
         raise ValueError(f"no profile {name!r} in {path}; there are {', '.join(map(str, profiles)) or 'none'}")
     if not isinstance(profiles[name], dict) or not profiles[name].get("runs"):
-        raise ValueError(f"{path}: profile {name} needs `runs:`, a list; {FORMAT}")
+        raise ValueError(f"{path}: profile {name} needs `runs:`, a list")
     try:
         return _profile(profiles[name], files)
     except ValueError as error:

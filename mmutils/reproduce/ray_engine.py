@@ -12,7 +12,6 @@ from mmutils.reproduce import execute
 from mmutils.runs.fingerprints import ROOT
 
 RETRIES = 3  # of a notebook whose worker died; one that fails by itself is not tried again
-START = "start one with `ray start --head`, which prints its HOST:PORT"
 
 
 class UnavailableError(Exception):
@@ -35,14 +34,10 @@ class RayEngine:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()  # Ray would try for minutes
             ray.init(address or "local", runtime_env=workers, log_to_driver=False, logging_level="error")
         except (OSError, ValueError, RuntimeError, OverflowError) as error:
-            raise UnavailableError(f"no Ray cluster at {address}: {START} ({error})") from None
+            raise UnavailableError(f"no Ray cluster at {address}: `ray start --head` starts one ({error})") from None
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.jobs = jobs or int(sum(machine.get("GPU", 0) for machine in machines)) or default
         self.task = ray.remote(**share(machines, self.jobs), max_retries=RETRIES)(execute.execute)
-
-    def close(self) -> None:
-        """Leave the cluster."""
-        self.ray.shutdown()
 
     def execute(self, notebook, folder, parameters, timeout, root, tick, gpu=None) -> execute.Outcome:
         """As `execute.execute`, on a worker of the cluster; Ray chooses its GPU."""

@@ -98,6 +98,8 @@ def save_record(
             the same examples of a split. None, with no systems, for a notebook that trains nothing.
         failed: dicts with system, seed and reason of what collapsed or diverged; no score counts their predictions.
     """
+    from mmutils.statistics.scores import scores  # needs scikit-learn, which readers of records do not
+
     folder = Path(folder)
     entries = {"study": study, "data": data, "classes": classes, "systems": systems, "failed": failed}
     entries |= {"history": history, "extra": extra or {}}
@@ -105,9 +107,11 @@ def save_record(
     record = storage.plain(_record(folder, notebook, parameters) | {"status": "ok"} | entries, "record")
     storage.check_record(record)
     table = storage.check_predictions(predictions, len(record["classes"]), record["systems"], record["failed"])
-    record["scores"] = storage.to_scores(table)
-    precisions = {row["precision"] for row in record["history"] if row.get("precision")}
-    record["environment"]["precision"] = sorted(precisions) or None
+    record["scores"] = [
+        {"system": system, "seed": int(seed), "split": split, "examples": len(rows), **scores(rows)}
+        for (system, seed, split), rows in table.groupby(["system", "seed", "split"], sort=False)
+    ]
+    record["environment"]["precision"] = sorted({row["precision"] for row in history if row.get("precision")}) or None
     record["fingerprints"]["data"] = record["data"]["fingerprint"]
     content = storage.to_parquet(table) if len(table) else None
     if content:

@@ -85,13 +85,13 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 def sweep(folder: str | Path) -> None:
     """Delete the drafts in a folder, and up to two levels below, of processes that are gone."""
-    for pattern in (".draft-*", "*/.draft-*", "*/*/.draft-*"):  # as deep as checkpoints/SYSTEM/ in the folder of a run
-        for path in list(Path(folder).glob(pattern)):
-            with suppress(OSError):  # another process deleted it
-                owner, age = DRAFT.fullmatch(path.name), time.time() - path.stat().st_mtime
-                here = owner and owner["host"] == HOST
-                if owner and (not psutil.pid_exists(int(owner["process"])) if here else age > ABANDONED):
-                    _delete(path)
+    above = ("", "*/", "*/*/")  # as deep as checkpoints/SYSTEM/ in the folder of a run
+    for path in [path for start in above for path in Path(folder).glob(f"{start}.draft-*")]:
+        with suppress(OSError):  # another process deleted it
+            owner, age = DRAFT.fullmatch(path.name), time.time() - path.stat().st_mtime
+            here = owner and owner["host"] == HOST
+            if owner and (not psutil.pid_exists(int(owner["process"])) if here else age > ABANDONED):
+                _delete(path)
 
 
 def cache_dir() -> Path:

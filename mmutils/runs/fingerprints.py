@@ -120,11 +120,11 @@ def significant(source: str) -> str:
         if kind == tokenize.COMMENT:
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
-            first = node.body[0]
-            is_text = isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str)
-            if is_text and not lines[first.lineno - 1][: first.col_offset].strip():
-                lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            text = node.body[0]
+            if not lines[text.lineno - 1][: text.col_offset].strip():
+                lines[text.lineno - 1 : text.end_lineno] = [""] * (text.end_lineno - text.lineno + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
@@ -192,6 +192,5 @@ def changed_files(recorded: dict, notebook: str, parameters: dict, files: Disk =
         now = of_run(notebook, parameters, files)
     except (FileNotFoundError, ValueError):
         return [notebook]
-    modules = {*recorded["files"], *now["files"]}
-    changed = sorted(name for name in modules if recorded["files"].get(name) != now["files"].get(name))
-    return [notebook] * (recorded["notebook"] != now["notebook"]) + changed
+    changed = {name for name, _ in recorded["files"].items() ^ now["files"].items()}
+    return [notebook] * (recorded["notebook"] != now["notebook"]) + sorted(changed)

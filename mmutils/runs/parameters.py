@@ -29,15 +29,13 @@ def typed(name: str, value: Any, annotation: str) -> Any:
     """
     try:
         kind = eval(annotation, {"__builtins__": {}}, NAMES)
+        if isinstance(value, str) and annotation.startswith(("list", "dict", "tuple")):
+            value = yaml.safe_load(value)
+        return TypeAdapter(kind, config={"allow_inf_nan": False}).validate_python(value)
     except (NameError, SyntaxError, TypeError, AttributeError):
         raise ValueError(f"parameter {name}: type {annotation!r}; there are {', '.join(NAMES)}") from None
-    if isinstance(value, str) and annotation.startswith(("list", "dict", "tuple")):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"parameter {name} is {annotation}; {value!r} is no list or dict in YAML") from None
-    try:
-        return TypeAdapter(kind, config={"allow_inf_nan": False}).validate_python(value)
+    except yaml.YAMLError:
+        raise ValueError(f"parameter {name} is {annotation}; {value!r} is no list or dict in YAML") from None
     except ValidationError:
         hint = f"; `papermill -r {name} {value}` passes it as a text" if kind is str else ""
         raise ValueError(f"parameter {name} is {annotation}, given {value!r}, a {type(value).__name__}{hint}") from None

@@ -2,7 +2,6 @@
 
 import json
 import math
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +13,6 @@ from mmutils.runs.fingerprints import digest
 from mmutils.runs.parameters import printable
 
 SCHEMA = 1
-LARGE = 1_000_000  # bytes of predictions above which there is a warning: they are committed
 SPLITS = ("val", "test")
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of a run, and so of its folder
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -174,18 +172,6 @@ def check_predictions(predictions, classes: int, systems: list[dict], failed: li
     return table.reset_index(drop=True)
 
 
-def to_scores(table: pd.DataFrame) -> list[dict]:
-    """One row per system, seed and split, in the order in which they come."""
-    if not len(table):
-        return []
-    from mmutils.statistics.scores import scores  # needs scikit-learn, which readers of records do not
-
-    return [
-        {"system": system, "seed": int(seed), "split": split, "examples": len(rows), **scores(rows)}
-        for (system, seed, split), rows in table.groupby(["system", "seed", "split"], sort=False)
-    ]
-
-
 def to_parquet(table: pd.DataFrame) -> bytes:
     """The same bytes for the same table."""
     import pyarrow
@@ -198,8 +184,6 @@ def to_parquet(table: pd.DataFrame) -> bytes:
     sink = pyarrow.BufferOutputStream()
     options = {"column_encoding": dict.fromkeys(floats, "BYTE_STREAM_SPLIT"), "use_dictionary": words}
     parquet.write_table(content, sink, compression="zstd", compression_level=19, **options)
-    if sink.tell() > LARGE:
-        warnings.warn(f"predictions of {sink.tell() / 1e6:.1f} MB: record fewer systems or seeds", stacklevel=3)
     return sink.getvalue().to_pybytes()
 
 

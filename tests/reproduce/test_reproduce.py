@@ -56,7 +56,9 @@ class Repository:
 
     def __init__(self, folder):
         self.folder = folder
-        (folder / "mmutils" / "data").mkdir(parents=True)
+        for name in ("data", "statistics"):
+            (folder / "mmutils" / name).mkdir(parents=True)
+        (folder / "mmutils" / "statistics" / "scores.py").write_text("scores = None  # nothing is predicted here\n")
         shutil.copy(fingerprints.ROOT / "mmutils" / "__init__.py", folder / "mmutils")
         for name in ("runs", "reproduce"):
             shutil.copytree(fingerprints.ROOT / "mmutils" / name, folder / "mmutils" / name)
