@@ -100,8 +100,7 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") ->
     figure, axis = new_figure(3.4, 3.2)
     look = {"cmap": _OPACITY, "norm": PowerNorm(0.7, vmin=0, vmax=1), "cbar": False, "square": True}
     sns.heatmap(shares, annot=100 * shares, fmt=".0f", xticklabels=names, yticklabels=names, **look, ax=axis)
-    for number, share in zip(axis.texts, shares.flat, strict=True):
-        # not exactly PAPER: this white stays white where the HTML page is dark
+    for number, share in zip(axis.texts, shares.flat, strict=True):  # white, not PAPER: it stays so on a dark page
         number.set(color="#fefefe" if share > 0.55 else INK, visible=share >= 0.005)
     axis.set_xticks(axis.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
     axis.tick_params(axis="y", rotation=0)

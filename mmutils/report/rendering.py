@@ -50,11 +50,9 @@ def render(folder: str | Path | None = None, profile: str = "demo", problems: li
 def filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str, Page]]:
     """report.md with all blocks filled, and the page of each study, with its figures where they are drawn."""
     prose = (REPOSITORY / "report" / "report.md").read_text(encoding="utf-8")
-    pages, blocks = {}, {}
-    for name, module in STUDIES.items():
-        study = Study(folder, name)
-        pages[name] = Page(study, profile, module.WARNING, draw)
-        blocks |= {section.name: section.markdown(pages[name]) for section in module.SECTIONS}
+    pages = {name: Page(Study(folder, name), profile, module.WARNING, draw) for name, module in STUDIES.items()}
+    sections = [(page, section) for name, page in pages.items() for section in STUDIES[name].SECTIONS]
+    blocks = {section.name: section.markdown(page) for page, section in sections}
     up = Path(os.path.relpath(REPOSITORY, folder.resolve())).as_posix()
     return fill(prose, blocks).replace("](../", f"]({up}/"), pages
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from mmutils.report import markdown
-from mmutils.report.cells import dot
 from mmutils.report.results import Study
 
 LANGUAGES = {"en": "English", "hi": "Hindi"}
@@ -82,10 +81,6 @@ class Page:
     def record(self, run: str, label: str) -> str:
         """A link from a row to the record of the run that it was made from."""
         return f"[{markdown.escape(label)}](runs/{run}/record.json)"
-
-    def dots(self, **systems: dict) -> dict[str, dict[str, float]]:
-        """Scores and intervals of systems in percent, as `plots.paired_dots` takes them."""
-        return {name: dot(self.study.interval(system)) for name, system in systems.items()}
 
 
 class Section(NamedTuple):
