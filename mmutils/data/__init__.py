@@ -1,17 +1,20 @@
 """Data sets: one module each, found by its name; and what all of them share.
 
-To add a data set, add a file here with `CLASSES` (a tuple of names) and `examples(root, split, **options)` (a table
-with the columns id, group, image, text, label, see `check`; `root=None` where it is built in). It may also define
+A table of your own needs no module: it is the data set `table`. For another, add a file here with `CLASSES` (a tuple
+of names, or `classes(root)`) and `examples(root, split, **options)` (a table with the columns id, group, image, text,
+label, see `check`; `root=None` where it is built in). It may also define
 `files(root)`: paths of everything that the examples depend on but their pictures, for `fingerprint`;
 `unlabelled(root, **options)`: the table that is pretrained on, where that is not train; `official(split, **options)`:
-the published numbers of examples, in all or of each class; `WHERE`: where to ask for the data. It imports no torch.
+the published numbers of examples, in all or of each class; `WHERE`: where to ask for the data; `notes(root)`: lines
+on how the files were read, for the `check` command. It imports no torch.
 """
 
 import pandas as pd
 
 from mmutils.data.contract import COLUMNS, SPLITS, check, require_labels
-from mmutils.data.tools.loading import available, call, dataset, fingerprint, option_names
-from mmutils.data.tools.reading import inside
+from mmutils.data.tools.audit import leaked
+from mmutils.data.tools.loading import available, call, classes, dataset, fingerprint, option_names
+from mmutils.data.tools.reading import check_choice, inside
 
 
 def examples(name: str, root, split: str, **options) -> pd.DataFrame:
@@ -26,15 +29,22 @@ def examples(name: str, root, split: str, **options) -> pd.DataFrame:
     return call(name, "examples", root, split, **options)
 
 
-def unlabelled(name: str, root=None, **options) -> pd.DataFrame:
-    """The examples to pretrain on, with all labels -1: those of the module's `unlabelled`, or else its train split."""
-    if hasattr(dataset(name), "unlabelled"):
-        return call(name, "unlabelled", root, **options)
-    return examples(name, root, "train", **options).assign(label=-1)
+def unlabelled(name: str, root=None, leaks: str = "keep", **options) -> pd.DataFrame:
+    """The examples to pretrain on, with all labels -1: those of the module's `unlabelled`, or else its train split.
+
+    leaks: "drop" leaves out what is also in val or test (see `tools.audit`).
+    """
+    check_choice("leaks", leaks, ("keep", "drop"))
+    own = hasattr(dataset(name), "unlabelled")
+    table = call(name, "unlabelled", root, **options) if own else examples(name, root, "train", **options)
+    if leaks == "drop":
+        held_out = {split: examples(name, root, split, **options) for split in SPLITS[1:]}
+        table = table[~leaked(table, held_out)].reset_index(drop=True)
+    return table.assign(label=-1)
 
 
 def tables(
-    name: str, root=None, limit: int = 0, language: str = "", labelled: bool = False, **options
+    name: str, root=None, limit: int = 0, language: str = "", labelled: bool = False, leaks: str = "keep", **options
 ) -> dict[str, pd.DataFrame]:
     """The table of examples of each split (see `examples` for the arguments that are not listed).
 
@@ -42,9 +52,15 @@ def tables(
         limit: number of examples of a split (see `subset`), 0 for all.
         language: "" where the data has only one.
         labelled: whether every split needs labels (see `require_labels`).
+        leaks: "drop" leaves out of train what is also in val or test (see `tools.audit`).
     """
+    check_choice("leaks", leaks, ("keep", "drop"))
     options |= {"language": language} if language else {}
-    splits = {split: subset(examples(name, root, split, **options), limit) for split in SPLITS}
+    splits = {split: examples(name, root, split, **options) for split in SPLITS}
+    if leaks == "drop":
+        rows = leaked(splits["train"], {split: splits[split] for split in SPLITS[1:]})
+        splits["train"] = splits["train"][~rows].reset_index(drop=True)
+    splits = {split: subset(table, limit) for split, table in splits.items()}
     if labelled:
         require_labels(splits)
     return splits

@@ -6,7 +6,6 @@
 - Memes with the same words are made to confound each other: `group` is the text, ignoring case and spaces.
 """
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -64,11 +63,8 @@ def files(root) -> list[Path]:
 
 def _row(line: str, home, where: str) -> dict:
     """id, image, text and label of a line; ValueError, with `where`, for a line that is none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not JSON: {error}") from None
-    if lacking := [key for key in ("id", "img", "text") if not isinstance(row, dict) or key not in row]:
+    row = reading.json_object(line, where)
+    if lacking := [key for key in ("id", "img", "text") if key not in row]:
         raise ValueError(f"{where} lacks {', '.join(lacking)}; it has {line[:200]}")
     label = row.get("label")
     rules = {

@@ -69,6 +69,17 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
     }
 
 
+def leaked(train: pd.DataFrame, others: dict[str, pd.DataFrame]) -> pd.Series:
+    """For each row of train whether its id, group, text or picture, as compared above, is in one of the others."""
+    table = pd.concat(others.values())
+    words, held = train["text"].map(_words), set(table["text"].map(_words)) - {""}
+    hashes, _ = _hashes({"train": train, "others": table})
+    (files, codes), (_, other) = hashes["train"], hashes["others"]
+    pictures = {files[i] for i, _ in near_pairs(codes, other)}
+    same = train["id"].isin(table["id"]) | train["group"].isin(table["group"])
+    return same | words.isin(held) | train["image"].isin(pictures)
+
+
 def picture_hash(picture: Image.Image) -> np.ndarray:
     """Difference hash (256,) bool; transparent pixels count as white."""
     grey = pictures.on_white(picture).convert("L").resize((17, 16), Image.Resampling.LANCZOS)

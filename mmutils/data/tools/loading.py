@@ -36,8 +36,16 @@ def dataset(name: str) -> ModuleType:
     there = path in FOLDER.glob(FILES)
     if module := there and _module(path):
         return module
-    hint = f" ({path.name} defines no CLASSES or no examples)" if there else ""
+    hint = f" ({path.name} defines no CLASSES, or classes(root), or no examples)" if there else ""
     raise ValueError(f"unknown data set {name!r}{hint}: there are {', '.join(available())}")
+
+
+def classes(name: str, root=None) -> tuple[str, ...]:
+    """The names of a data set's classes, in the order of the labels 0..K-1; of a table of one's own by its file."""
+    module = dataset(name)
+    if not hasattr(module, "CLASSES"):
+        require_root(name, root)
+    return module.CLASSES if hasattr(module, "CLASSES") else module.classes(root)
 
 
 def option_names(name: str, function: str = "examples") -> list[str]:
@@ -51,7 +59,7 @@ def require_root(name: str, root) -> None:
     """FileNotFoundError where a data set is not built in and no root is given."""
     parameter = inspect.signature(dataset(name).examples).parameters.get("root")
     if not root and parameter is not None and parameter.default is inspect.Parameter.empty:
-        raise FileNotFoundError(f"{name} is not built in: give its folder or archive as root")
+        raise FileNotFoundError(f"{name} is not built in: give its folder, archive or file as root")
 
 
 def call(name: str, function: str, root, *split: str, **options) -> pd.DataFrame:
@@ -81,7 +89,7 @@ def call(name: str, function: str, root, *split: str, **options) -> pd.DataFrame
             raise
         place = _place(error, Path(module.__file__))
         raise ValueError(f"{where}: {place}: {type(error).__name__}: {error}") from error
-    return check(table, module.CLASSES, where)
+    return check(table, classes(name, root), where)
 
 
 def fingerprint(name: str, root=None) -> str:
@@ -120,7 +128,8 @@ def _module(path: Path) -> ModuleType | None:
         module = importlib.import_module(f"mmutils.data.{path.stem}")
     except (Exception, SystemExit) as error:
         raise ValueError(f"{_place(error, path)} cannot be loaded: {type(error).__name__}: {error}") from error
-    return module if hasattr(module, "CLASSES") and hasattr(module, "examples") else None
+    named = hasattr(module, "CLASSES") or hasattr(module, "classes")
+    return module if named and hasattr(module, "examples") else None
 
 
 def _place(error: BaseException, path: Path) -> str:

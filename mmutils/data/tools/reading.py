@@ -1,5 +1,8 @@
-"""What data set modules share: text read line by line, values from a list of choices, and pictures in their folder."""
+"""What data set modules share: text, lines and tables read, choices from a list, and pictures in their folder."""
 
+import csv
+import io
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -46,6 +49,66 @@ def tsv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not rows:
         raise ValueError(f"{path} has no rows: fetch it again")
     return pd.DataFrame.from_dict(rows, orient="index", columns=header)
+
+
+def json_object(line: str, where: str) -> dict:
+    """The JSON object in a line; ValueError, with `where` (file and line), for a line that is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} is no JSON object: {line[:200]}")
+    return row
+
+
+def table(path: str | Path) -> pd.DataFrame:
+    """All cells of a CSV, TSV, JSON lines or parquet file as text, "" for none; its header in lower case.
+
+    The index is the number of the line that a row begins in, in parquet that of the row. ValueError names the line.
+    """
+    kind = Path(path).suffix.casefold()
+    if kind == ".parquet":
+        rows = pd.read_parquet(path).reset_index(drop=True)
+        rows.index += 1
+    elif kind == ".jsonl":
+        objects = {number: json_object(line, f"{path}, line {number}") for number, line in lines(path)}
+        rows = pd.DataFrame(list(objects.values()), index=list(objects), dtype=object)
+    elif kind in (".csv", ".tsv"):
+        rows = _separated(path, kind)
+    else:
+        raise ValueError(f"{path} is no table by its name: give .csv, .tsv, .jsonl or .parquet")
+    rows.columns = [str(name).strip().casefold() for name in rows]
+    if rows.empty or not rows.columns.is_unique:
+        problem = "has no rows" if rows.empty else "names a column twice"
+        raise ValueError(f"{path} {problem}; its header is {', '.join(rows) or 'empty'}")
+    return rows.map(_cell)
+
+
+def _separated(path: str | Path, kind: str) -> pd.DataFrame:
+    """The rows of a CSV file, separated by the comma or semicolon that its first line has more of, or of a TSV file."""
+    content, rows, line = text(path), {}, 1  # line: where the row that is read next begins
+    first = content.split("\n")[0]
+    mark = "\t" if kind == ".tsv" else max(",;", key=first.count)
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=mark, strict=True)
+    try:
+        for row in reader:
+            if row and rows and len(row) != len(rows[1]):
+                advice = f"put a text with {mark!r} in double quotes"
+                raise csv.Error(f"{len(row)} fields, the header has {len(rows[1])}; {advice}")
+            if row:
+                rows[line if rows else 1] = row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line} is no row of the table: {error}") from error
+    header = rows.pop(1, [])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=header) if rows else pd.DataFrame(columns=header)
+
+
+def _cell(value) -> str:
+    if value is None or value != value:  # nan
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def storable(value: str) -> bool:

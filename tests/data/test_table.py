@@ -1,0 +1,119 @@
+"""A table of one's own in each format; splits and groups that are made; what is wrong is said with its line."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import mmutils.data
+from mmutils.data.__main__ import main
+
+
+@pytest.fixture
+def posts(tmp_path):
+    """60 posts of three labels with pictures, every tenth a copy of the text before it."""
+    rows = []
+    for number in range(60):
+        Image.new("RGB", (8, 8), (4 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        text = f"post {number - (number % 10 == 1)}"
+        rows.append({"image": f"{number}.png", "text": text, "label": "abc"[number % 3], "mood": 1})
+    return pd.DataFrame(rows)
+
+
+def load(path, **options):
+    return mmutils.data.tables("table", str(path), **options)
+
+
+def test_formats_agree_and_splits_keep_groups(posts, tmp_path):
+    posts.to_csv(tmp_path / "posts.csv", index=False)
+    posts.to_csv(tmp_path / "posts.tsv", index=False, sep="\t")
+    posts.to_json(tmp_path / "posts.jsonl", orient="records", lines=True)
+    posts.to_parquet(tmp_path / "posts.parquet")
+    expected = load(tmp_path / "posts.csv", labelled=True)
+    for kind in ("tsv", "jsonl", "parquet"):
+        for split, examples in load(tmp_path / f"posts.{kind}").items():
+            pd.testing.assert_frame_equal(examples, expected[split])
+    assert mmutils.data.classes("table", tmp_path / "posts.csv") == ("a", "b", "c")
+    groups = [set(examples["group"]) for examples in expected.values()]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+    assert sum(map(len, expected.values())) == 60 and sum(map(len, groups)) == 54  # six pairs with the same text
+    assert all(6 <= len(expected[split]) <= 12 and expected[split]["label"].nunique() == 3 for split in ("val", "test"))
+
+
+def test_given_splits_languages_and_unlabelled_rows(posts, tmp_path):
+    posts = posts.rename(columns={"text": "text_en"}).assign(text_hi=[f"पोस्ट {n}" for n in range(60)])
+    posts["Split"] = ["train"] * 40 + ["dev"] * 10 + ["test"] * 10
+    posts["label"] = posts["label"].map({"a": "1", "b": "2", "c": "10"})
+    posts.loc[:2, "label"] = ""
+    posts.to_csv(tmp_path / "posts.csv", index=False)
+    hindi = load(tmp_path / "posts.csv", language="hi")
+    assert [len(examples) for examples in hindi.values()] == [37, 10, 10]
+    assert hindi["train"]["text"].iloc[0] == "पोस्ट 3" and hindi["train"]["id"].iloc[0] == "4"
+    assert mmutils.data.classes("table", tmp_path / "posts.csv") == ("1", "2", "10")
+    assert len(mmutils.data.unlabelled("table", tmp_path / "posts.csv", language="hi")) == 40
+    with pytest.raises(ValueError, match="no column text_de: its texts are text_en, text_hi; give a language of"):
+        load(tmp_path / "posts.csv", language="de")
+
+
+def test_a_missing_split_is_taken_from_train(posts, tmp_path):
+    posts.assign(split=["train"] * 50 + ["test"] * 10).to_csv(tmp_path / "posts.csv", index=False)
+    sizes = {split: len(examples) for split, examples in load(tmp_path / "posts.csv").items()}
+    assert sizes["test"] == 10 and 5 <= sizes["val"] <= 9 and sizes["train"] + sizes["val"] == 50
+
+
+def test_check_says_what_it_took_for_what(posts, tmp_path, capsys):
+    posts.drop(columns="image").to_csv(tmp_path / "posts.csv", index=False)
+    assert main(["check", "table", "--root", str(tmp_path / "posts.csv")]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        "columns read: text, label; not read: mood",
+        "made here: val and test, each 1/7 of all rows by group",
+        "54 groups, of rows",
+    ):
+        assert line in shown
+
+
+def test_leaks_are_dropped_from_train_alone(posts, tmp_path):
+    posts = posts.assign(split=["train"] * 40 + ["val"] * 10 + ["test"] * 10, group=[f"g{n}" for n in range(60)])
+    posts.loc[0, "text"] = "Post 55!"  # a test post's text but for case and punctuation
+    posts.loc[2, "group"] = "g45"
+    for number, row in posts.iterrows():  # pictures that differ; but 4 is a smaller copy of 50
+        random = np.random.default_rng(50 if number == 4 else number).integers(0, 255, (16, 17, 3), dtype=np.uint8)
+        Image.fromarray(random).resize((85, 80) if number != 4 else (68, 64)).save(tmp_path / row["image"])
+    posts.to_csv(tmp_path / "posts.csv", index=False)
+    kept = load(tmp_path / "posts.csv", leaks="drop")
+    assert [len(examples) for examples in kept.values()] == [37, 10, 10]
+    assert not {"1", "3", "5"} & set(kept["train"]["id"])
+    assert len(mmutils.data.unlabelled("table", str(tmp_path / "posts.csv"), leaks="drop")) == 37
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda posts: posts.drop(columns="label"), "it needs label, and text or image or both"),
+        (lambda posts: posts.assign(label=""), "no row with a label"),
+        (lambda posts: posts.assign(split=["train"] * 59 + ["tset"]), "line 61: the split is 'tset' .1 such rows"),
+        (lambda posts: posts.replace("7.png", "../secret.png"), "line 9: the path '../secret.png' leads out"),
+        (lambda posts: posts.replace("7.png", "none.png"), "pictures of .*posts.csv are missing, such as .*none.png"),
+        (lambda posts: posts.head(5), "4 groups are too few to make val and test of them"),
+        (lambda posts: posts.assign(id="7"), "line 3: the id '7' occurs twice"),
+    ],
+)
+def test_what_is_wrong_is_said(posts, tmp_path, change, message):
+    change(posts).to_csv(tmp_path / "posts.csv", index=False)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load(tmp_path / "posts.csv")
+
+
+def test_lines_that_are_no_rows(tmp_path):
+    (tmp_path / "posts.csv").write_text('text,label\n"two\nlines",a\none,two,three\n')
+    with pytest.raises(ValueError, match="csv, line 4"):
+        load(tmp_path / "posts.csv")
+    (tmp_path / "posts.jsonl").write_text(json.dumps({"text": "x", "label": 1}) + "\n[1, 2]\n")
+    with pytest.raises(ValueError, match="jsonl, line 2"):
+        load(tmp_path / "posts.jsonl")
+    with pytest.raises(ValueError, match="is no table by its name"):
+        (tmp_path / "posts.xlsx").write_text("")
+        load(tmp_path / "posts.xlsx")
