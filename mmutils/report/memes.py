@@ -92,13 +92,11 @@ def answer(page: Page) -> str:
     best = max(every, key=lambda pair: (pair["share"], pair["same"], pair["val"]["auroc"].mean()))
     shown = [pair for pair in every if all(pair[key] == best[key] for key in ("run", "start"))]
     for pair in sorted(shown, key=lambda pair: pair["share"]):
-        difference, sides = pair["comparison"].difference, {"without": pair["against"], "pretrained": pair}
-        dots = {side: dot(page.study.interval(system)) for side, system in sides.items()}
-        gain = f"{points(difference.estimate)} points"
-        gains[pair["amount"]] = f"{gain} ({tested(difference)})"
-        rows.append({"label": f"{pair['amount']}: {gain}", **dots})
-        scores = [side["estimate"] for side in dots.values()]
-        seen.append("{}, {:.1f} without, {:.1f} with".format(rows[-1]["label"], *scores))
+        before, after = (dot(page.study.interval(system)) for system in (pair["against"], pair))
+        gain = f"{points(pair['comparison'].difference.estimate)} points"
+        gains[pair["amount"]] = f"{gain} ({tested(pair['comparison'].difference)})"
+        rows.append({"label": f"{pair['amount']}: {gain}", "without": before, "pretrained": after})
+        seen.append(f"{rows[-1]['label']}, {before['estimate']:.1f} without, {after['estimate']:.1f} with")
     names = {"without": best["against"]["start"], "pretrained": f"pretrained: {best['start']}"}
     figure = plots.paired_dots(rows, names, "AUROC on test, % (mean over seeds, 95 % interval)")
     image = page.figure("memes-answer", figure, f"AUROC without and with pretraining, {'; '.join(seen)}")
