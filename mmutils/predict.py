@@ -1,8 +1,6 @@
 """`python -m mmutils.predict RUN --image FILE --text "..."`: classify your own posts with a run's classifier."""
 
 import argparse
-import csv
-import io
 import json
 import os
 import sys
@@ -16,7 +14,7 @@ from mmutils.batches import Batches
 from mmutils.batches.images import read_picture
 from mmutils.data.tools import reading
 from mmutils.evaluation import export
-from mmutils.evaluation.predictions import predict
+from mmutils.evaluation.predictions import predict, predictions_table
 from mmutils.models.features import batch_inputs
 from mmutils.models.text import TextEncoder
 from mmutils.runs.files import write
@@ -30,7 +28,8 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
     """Classify posts; warns of texts in a new script or unknown to the tokenizer, and of columns that are not read.
 
     Args:
-        posts: columns id, image (path) and text (string), as far as the exported classifier needs them.
+        posts: columns id, image (path) and text (string), as far as the exported classifier needs them; maybe `label`,
+            the name of a class, or "".
         root: the folder that pictures are named relative to and must lie in; None where their paths are used as given.
 
     Returns:
@@ -44,6 +43,7 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
     try:
         description = json.loads(reading.text(Path(folder, f"{export.NAME}.json")))
         inputs, name = read(description["encoder"]), f"{description['system']}, run {description['run']}"
+        classes = description["classes"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the export in {folder} is damaged, copy it again ({error!r})") from error
     for column in ("image", "text"):  # before the weights are read
@@ -51,6 +51,9 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
             warnings.warn(f"this classifier does not look at the {column}", stacklevel=2)
         if column in inputs and column not in posts:
             raise ValueError(f"this classifier ({name}) needs the {column} of every post; given are {', '.join(posts)}")
+    labels = {label for label in posts.get("label", ()) if isinstance(label, str)} - {""}
+    if wrong := sorted(labels - set(classes)):
+        raise ValueError(f"the label is {wrong[0]!r}: this classifier ({name}) knows {', '.join(classes)}")
     classifier, description = export.load_classifier(folder)
     options = batch_inputs(classifier.encoder)
     posts = _checked(posts, inputs, options.get("image_size"), root)
@@ -95,26 +98,17 @@ def _checked(posts: pd.DataFrame, inputs: set[str], size: int | None, root: str 
     return posts
 
 
-def _read(path: str) -> pd.DataFrame:
-    """The posts in a CSV file, all as text, numbered where it has no `id`; ValueError names the file and the line."""
-    reader, rows = csv.reader(io.StringIO(reading.text(path), newline=""), strict=True), []
-    line = 1  # where the row that is read next begins
-    try:
-        for row in reader:
-            if row and rows and len(row) != len(rows[0]):
-                raise csv.Error(f"{len(row)} fields, the header has {len(rows[0])}; put a text with commas in quotes")
-            rows += [row] if row else []
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {line} is no row of the table: {error}") from error
-    header = rows[0] if rows else []
-    if len(rows) < 2 or not {"image", "text"} & set(header):
-        problem = f"{max(len(rows) - 1, 0)} rows with the columns {', '.join(header) or '(none)'}"
-        raise ValueError(f"{path} has {problem}: it needs a header such as id,image,text and one row per post")
-    if len(set(header)) < len(header):
-        raise ValueError(f"{path}, line 1 names a column twice: {', '.join(header)}")
-    posts = pd.DataFrame(rows[1:], columns=header)
-    return posts if "id" in posts else posts.assign(id=[str(number) for number in range(1, len(posts) + 1)])
+def scored(posts: pd.DataFrame, answers: pd.DataFrame) -> str:
+    """How good the answers are for posts with a `label`, a class's name: scores with bootstrap intervals, as text."""
+    classes = list(answers.drop(columns=["id", "prediction", "problem"], errors="ignore"))
+    posts = posts.reset_index(drop=True)
+    known = (posts["label"] != "") & (answers["prediction"] != "")
+    examples = posts[known].assign(group=posts["id"], label=posts["label"][known].map(classes.index))
+    predictions = predictions_table(examples, answers.loc[known, classes].to_numpy()).assign(seed=0)
+    lines = [f"{known.sum()} posts with a label and an answer, 95 % bootstrap intervals:"]
+    for name in export.SCORES:
+        lines.append(f"{name}: {export.score_with_interval(predictions, name)}")
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,7 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", help="name of a run in report/runs, or a folder that has `model`")
     parser.add_argument("--image", metavar="FILE", help="picture of one post")
     parser.add_argument("--text", help="text of one post")
-    parser.add_argument("--csv", metavar="FILE", help="posts: columns image (in the file's folder), text, maybe id")
+    note = "posts as CSV, TSV, JSON lines or parquet: image (from its folder), text, maybe id, label"
+    parser.add_argument("--table", metavar="FILE", help=note)
     parser.add_argument("--out", metavar="FILE", help="write the answers as CSV as well")
     options = parser.parse_args(arguments)
     run, post = options.run, {"id": "post", "image": options.image, "text": options.text}
@@ -134,11 +129,13 @@ def main(arguments: list[str] | None = None) -> int:
             names = sorted(path.parent.parent.name for path in RUNS.glob(f"*/model/{export.NAME}.json"))
             listed = f"in {RUNS} there are: {', '.join(names) or 'none'}. Finetuning/Finetuning.ipynb exports one"
             raise FileNotFoundError(f"no exported classifier in {run!r}; {listed}; give its folder `out`")
-        if bool(options.csv) == bool(options.image or options.text):
-            raise ValueError('give either --csv FILE or one post: --image FILE --text "..."')
-        posts = _read(options.csv) if options.csv else pd.DataFrame([post]).dropna(axis=1)
+        if bool(options.table) == bool(options.image or options.text):
+            raise ValueError('give either --table FILE or one post: --image FILE --text "..."')
+        posts = reading.table(options.table) if options.table else pd.DataFrame([post]).dropna(axis=1)
+        if "id" not in posts:
+            posts["id"] = [str(number) for number in range(1, len(posts) + 1)]
         with warnings.catch_warnings(record=True, action="always", category=UserWarning) as caught:
-            answers = classify(folder, posts, Path(options.csv).parent if options.csv else None)
+            answers = classify(folder, posts, Path(options.table).parent if options.table else None)
         for warning in caught:
             if issubclass(warning.category, UserWarning):
                 print(printable(f"warning: {warning.message}"), file=sys.stderr)
@@ -146,6 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(printable(answers.to_string(index=False, float_format="{:.3f}".format, na_rep="")), flush=True)
         except BrokenPipeError:  # `| head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if "label" in posts:
+            print(scored(posts, answers))
         if "problem" in answers:
             count = (answers["problem"] != "").sum()
             print(f"{count} of {len(answers)} posts have no answer: see the column problem", file=sys.stderr)

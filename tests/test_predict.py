@@ -108,12 +108,13 @@ def test_command_line(exported, tables, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(predict, "RUNS", exported.parent.parent)
     rows = tables["test"].head(3)
     shutil.copy(rows["image"][0], tmp_path / "here.png")
-    rows[["text"]].assign(image="here.png").to_csv(tmp_path / "posts.csv", index=False)
+    labels = ["mismatch", "match", ""]
+    rows[["text"]].assign(image="here.png", label=labels).to_csv(tmp_path / "posts.csv", index=False)
     out = tmp_path / "answers.csv"
-    assert predict.main(["memes-run", "--csv", str(tmp_path / "posts.csv"), "--out", str(out)]) == 0
+    assert predict.main(["memes-run", "--table", str(tmp_path / "posts.csv"), "--out", str(out)]) == 0
     lines = out.read_text().splitlines()
     assert lines[0] == "id,prediction,match,mismatch" and [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3"]
-    capsys.readouterr()
+    assert "2 posts with a label and an answer" in (shown := capsys.readouterr().out) and "accuracy: " in shown
     assert predict.main([str(exported), "--image", rows["image"][0], "--text", rows["text"][0]]) == 0
     shown = capsys.readouterr()
     assert "mismatch" in shown.out and not shown.err
@@ -132,8 +133,7 @@ def test_unlabelled_examples_are_refused_before_the_training(tables):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "has 0 rows with the columns (none)"),
-        (b"image;text\na.png;b\n", "has 1 rows with the columns image;text"),
+        (b"", "has no rows"),
         (b"image,text\na.png,a heart, a star\n", "line 2 is no row of the table: 3 fields, the header has 2"),
         (b"text\nh\xe9\n", "line 2 is not text in UTF-8"),
         (b'image,text\na.png,b\n\na.png,"never closed\nb\n', "line 4 is no row"),
@@ -142,7 +142,7 @@ def test_unlabelled_examples_are_refused_before_the_training(tables):
 )
 def test_tables_that_are_none(content, says, exported, tmp_path, capsys):
     (tmp_path / "posts.csv").write_bytes(content)
-    assert predict.main([str(exported), "--csv", str(tmp_path / "posts.csv")]) == 2
+    assert predict.main([str(exported), "--table", str(tmp_path / "posts.csv")]) == 2
     assert "posts.csv" in (told := capsys.readouterr().err) and says in told
 
 
@@ -158,7 +158,7 @@ def test_a_bad_row_is_answered_in_its_row(exported, tables, tmp_path, capsys):
     lines = ["id,image,text", "a,here.png,a heart", "b,here.png, ", *(f"{name},{name},a heart" for name in wrong)]
     file, out = tmp_path / "posts" / "posts.csv", tmp_path / "answers.csv"
     file.write_text("\n".join([*lines, "\x1b[2Jz,.\\here.png,a heart"]))
-    assert predict.main([str(exported), "--csv", str(file), "--out", str(out)]) == 0
+    assert predict.main([str(exported), "--table", str(file), "--out", str(out)]) == 0
     shown = capsys.readouterr()
     assert "7 of 9 posts have no answer" in shown.err and "\x1b" not in shown.out and "\\x1b[2Jz" in shown.out
     answers = pd.read_csv(out, keep_default_na=False)
@@ -167,15 +167,18 @@ def test_a_bad_row_is_answered_in_its_row(exported, tables, tmp_path, capsys):
     for row, said in zip(answers[1:8].itertuples(), ("no text", *wrong.values()), strict=True):
         assert said in row.problem and row.prediction == row.match == ""
     file.write_text("\n".join(lines[:1] + lines[2:]))
-    assert predict.main([str(exported), "--csv", str(file)]) == 2
+    assert predict.main([str(exported), "--table", str(file)]) == 2
     assert "none of the 7 posts can be answered ('b': it has no text" in capsys.readouterr().err
 
 
 def test_a_column_that_lacks_is_said_before_the_weights_are_read(exported, tmp_path, capsys):
     shutil.copytree(exported, tmp_path / "run")
     (tmp_path / "run" / "classifier.safetensors").unlink()
+    (tmp_path / "posts.csv").write_text("image,text,label\na.png,a heart,hateful\n")
+    assert predict.main([str(tmp_path / "run"), "--table", str(tmp_path / "posts.csv")]) == 2
+    assert "the label is 'hateful'" in capsys.readouterr().err
     (tmp_path / "posts.csv").write_text("id,text\na,a heart\n")
-    assert predict.main([str(tmp_path / "run"), "--csv", str(tmp_path / "posts.csv")]) == 2
+    assert predict.main([str(tmp_path / "run"), "--table", str(tmp_path / "posts.csv")]) == 2
     assert "needs the image of every post; given are id, text" in capsys.readouterr().err
 
 
@@ -207,7 +210,7 @@ def test_a_damaged_copy_is_said(exported, tables, tmp_path, capsys):
     ("arguments", "says"),
     [
         (["no-such-run"], "memes-run"),
-        (["memes-run"], "either --csv"),
+        (["memes-run"], "either --table"),
         (["memes-run", "--text", "a heart"], "needs the image"),
         (["memes-run", "--image", "PICTURE"], "needs the text"),
         (["memes-run", "--image", "nowhere.png", "--text", "a heart"], "there is no picture nowhere.png"),

@@ -111,8 +111,8 @@ def _card(record: dict, description: dict, predictions: pd.DataFrame) -> str:
 
 | split | {" | ".join(SCORES)} |
 |---|{"---|" * len(SCORES)}
-| val | {" | ".join(_score(val, name) for name in SCORES)} |
-| test | {" | ".join(_score(test, name) for name in SCORES)} |
+| val | {" | ".join(score_with_interval(val, name) for name in SCORES)} |
+| test | {" | ".join(score_with_interval(test, name) for name in SCORES)} |
 
 Of this one model, with 95 % bootstrap intervals over examples; val chose it, so trust test.
 
@@ -131,7 +131,8 @@ python -m mmutils.predict FOLDER {use}
 """
 
 
-def _score(rows: pd.DataFrame, name: str) -> str:
+def score_with_interval(rows: pd.DataFrame, name: str) -> str:
+    """A score of predictions of one system and seed with its 95 % interval, or that it is not defined."""
     try:
         return str(statistics.bootstrap_interval(rows, name, resamples=2000))
     except ValueError:  # on a few examples of one class it may not be defined
