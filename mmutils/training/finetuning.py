@@ -159,8 +159,15 @@ def export_best(
 
 
 def submission(predictions: pd.DataFrame, file: str | Path) -> pd.DataFrame:
-    """Write and return `id,proba,label` as the Hateful Memes challenge wants it: p_1 of one system, mean over seeds."""
-    rows = predictions.groupby("id", sort=False)["p_1"].mean().rename("proba").reset_index()
-    rows["label"] = (rows["proba"] > 0.5).astype(int)
+    """Write and return a system's answers, means over its seeds: `id,proba,label` as the Hateful Memes challenge wants.
+
+    Of three classes or more: `id`, the probability of each, and `label`, the number of the likeliest.
+    """
+    rows = predictions.groupby("id", sort=False)[list(predictions.filter(regex=r"^p_\d+$"))].mean().reset_index()
+    if list(rows) == ["id", "p_0", "p_1"]:
+        rows = rows.drop(columns="p_0").rename(columns={"p_1": "proba"})
+        rows["label"] = (rows["proba"] > 0.5).astype(int)
+    else:
+        rows["label"] = rows.drop(columns="id").to_numpy().argmax(axis=1)
     rows.to_csv(file, index=False, float_format="%.6f")
     return rows

@@ -289,5 +289,10 @@ def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
 
 def test_the_submission_is_the_mean_over_seeds(tmp_path) -> None:
     rows = pd.DataFrame({"id": ["7", "8", "7", "8"], "seed": [0, 0, 1, 1], "p_1": [0.2, 0.9, 0.4, 0.3]})
+    rows["p_0"] = 1 - rows["p_1"]
     finetune.submission(rows, tmp_path / "submission.csv")
     assert (tmp_path / "submission.csv").read_text().splitlines() == ["id,proba,label", "7,0.300000,0", "8,0.600000,1"]
+    three = rows.assign(p_0=0.2, p_2=0.8 - rows["p_1"])
+    answers = finetune.submission(three, tmp_path / "submission.csv")
+    assert set(answers) == {"id", "p_0", "p_1", "p_2", "label"}
+    assert answers["label"].tolist() == [2, 1]
