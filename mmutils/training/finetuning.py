@@ -164,8 +164,8 @@ def submission(predictions: pd.DataFrame, file: str | Path) -> pd.DataFrame:
     Of three classes or more: `id`, the probability of each, and `label`, the number of the likeliest.
     """
     rows = predictions.groupby("id", sort=False)[list(predictions.filter(regex=r"^p_\d+$"))].mean().reset_index()
-    if list(rows) == ["id", "p_0", "p_1"]:
-        rows = rows.drop(columns="p_0").rename(columns={"p_1": "proba"})
+    if rows.shape[1] == 3:  # two classes
+        rows = rows[["id", "p_1"]].rename(columns={"p_1": "proba"})
         rows["label"] = (rows["proba"] > 0.5).astype(int)
     else:
         rows["label"] = rows.drop(columns="id").to_numpy().argmax(axis=1)
