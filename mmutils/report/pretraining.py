@@ -65,7 +65,7 @@ def ablation(page: Page) -> str:
     """Forms of a method that differ in one thing only, compared in pairs; and the advice that follows from it."""
     pairs = {}
     for run, record in _records(page).items():
-        forms, systems = [], [(_variant(s, record), s) for s in page.study.systems if s["run"] == run]
+        forms, systems = [], [(s.get("variant"), s) for s in page.study.systems if s["run"] == run]
         for variant, form in groupby((pair for pair in systems if pair[0]), key=lambda pair: pair[0]):
             by_probe = {(s["encoder"].split(", ")[-1], PROBES[s["probe"]]): s for _, s in form}
             for old, others in forms:
@@ -90,17 +90,6 @@ def _advice(verdicts: dict[str, list[str]]) -> str:
         unclear += [] if decided else [change]
     said = f"**Advice.** {'; '.join(clear)}." if clear else "**No advice:** no difference is clear."
     return f"{said} Nothing can be said of: {'; '.join(unclear)}." if unclear else said
-
-
-def _variant(system: dict, record: dict) -> dict | None:
-    """The settings that tell a form from the others of its run, in old records by its name; else None."""
-    if "variant" in system:
-        return system["variant"]
-    for cure, text, views, hidden in record["parameters"].get("variants", ()):
-        form = "CASS-MM as published" if cure == "none" else f"CASS-MM {cure}"
-        if system["encoder"].startswith(f"{form}, {text} text, {views}, {100 * hidden:.0f} % hidden, "):
-            return {"cure": cure, "text_encoders": text, "views": views, "hidden_sides": hidden}
-    return None
 
 
 def _change(old: dict, new: dict) -> str:

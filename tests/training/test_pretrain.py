@@ -292,7 +292,7 @@ def test_the_submission_is_the_mean_over_seeds(tmp_path) -> None:
     rows["p_0"] = 1 - rows["p_1"]
     finetune.submission(rows, tmp_path / "submission.csv")
     assert (tmp_path / "submission.csv").read_text().splitlines() == ["id,proba,label", "7,0.300000,0", "8,0.600000,1"]
-    three = rows.assign(p_0=0.2, p_2=0.8 - rows["p_1"])
+    three = rows.assign(p_2=0.8 - rows["p_1"], p_0=0.2)[["id", "seed", "p_0", "p_1", "p_2"]]
     answers = finetune.submission(three, tmp_path / "submission.csv")
     assert set(answers) == {"id", "p_0", "p_1", "p_2", "label"}
     assert answers["label"].tolist() == [2, 1]
