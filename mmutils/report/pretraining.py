@@ -64,7 +64,7 @@ def method(record: dict) -> str:
 def ablation(page: Page) -> str:
     """Forms of a method that differ in one thing only, compared in pairs; and the advice that follows from it."""
     pairs = {}
-    for run, record in _records(page).items():
+    for run in _records(page):
         forms, systems = [], [(s.get("variant"), s) for s in page.study.systems if s["run"] == run]
         for variant, form in groupby((pair for pair in systems if pair[0]), key=lambda pair: pair[0]):
             by_probe = {(s["encoder"].split(", ")[-1], PROBES[s["probe"]]): s for _, s in form}
