@@ -115,27 +115,6 @@ def audit(page: Page) -> str:
     return page.table("crisis-data", rows, head=markdown.table(["Class", *splits], []), **repeated)
 
 
-def all_systems(page: Page) -> str:
-    """Forest plot and table of everything that was trained, chosen or not."""
-    titles = {(inputs, language): title for inputs, language, title in KINDS.values()}
-    systems = [s for kind in titles for s in page.study.systems if (s["inputs"], s["language"]) == kind]
-    dots, rows = [], []
-    for system in systems:
-        interval, title = page.study.interval(system), titles[system["inputs"], system["language"]]
-        look = {"filled": system["chosen"], "colour": plots.LANGUAGE_COLOURS[system["language"]]}
-        dots.append({"label": system["system"], "group": title, **dot(interval), **look})
-        model = "" if system["model"] == system["system"] else f"{system['model']}; "
-        how = markdown.escape(f"{model}trained: {system['trained']}; weights: {system['weights']}")
-        f1 = [spread(system[split]["f1_macro"]) for split in ("val", "test")]
-        numbers = [*f1, between(interval.low, interval.high), spread(system["test"]["accuracy"])]
-        link = f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
-        rows.append([link, how, "yes" if system["chosen"] else "", *numbers])
-    chance = 100 * statistics.chance(page.study.predictions(systems[0]))["f1_macro"]
-    figure = plots.forest(dots, "macro F1 on test, % (95 % intervals; filled: chosen on val)", chance)
-    image = page.figure("systems", figure, "Macro F1 of every system with its interval")
-    return f"{image}\n\n{page.table('crisis-systems', rows)}"
-
-
 def rescued(page: Page) -> str:
     """Test examples that text alone gets wrong and fusion gets right, and how many there are of the reverse."""
     parts, systems, tables = [], chosen(page), _examples(page)
@@ -181,6 +160,6 @@ SECTIONS = (
     Section("crisis-classes", (), lambda page: diagnostics.classes(page, chosen(page))),
     Section("crisis-calibration", (), lambda page: diagnostics.calibration(page, chosen(page))),
     Section("crisis-modalities", (), lambda page: diagnostics.modality_use(page, "macro F1"), quiet=True),
-    Section("crisis-systems", (), all_systems),
+    Section("crisis-systems", (), lambda page: diagnostics.systems(page, "macro F1")),
     Section("explorer", (), lambda page: f"## Explorer\n\n{NOTES['explorer']}" if _examples(page) else "", quiet=True),
 )

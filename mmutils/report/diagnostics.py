@@ -10,12 +10,36 @@ import pandas as pd
 
 from mmutils import data, statistics
 from mmutils.report import markdown, plots
-from mmutils.report.cells import between, p_value, percent, points
+from mmutils.report.cells import between, dot, p_value, percent, points, spread
 from mmutils.report.explorer import thumbnail
-from mmutils.report.sections import NOTES, Page
+from mmutils.report.sections import LANGUAGES, NOTES, Page
 from mmutils.statistics.panel import probability_columns
 
 Named = dict[str, tuple[str, dict]]
+
+
+def systems(page: Page, score: str) -> str:
+    """Figure and table of everything that was trained, chosen or not; of the same input best on val first."""
+    measure, rows, dots = page.study.score, [], []
+    groups = {"text": "Text", "image": "Picture", "image+text": "Picture + text"}
+    best_first = sorted(page.study.systems, key=lambda s: -s["val"][measure].mean())
+    for system in sorted(best_first, key=lambda s: (s["inputs"], s["language"] or "")):
+        interval, language = page.study.interval(system), LANGUAGES.get(system["language"], system["language"])
+        title = ", ".join(filter(None, [groups[system["inputs"]], language]))
+        look = {"filled": system["chosen"], "colour": plots.LANGUAGE_COLOURS.get(system["language"], plots.PALETTE[2])}
+        dots.append({"label": system["system"], "group": title, **dot(interval), **look})
+        model = "" if system["model"] in system["system"] else f"{system['model']}; "
+        how = markdown.escape(f"{model}trained: {system['trained']}; weights: {system['weights']}")
+        numbers = [spread(system["val"][measure]), spread(system["test"][measure])]
+        numbers += [between(interval.low, interval.high), spread(system["test"]["accuracy"])]
+        link = f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
+        rows.append([link, how, "yes" if system["chosen"] else "", *numbers])
+    if not rows:
+        return ""
+    chance = 100 * statistics.chance(page.study.predictions(page.study.systems[0]))[measure]
+    figure = plots.forest(dots, f"{score} on test, % (95 % intervals; filled: chosen on val)", chance)
+    image = page.figure("systems", figure, f"{score} of every system with its interval")
+    return f"{image}\n\n{page.table('systems', rows, score=score)}"
 
 
 def classes(page: Page, named: Named) -> str:

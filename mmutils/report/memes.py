@@ -15,9 +15,6 @@ from mmutils.report.sections import NOTES, Page, Section
 
 WARNING = "Emoji data, not memes."
 CHAPTER = Path(__file__).with_name("memes.md")  # the prose, with markers for BLOCKS
-KINDS = ("CNN", "ViT", "both", "packages", "alone")  # of tables, their captions are among the NOTES
-TOGETHER = {"CLIP", "CASS-MM"}  # methods that learn from pictures and texts together
-TRANSFORMERS = ("vit", "deit", "swin", "xcit", "beit", "cait", "eva", "pvt", "hiera", "volo")  # in names of networks
 
 
 def tuned(page: Page) -> list[dict]:
@@ -45,26 +42,6 @@ def tuned(page: Page) -> list[dict]:
         }
         rows.append(system | row)
     return rows
-
-
-def kinds(systems: list[dict]) -> dict[tuple[str, str], list[str]]:
-    """By key of each system the tables it belongs to; a baseline stands in those of all that name it."""
-    tables = {system["key"]: [_kind(system)] if system["pretrained"] else [] for system in systems}
-    for system in systems:
-        baseline = _baseline(system, systems)
-        if baseline and not baseline["pretrained"]:
-            tables[baseline["key"]] += tables[system["key"]]
-    return {system["key"]: tables[system["key"]] or [_kind(system)] for system in systems}
-
-
-def _kind(system: dict) -> str:
-    if not system["pretrained"] and system["inputs"] != "image+text":
-        return "alone"
-    if not system["pretrained"] and "nothing" not in system["methods"]:
-        return "packages"
-    if system["pretrained"] & TOGETHER:
-        return "both"
-    return "ViT" if any(word in system["networks"][0] for word in TRANSFORMERS) else "CNN"
 
 
 def _baseline(system: dict, systems: list[dict]) -> dict | None:
@@ -121,23 +98,20 @@ def answer(page: Page) -> str:
 
 
 def results(page: Page) -> str:
-    """Source project 2's tables, as far as they have run, each system with the most labels it was given."""
-    systems, tables = tuned(page), []
-    belongs = kinds(systems)
+    """Each fine-tuned system with the most labels it was given; those of the same networks stand together."""
+    systems, rows = tuned(page), []
     better = {pair["key"] for pair in pairs(page) if pair["comparison"].verdict == "better"}
     most = {(s["run"], s["start"]): s["share"] for s in sorted(systems, key=lambda s: s["share"])}
     full = [system for system in systems if system["share"] == most[system["run"], system["start"]]]
-    for kind in KINDS:
-        rows = []
-        for system in (system for system in full if kind in belongs[system["key"]]):
-            interval = page.study.interval(system)
-            link = page.record(system["run"], system["system"]) + (" (= chance)" if 0.5 in interval else "")
-            words = ("; ".join(system["methods"]), "; ".join(system["networks"]), system["trained"])
-            auroc, accuracy = (spread(system["test"][score]) for score in ("auroc", "accuracy"))
-            auroc = f"**{auroc}**" if system["key"] in better else auroc
-            rows.append([link, *map(markdown.escape, words), auroc, between(interval.low, interval.high), accuracy])
-        tables += [page.table(kind, rows)] if rows else []
-    return "\n\n".join([NOTES["memes-results"], *tables]) if tables else "*Not run yet: fine-tuning.*"
+    networks = [system["networks"] for system in full]
+    for system in sorted(full, key=lambda system: (networks.index(system["networks"]), bool(system["pretrained"]))):
+        interval = page.study.interval(system)
+        link = page.record(system["run"], system["system"]) + (" (= chance)" if 0.5 in interval else "")
+        words = ("; ".join(system["methods"]), "; ".join(system["networks"]), system["trained"])
+        auroc, accuracy = (spread(system["test"][score]) for score in ("auroc", "accuracy"))
+        auroc = f"**{auroc}**" if system["key"] in better else auroc
+        rows.append([link, *map(markdown.escape, words), auroc, between(interval.low, interval.high), accuracy])
+    return page.table("memes-results", rows) if rows else "*Not run yet: fine-tuning.*"
 
 
 def comparisons(page: Page) -> str:
@@ -170,15 +144,13 @@ def chapter(page: Page) -> str:
 
 
 def explorer(page: Page) -> tuple | None:
-    """Systems with all labels: of each kind the best on val, those that read both first; None without built-in data."""
+    """Systems with all labels: of each input the best on val, pretrained and not; None without built-in data."""
     systems = [system for system in tuned(page) if system["share"] == 1]
     if not systems or not page.study.built_in:
         return None
     systems.sort(key=lambda system: (system["inputs"] != "image+text", -system["val"]["auroc"].mean()))
-    tables, best = kinds(systems), {}
-    for system in systems:
-        best.setdefault((tables[system["key"]][0], system["inputs"]), system)
-    shown = [(system["start"], system, page.study.averaged(system)) for system in best.values()]
+    best = {(bool(system["pretrained"]), system["inputs"]): system for system in reversed(systems)}
+    shown = [(system["start"], system, page.study.averaged(system)) for system in reversed(best.values())]
     record = page.study.records[systems[0]["run"]]
     language = record["data"].get("language") or "en"
     examples = {language: diagnostics.examples(page, record["run"], language)}

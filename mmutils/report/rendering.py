@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from mmutils.report import crisis, html, memes, pdf, transfer
+from mmutils.report import crisis, html, memes, own, pdf, transfer
 from mmutils.report.explorer import explorer_html
 from mmutils.report.markdown import BLOCK, fill
 from mmutils.report.results import Study
@@ -16,11 +16,15 @@ from mmutils.report.sections import Page
 from mmutils.runs import files
 
 REPOSITORY = Path(__file__).parents[2]
-STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}  # texts of tweets may not be shown: no explorer
+STUDIES = {"crisis": crisis, "memes": memes, "transfer": transfer}
 
 
-def render(folder: str | Path | None = None, profile: str = "demo", problems: list[str] | None = None) -> Path:
+def render(
+    folder: str | Path | None = None, profile: str = "demo", problems: list[str] | None = None, alone: bool = False
+) -> Path:
     """Fills and renders the report of the runs in `folder`/runs; returns the path of report.html.
+
+    alone: speak of these runs alone, without the prose of the repository's report.
 
     Writes figures/ and the report as .md, .html and .pdf into `folder` (default: the repository's report/, and then the
     results in README.md too), each whole or not at all. What cannot be shown is said there, and added to `problems`.
@@ -28,14 +32,20 @@ def render(folder: str | Path | None = None, profile: str = "demo", problems: li
     folder = Path(folder or REPOSITORY / "report")
     folder.mkdir(parents=True, exist_ok=True)
     files.sweep(folder)
-    text, pages = filled(folder, profile)
-    pictures = {name: content for page in pages.values() for name, content in page.made.items()}
+    if alone:
+        every = own.pages(folder)
+        text = own.text(folder, every)
+    else:
+        text, pages = filled(folder, profile)
+        every = list(pages.values())
+    explored = [page for page in every if page.study.name != "transfer"]  # texts of tweets may not be shown
+    explorers = [page.guarded(f"{page.study.name}, explorer", STUDIES[page.study.name].explorer) for page in explored]
+    pictures = {name: content for page in every for name, content in page.made.items()}
     for name, content in pictures.items():
         files.write(folder / "figures" / name, content)
     for path in (folder / "figures").glob("*"):
         if path.name not in pictures and not path.is_dir():  # of an earlier report
             path.unlink()
-    explorers = [pages[name].guarded(f"{name}, explorer", STUDIES[name].explorer) for name in ("crisis", "memes")]
     web = html.render(text, folder, explorer_html([shown for shown in explorers if isinstance(shown, tuple)]))
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", web)
@@ -43,7 +53,7 @@ def render(folder: str | Path | None = None, profile: str = "demo", problems: li
         files.write(path, readme(path.read_text(encoding="utf-8"), text))
     files.write(folder / "report.pdf", pdf.render(text, folder))
     if problems is not None:
-        problems += [problem for page in pages.values() for problem in page.problems]
+        problems += [problem for page in every for problem in page.problems]
     return folder / "report.html"
 
 

@@ -1,6 +1,5 @@
 """What the runs of one study say: systems, scores, predictions, intervals. No text, no figure."""
 
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,17 +17,18 @@ SCORED = {"crisis": ("f1_macro", 10_000), "memes": ("auroc", 2_000), "transfer":
 
 
 class Study:
-    """The readable records of one study under `folder`/runs; nothing here is fitted, chosen or tuned on test.
+    """The readable records of one study under `folder`/runs, all or those of the data set with a fingerprint.
 
     Left out with a warning: runs whose record does not fit their predictions or, in the crisis study, others' classes.
     """
 
-    def __init__(self, folder: str | Path, name: str):
+    def __init__(self, folder: str | Path, name: str, data: str | None = None):
         self.root, self.name = Path(folder) / "runs", name
         self.score, self.resamples = SCORED[name]
         records = runs.load_records(self.root) if self.root.is_dir() else []
         self._cache: dict[tuple, object] = {}
-        self.records = {r["run"]: r for r in records if r["study"] == name}
+        known = [r for r in records if data is None or (r["data"] and r["data"]["fingerprint"] == data)]
+        self.records = {r["run"]: r for r in known if r["study"] == name}
         self.failed = [r for r in records if r["status"] != "ok" and r["study"] in (name, None)]
         bad = {}
         for run, record in self.records.items():
@@ -60,14 +60,6 @@ class Study:
 
     def _table(self, run: str) -> pd.DataFrame:
         return self.cached(("run", run), lambda: runs.load_predictions(self.root / run))
-
-    def without(self, run: str) -> "Study":
-        """The same study without one run; what was read and computed for single systems is shared."""
-        other = copy.copy(self)
-        other.__dict__.pop("systems", None)
-        other.records = {name: record for name, record in self.records.items() if name != run}
-        other._cache = {k: value for k, value in self._cache.items() if k[0] in ("run", "predictions", "interval")}
-        return other
 
     def missing(self, *prefixes: str) -> list[str]:
         """The prefixes of a run's name without a run that went well."""

@@ -6,7 +6,7 @@ A further study is one module with WARNING and SECTIONS, named in `mmutils.repor
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ class Page:
     profile: str
     warning: str  # what stands above each table made from built-in data
     draw: bool = True  # False: only the text is wanted, no picture is written
+    prefix: str = ""  # of the names of its pictures
     made: dict[str, bytes] = field(default_factory=dict)  # pictures by the name of their file
     problems: list[str] = field(default_factory=list)  # what could not be shown, and why
 
@@ -40,25 +41,13 @@ class Page:
         return f"the built-in data ({self.warning.rstrip('.').lower()})" if self.study.built_in else "the test split"
 
     def guarded(self, name: str, build: Callable[["Page"], str]) -> str:
-        """What `build(page)` gives; where it fails, what it gives without the run it fails on, and a line that says so.
-
-        Records may come from anywhere, and the insides of one must not take the report of the others away.
-        """
-        reason, text, made = "", "", self.made
-        for run in (None, *self.study.records):  # None: without none of them
-            page = replace(self, study=self.study.without(run) if run else self.study, made=dict(made))
-            try:
-                text = build(page)
-            except Exception as error:  # odd numbers and names in a record may lead to any
-                reason = reason or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            else:
-                self.made = page.made
-                if run is None:
-                    return text
-                reason, text = f"run {run}: {reason}", f"\n\n{text}"
-                break
+        """What `build(page)` gives; where it fails, a line that says so: records may come from anywhere."""
+        try:
+            return build(self)
+        except Exception as error:  # odd numbers and names in a record may lead to any
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         self.problems.append(f"{name}: {reason}")
-        return f"*Cannot be shown, {markdown.escape(name)}: {markdown.escape(reason)}*{text}"
+        return f"*Cannot be shown, {markdown.escape(name)}: {markdown.escape(reason)}*"
 
     def table(self, name: str, rows: list[list[str]], **values) -> str:
         """Rows under their caption and head in NOTES, filled with `values`; a warning where the data are built-in."""
@@ -75,6 +64,7 @@ class Page:
 
     def file(self, name: str, make: Callable[[], bytes], text: str) -> str:
         """The same for any picture file, whose content `make` gives."""
+        name = self.prefix + name
         self.made[name] = make() if self.draw else b""
         return f"![{markdown.escape(text)}](figures/{name})"
 

@@ -88,7 +88,7 @@ def _render(out: Path, profile: str) -> bool:
     try:
         from mmutils.report import rendering as report  # draws, so it takes a while to import
 
-        report.render(out, profile, problems)
+        report.render(out, profile, problems, alone=out != ROOT / "report")
     except Exception as error:  # of any kind: the runs are there, and the caller learns of it
         message = f"{traceback.format_exc()}\nthe runs are kept, but the report could not be rendered: {error!r}"
         print(printable(message), file=sys.stderr)

@@ -176,7 +176,8 @@ def stale(record: dict, notebook: str, parameters: dict, files: fingerprints.Dis
     code = [file for file in changed if file != notebook]
     reasons = [f"parameters changed: {', '.join(changes)}"] if changes else []
     reasons += ["notebook changed"] if notebook in changed else []
-    reasons += [f"code changed: {', '.join(code)}"] if code else []
+    more = f" and {len(code) - 3} more" if len(code) > 3 else ""
+    reasons += [f"code changed: {', '.join(code[:3])}{more}"] if code else []
     try:
         fingerprint = data.fingerprint(record["data"]["name"], values.get("root") or None)  # "" in notebooks: built in
         return reasons + ["data changed"] * (fingerprint != record["data"]["fingerprint"])

@@ -314,28 +314,6 @@ def memes(rendered, tmp_path_factory):
     return folder
 
 
-def test_baselines_stand_in_the_tables_of_those_compared_with_them_and_controls_alone():
-    names = ("system", "networks", "baseline", "method", "random", "inputs")
-    rows = [
-        ("CASS", "vit_base_patch16_224, 224 px", "supervised", "CASS", False, "image"),
-        ("CLIP", "vit_base_patch16_224, 224 px", "supervised", "CLIP", False, "image"),
-        ("supervised", "vit_base_patch16_224, 224 px", None, "", False, "image"),
-        ("DINO", "resnet10t, 32 px", "random", "DINO", False, "image+text"),
-        ("random", "resnet10t, 32 px", None, "DINO", True, "image+text"),
-        ("text", "e5", None, "", False, "text"),
-        ("b0", "b0", None, "", False, "image+text"),
-    ]
-    systems = [dict(zip(names, row, strict=True)) for row in rows]
-    usual = {"run": "r", "data": "d", "language": "en", "share": 1.0, "trained": "head"}
-    for system in systems:
-        system |= usual | {"start": system["system"], "networks": [system["networks"]]}
-        system["key"] = ("r", system["system"])
-        system["methods"] = ["nothing" if system["random"] else system["method"] or "package"]
-        system["pretrained"] = set(system["methods"]) - {"nothing", "package"}
-    kinds = [memes_chapter.kinds(systems)["r", row[0]] for row in rows]
-    assert kinds == [["ViT"], ["both"], ["ViT", "both"], ["CNN"], ["CNN"], ["alone"], ["packages"]]
-
-
 def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     text = (memes / "report.md").read_text()
     table = pd.read_parquet(memes / "runs" / "finetuning" / "predictions.parquet").query("split == 'test'")
@@ -370,7 +348,7 @@ def test_collapsed_training_is_listed_and_in_no_test(memes):
 def test_memes_tables_begin_with_the_warning_and_hold_no_markup(memes):
     text = (memes / "report.md").read_text()
     tables = re.findall(r"([^\n]*)\n\n\| [^\n]*\n\| [-:][^\n]*\n(?=\|[^\n]*(?:runs/| – |figures/))", text)
-    assert len(tables) >= 6
+    assert len(tables) >= 4
     assert all(before.startswith("***Emoji data, not memes.**") for before in tables)
     page = (memes / "report.html").read_text()
     assert "<script>alert" not in page
@@ -462,29 +440,31 @@ def test_a_strange_extra_leaves_only_its_run_out_of_a_section(rendered, tmp_path
     page = Page(Study(tmp_path, "crisis"), "demo", "", draw=False)
     [section] = [section for section in crisis.SECTIONS if section.name == "crisis-modalities"]
     text = section.markdown(page)
-    assert "Cannot be shown, crisis-modalities: run fusion-en: KeyError" in text
-    assert page.problems[0].startswith("crisis-modalities: run fusion-en: KeyError")
+    assert text.startswith("*Cannot be shown, crisis-modalities: KeyError")
+    assert page.problems[0].startswith("crisis-modalities: KeyError")
+    shutil.rmtree(tmp_path / "runs" / "fusion-en")
+    text = section.markdown(Page(Study(tmp_path, "crisis"), "demo", "", draw=False))
     assert "Without interaction macro F1 is 60.0" in text and "<script" not in text
 
 
-def test_a_part_that_fails_on_a_run_is_made_without_it_and_the_caller_is_told(rendered, tmp_path):
-    for name in ("text-en", "image-small"):
-        shutil.copytree(rendered / "runs" / name, tmp_path / "runs" / name)
-    page = Page(Study(tmp_path, "crisis"), "demo", "", draw=False)
-
-    def build(page):
-        if "image-small" in page.study.records:
-            raise KeyError("an entry | of it")
-        return "the rest"
-
-    text = page.guarded("losses", build)
-    assert text.endswith("\n\nthe rest")
-    assert "run image-small: KeyError: 'an entry \\| of it'" in text
-    [problem] = page.problems
-    assert problem.startswith("losses: run image-small")
-    text = page.guarded("losses", lambda page: 1 / 0)
-    assert text == "*Cannot be shown, losses: ZeroDivisionError: division by zero*"
-    assert page.problems[1] == "losses: ZeroDivisionError: division by zero"
+def test_runs_elsewhere_get_a_report_that_speaks_of_them_alone(rendered, tmp_path):
+    """Two data sets that share a study and names of runs' kinds stay apart; nothing is said of what did not run."""
+    shutil.copytree(rendered / "runs", tmp_path / "runs")
+    for name in ("image-small", "text-en"):
+        path = tmp_path / "runs" / f"{name}-own"
+        shutil.copytree(rendered / "runs" / name, path)
+        record = json.loads((path / runs.RECORD).read_text()) | {"run": path.name}
+        record["data"] |= {"name": f"table {HOSTILE}", "fingerprint": "other", "built_in": False}
+        (path / runs.RECORD).write_text(json.dumps(record))
+    problems = []
+    text = report.render(tmp_path, problems=problems, alone=True).with_suffix(".md").read_text()
+    assert not problems and "Not run yet" not in text and "source project" not in text and "<script>" not in text
+    first, second = text.split("\n## ")[1:3]
+    assert first.startswith("emoji") and "> **The picture closes" in first and "Emoji data" in first
+    assert second.startswith("table") and "closes" not in second and "Emoji data" not in second
+    assert "-own/record.json" not in first
+    assert set(re.findall(r"runs/([\w-]+)/record", second)) == {"image-small-own", "text-en-own"}
+    assert (tmp_path / "figures" / "1-systems.svg").exists() and (tmp_path / "figures" / "2-systems.svg").exists()
 
 
 HOSTILE_SVG = {
