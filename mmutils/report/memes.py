@@ -128,7 +128,8 @@ def comparisons(page: Page) -> str:
 def shares(page: Page) -> str:
     """AUROC over the share of labels, a figure for each run that has several."""
     images = []
-    for run, systems in groupby(tuned(page), key=lambda system: system["run"]):
+    trained = [system for system in tuned(page) if not system.get("reference")]  # with this share of the labels alone
+    for run, systems in groupby(trained, key=lambda system: system["run"]):
         rows = [{"label": s["start"], "share": 100 * s["share"], **dot(page.study.interval(s))} for s in systems]
         if len({row["share"] for row in rows}) > 1:
             figure = plots.step_curves(rows, "share", "share of the labels, %", "AUROC on test, %", chance=50)

@@ -8,18 +8,23 @@ from mmutils.report import crisis, diagnostics, markdown, memes, pretraining, tr
 from mmutils.report.results import Study
 from mmutils.report.sections import Page
 
-STUDIES = {"crisis": "one input and both", "memes": "few labels", "transfer": "two languages"}
+STUDIES = {
+    "crisis": "one input and both",
+    "gap": "the gap between languages",
+    "memes": "few labels",
+    "transfer": "two languages",
+}
 SCORES = {"f1_macro": "macro F1", "auroc": "AUROC"}
 
 
 def pages(folder: Path, draw: bool = True) -> list[Page]:
     """A page for each data set and study of the runs in `folder`/runs."""
     records = runs.load_records(folder / "runs")
-    keys = dict.fromkeys((r["data"]["fingerprint"], r["study"]) for r in records if r["data"] and r["study"])
+    keys = dict.fromkeys((r["data"].get("fingerprint"), r["study"]) for r in records if r["data"] and r["study"])
     studies = [Study(folder, name, fingerprint) for fingerprint, name in keys]
-    warnings = {"crisis": crisis.WARNING, "memes": memes.WARNING, "transfer": transfer.WARNING}
+    warnings = {"crisis": crisis.WARNING, "memes": memes.WARNING}
     return [
-        Page(study, "", warnings[study.name], draw, prefix=f"{number}-")
+        Page(study, "", warnings.get(study.name, crisis.WARNING), draw, prefix=f"{number}-")
         for number, study in enumerate(studies, 1)
         if study.records
     ]
@@ -31,7 +36,8 @@ def text(folder: Path, own: list[Page]) -> str:
     for page in own:
         data = next(iter(page.study.records.values()))["data"]
         sizes = ", ".join(f"{size:,} {split}" for split, size in data["splits"].items())
-        parts.append(f"## {markdown.escape(data['name'])}: {STUDIES[page.study.name]}\n\n{sizes or 'No'} examples.")
+        title = f"{data['name']}: {STUDIES.get(page.study.name, page.study.name)}"
+        parts.append(f"## {markdown.escape(title)}\n\n{sizes or 'No'} examples.")
         blocks = [(title, page.guarded(title, build)) for title, build in _blocks(page).items()]
         for title, block in blocks:
             heading = "" if block.lstrip().startswith("#") else f"### {title}\n\n"
@@ -44,7 +50,7 @@ def _blocks(page: Page) -> dict[str, Callable[[Page], str]]:
     """What can be said of a page's runs, by title."""
     named = {s["run"]: (f"{s['run']}: {s['system']}", s) for s in page.study.systems if s["chosen"]}
     blocks: dict[str, Callable[[Page], str]] = {}
-    if page.study.name == "crisis":
+    if page.study.name in ("crisis", "gap"):
         if set(crisis.FOUR) <= set(crisis.chosen(page)):
             blocks |= {"English and Hindi": crisis.answer, "The gap between the languages": crisis.gaps}
         blocks["Paired tests"] = crisis.comparisons

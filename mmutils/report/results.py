@@ -24,10 +24,10 @@ class Study:
 
     def __init__(self, folder: str | Path, name: str, data: str | None = None):
         self.root, self.name = Path(folder) / "runs", name
-        self.score, self.resamples = SCORED[name]
+        self.score, self.resamples = SCORED.get(name, ("f1_macro", 2_000))
         records = runs.load_records(self.root) if self.root.is_dir() else []
         self._cache: dict[tuple, object] = {}
-        known = [r for r in records if data is None or (r["data"] and r["data"]["fingerprint"] == data)]
+        known = [r for r in records if data is None or (r["data"] and r["data"].get("fingerprint") == data)]
         self.records = {r["run"]: r for r in known if r["study"] == name}
         self.failed = [r for r in records if r["status"] != "ok" and r["study"] in (name, None)]
         bad = {}

@@ -6,8 +6,10 @@ from functools import partial
 from itertools import chain, product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mmutils.batches import Batches
@@ -17,10 +19,13 @@ from mmutils.models.encoder import CachedEncoder, Encoder
 from mmutils.models.features import batch_inputs, frozen_features
 from mmutils.models.fusion import fusion_class
 from mmutils.models.saving import initial_encoder, network_names
+from mmutils.models.text import TextEncoder
 from mmutils.statistics.scores import scores
 from mmutils.training import checkpoint
 from mmutils.training.loop import TrainConfig
 from mmutils.training.supervised import Trainings, fused_classifier
+
+SIDES = (112, 224)  # the least and most pixels that are chosen from the data
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ def load_starts(
     Args:
         starts: name -> one encoder, or an image and a text encoder, as `initial_encoder` takes them.
         baselines: start -> the start that it is compared with.
-        folder: where the runs lie from which encoders are taken; size: pixels, for image models by their name.
+        folder: where the runs lie from which encoders are taken.
+        size: pixels, for image models by their name; 0 for `picture_size`. Their texts may have `text_length` tokens.
     """
     fusion_class(fusion)  # ValueError for an unknown name
     for name, names in starts.items():
@@ -54,7 +60,13 @@ def load_starts(
     encoders, cached, loaded = {}, {}, {}
     for name in dict.fromkeys(chain(*starts.values())):
         torch.manual_seed(0)
-        encoders[name] = initial_encoder(name, folder, size, tables["train"])
+        encoders[name] = initial_encoder(name, folder, size or picture_size(tables["train"]), tables["train"])
+        if isinstance(encoders[name], TextEncoder) and ":" not in name:
+            encoders[name].max_length = text_length(encoders[name], tables["train"]["text"])
+        lacking = {split: rows["image"].isna().sum() for split, rows in tables.items() if rows["image"].isna().any()}
+        if lacking and "image_size" in batch_inputs(encoders[name]):
+            counts = ", ".join(f"{count:,} of {split}" for split, count in lacking.items())
+            raise ValueError(f"{name!r} reads pictures, which {counts} do not have: drop these, or take texts alone")
         if frozen:
             encoders[name].freeze()
             cached[name] = {split: frozen_features(encoders[name], table) for split, table in tables.items()}
@@ -71,6 +83,25 @@ def load_starts(
             features = {split: {name: cached[name][split] for name in names} for split in tables}
         loaded[start] = Start(own, trained, features, inputs, description)
     return loaded
+
+
+def picture_size(examples: pd.DataFrame) -> int:
+    """Pixels for these pictures: the longer side of the median one of 200, within SIDES."""
+    paths = examples["image"].dropna().unique()
+    if not len(paths):
+        return SIDES[1]
+    longer = []
+    for path in paths[:: -(-len(paths) // 200)]:
+        with Image.open(path) as picture:  # reads the header alone
+            longer.append(max(picture.size))
+    return int(np.clip(np.median(longer), *SIDES))
+
+
+def text_length(encoder: TextEncoder, texts: pd.Series) -> int:
+    """Tokens of which 98 % of the texts have no more, at least the encoder's own default, at most what it can read."""
+    lengths = [len(ids) for ids in encoder.tokenizer(list(texts), verbose=False)["input_ids"]]
+    most = min(encoder.tokenizer.model_max_length, getattr(encoder.model.config, "max_position_embeddings", 512))
+    return min(most, max(encoder.max_length, int(np.percentile(lengths, 98))))
 
 
 def finetune(
