@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     options = _options(arguments)
     try:
-        profile = read(ROOT / "report" / "experiments.yaml", options.profile)
+        profile = read(Path(options.experiments), options.profile)
         out = (Path.cwd() / options.out if options.out else ROOT / profile.out).resolve()
         all_runs = rooted(profile, dict(entry.split("=", 1) for entry in options.root))
         chosen = select(all_runs, options.only)
@@ -103,6 +103,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mmutils.reproduce", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--profile", default="demo", help="profile of the experiments file (default: demo)")
+    note = "a grid of your own (default: report/experiments.yaml, which describes the format)"
+    add("--experiments", metavar="FILE", default=ROOT / "report" / "experiments.yaml", help=note)
     add("--out", help="folder for runs and report (default: the profile's, else report)")
     add("--only", nargs="+", action="extend", metavar="NAME", help="only these runs and what they need")
     add("--list", action="store_true", help="say which runs are fresh, stale or missing, and why")
@@ -111,7 +113,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--address", metavar="HOST:PORT", help="of a Ray cluster, which runs them (--engine ray alone: this machine)")
     add("--force", action="store_true", help="run even what is fresh")
     add("--timeout", type=float, metavar="SECONDS", help="without a sign of life, after which a notebook is ended")
-    add("--root", action="append", default=[], metavar="DATA=DIR", help="folder of a data set; repeatable")
+    add("--root", action="append", default=[], metavar="DATA=DIR", help="folder or file of a data set; repeatable")
     options = parser.parse_args(arguments)
     for name, value in (("jobs", options.jobs), ("timeout", options.timeout)):
         if value is not None and not value > 0:

@@ -27,6 +27,7 @@ class Run:
     parameters: dict = field(default_factory=dict)
     needs: tuple[str, ...] = ()  # runs that go first
     timeout: float = 1800.0  # seconds without a sign of life after which it is ended
+    root: str | None = None  # which --root gives its data; by default that of its data set
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Profile:
     runs: list[Run]
     report: bool = True  # render it at the end
     out: str = "report"  # folder, from the repository root
-    roots: tuple[str, ...] = ()  # data sets whose folder must be given
+    roots: tuple[str, ...] = ()  # what --root can give; runs whose own is not given are left out
     jobs: int = 1  # how many run at the same time
     defaults: dict = field(default_factory=dict)  # entries of every run
 
@@ -152,7 +153,7 @@ def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> lis
         raise ValueError("\n".join(errors))
     runs = []
     for run in profile.runs:
-        name = planned(run.notebook, run.parameters, files).get("data")
+        name = run.root or planned(run.notebook, run.parameters, files).get("data")
         if name in places:
             runs.append(replace(run, parameters=run.parameters | {"root": str(places[name].resolve())}))
         elif name not in profile.roots:

@@ -432,6 +432,9 @@ def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):
     status, output = repository.run("--root", f"other={first.parent}", "--list")
     assert status == 0 and "left out, as no --root gives the folder of their data set: one" in output, output
     assert "two   " in output and "one   " not in output
+    repository.experiments({"name": "one", "root": "mine"}, {"name": "two"}, roots=["toy", "mine"])
+    status, output = repository.run("--root", f"mine={second}", "--list")
+    assert status == 0 and "data set: two" in output and "one   " in output, output
 
 
 def test_a_reader_that_has_enough_ends_the_list_quietly(repository):
