@@ -63,6 +63,11 @@ def filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str
     pages = {name: Page(Study(folder, name), profile, module.WARNING, draw) for name, module in STUDIES.items()}
     sections = [(page, section) for name, page in pages.items() for section in STUDIES[name].SECTIONS]
     blocks = {section.name: section.markdown(page) for page, section in sections}
+    told = {name for name, page in pages.items() if not page.study.built_in}  # by their own chapters
+    real = [page for page in own.pages(folder, draw, "real-") if not page.study.built_in]
+    real = [page for page in real if page.study.name not in told]
+    blocks |= {"real-answer": own.answers(real), "real": own.chapters(real)}
+    pages |= {f"real {number}": page for number, page in enumerate(real)}
     up = Path(os.path.relpath(REPOSITORY, folder.resolve())).as_posix()
     return fill(prose, blocks).replace("](../", f"]({up}/"), pages
 
@@ -71,6 +76,7 @@ def readme(text: str, report: str) -> str:
     """README.md with the answers and the first study's table, links seen from the repository's root."""
     blocks = {name: content.strip() for _, name, content, _ in BLOCK.findall(report)}
     second = f"## The second answer\n\n{blocks['memes-answer']}".replace("(#", "(report/report.md#")
-    results = [blocks["crisis-answer"], blocks["crisis-results"], second if "> **" in second else ""]
+    first = [blocks.get("real-answer", ""), "On the built-in data:", blocks["crisis-answer"]]
+    results = [*(first if first[0] else first[2:]), blocks["crisis-results"], second if "> **" in second else ""]
     results = "\n\n".join(filter(None, results))
     return fill(text, {"results": re.sub(r"\]\((?=figures/|runs/)", "](report/", results)})

@@ -29,6 +29,8 @@ class Study:
         self._cache: dict[tuple, object] = {}
         known = [r for r in records if data is None or (r["data"] and r["data"].get("fingerprint") == data)]
         self.records = {r["run"]: r for r in known if r["study"] == name}
+        if data is None and any(r["data"].get("built_in") for r in self.records.values()):  # others have own chapters
+            self.records = {run: r for run, r in self.records.items() if r["data"].get("built_in") or not r["data"]}
         self.failed = [r for r in records if r["status"] != "ok" and r["study"] in (name, None)]
         bad = {}
         for run, record in self.records.items():

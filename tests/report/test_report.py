@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from mmutils import data, runs
-from mmutils.report import answers, crisis, markdown, plots, pretraining, transfer
+from mmutils import data, runs, statistics
+from mmutils.report import answers, crisis, gaps, markdown, plots, pretraining, transfer
 from mmutils.report import memes as memes_chapter
 from mmutils.report import rendering as report
 from mmutils.report.results import Study
@@ -465,6 +465,43 @@ def test_runs_elsewhere_get_a_report_that_speaks_of_them_alone(rendered, tmp_pat
     assert "-own/record.json" not in first
     assert set(re.findall(r"runs/([\w-]+)/record", second)) == {"image-small-own", "text-en-own"}
     assert (tmp_path / "figures" / "1-systems.svg").exists() and (tmp_path / "figures" / "2-systems.svg").exists()
+
+
+def _gap_run(folder: Path, name: str, labels: int, tables: dict[str, pd.DataFrame]) -> None:
+    generator, parts, systems = np.random.default_rng(labels), [], []
+    for system in dict.fromkeys(name.format(second) for second in gaps.SETTINGS.values() for name in gaps.SYSTEMS):
+        strength = 2.0 - 1.2 * ("Hindi" in system) + 0.6 * ("Picture" in system)
+        parts.append(_predictions(strength, system, 2, tables, generator))
+        about = {"inputs": "image+text" if "Picture" in system else "text", "chosen": "asked" not in system}
+        about |= {"language": "hi" if "Hindi" in system else "en", "labels": labels, "method": "supervised"}
+        systems.append({"system": system, "model": system, "weights": "none", "trained": "head", **about})
+    record = {"run": name, "study": "gap", "classes": CLASSES, "systems": systems}
+    record |= {"data": DATA | {"name": "table", "built_in": False}, "scores": _scores(pd.concat(parts))}
+    place = folder / "runs" / name
+    place.mkdir(parents=True)
+    pd.concat(parts, ignore_index=True).to_parquet(place / runs.PREDICTIONS)
+    record["fingerprints"] = PRINTS | {"predictions": runs.file_digest(place / runs.PREDICTIONS)}
+    (place / runs.RECORD).write_text(json.dumps(EMPTY | record))
+
+
+def test_gaps_are_those_of_the_predictions_and_open_both_reports(rendered, tmp_path):
+    examples = _examples(tmp_path, "en", 90)
+    for name, labels in (("photos-few", 30), ("photos", 900)):
+        _gap_run(tmp_path, name, labels, {"val": examples, "test": examples})
+    table = pd.read_parquet(tmp_path / "runs" / "photos" / runs.PREDICTIONS).query("split == 'test'")
+    names = ("Text, English", "Text, Hindi", "Picture + text, English", "Picture + text, Hindi")
+    expected = statistics.language_gap(*(table[table["system"] == name] for name in names))
+    problems = []
+    text = report.render(tmp_path, problems=problems, alone=True).with_suffix(".md").read_text()
+    assert not problems and f"With 900 labels in both languages: {expected.verdict}" in text.split("\n## ")[0]
+    rows = re.findall(r"^\| \[(\d+)\]\(runs/[\w-]+/record.json\) \| (in [\w ]+) \|(.*)", text, re.MULTILINE)
+    places = ("in both languages", "in English alone")
+    assert [row[:2] for row in rows] == [(labels, place) for labels in ("900", "30") for place in places]
+    assert f" {100 * expected.text.estimate:+.1f} [".replace("-", "−") in rows[0][2]
+    shutil.copytree(rendered / "runs", tmp_path / "runs", dirs_exist_ok=True)
+    whole = report.filled(tmp_path, "demo", draw=False)[0]
+    assert whole.index("With 900 labels in both languages") < whole.index("> **The picture closes")
+    assert whole.index("## photos: the gap between languages") < whole.index("## Results")
 
 
 HOSTILE_SVG = {
