@@ -70,19 +70,21 @@ def _name(page: Page) -> str:
 
 
 def _best(page: Page) -> str:
-    """The fine-tuned system that val picked, and those beside it that were not trained by `fit`."""
-    tuned = [system for system in page.study.systems if system.get("share") == 1]
-    if not tuned:
-        return ""
-    best = max(tuned, key=lambda system: system["val"][page.study.score].mean())
-    alike = [system for system in tuned if all(system[key] == best[key] for key in ("run", "inputs"))]
-    said = []
-    for system in sorted(alike, key=lambda system: system is not best):
-        interval, accuracy = page.study.interval(system), percent(system["test"]["accuracy"].mean())
-        span = f"{percent(interval.estimate)} {between(interval.low, interval.high)}"
-        said.append(f"{markdown.escape(system['system'])}: AUROC {span}, accuracy {accuracy}")
-    beside = f" Beside it, {'; '.join(said[1:])}." if said[1:] else ""
-    return f"On test, percent, with 95 % intervals: best on val is {said[0]}.{beside}"
+    """Of each run the fine-tuned system that val picked, and those beside it that needed no training of their own."""
+    sentences = []
+    for run in page.study.records:
+        tuned = [system for system in page.study.systems if system["run"] == run and system.get("share") == 1]
+        if tuned:
+            best = max(tuned, key=lambda system: system["val"][page.study.score].mean())
+            alike = [system for system in tuned if system["inputs"] == best["inputs"]]
+            said = []
+            for system in sorted(alike, key=lambda system: system is not best):
+                interval, accuracy = page.study.interval(system), percent(system["test"]["accuracy"].mean())
+                span = f"{percent(interval.estimate)} {between(interval.low, interval.high)}"
+                said.append(f"{markdown.escape(system['system'])}: AUROC {span}, accuracy {accuracy}")
+            beside = f" Beside it, {'; '.join(said[1:])}." if said[1:] else ""
+            sentences.append(f"Run {page.record(run, run)}: best on val is {said[0]}.{beside}")
+    return " ".join(sentences)
 
 
 def _blocks(page: Page) -> dict[str, Callable[[Page], str]]:
