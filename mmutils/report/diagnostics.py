@@ -25,7 +25,7 @@ def systems(page: Page, score: str) -> str:
     best_first = sorted(page.study.systems, key=lambda s: -s["val"][measure].mean())
     for system in sorted(best_first, key=lambda s: (s["inputs"], s["language"] or "")):
         interval, language = page.study.interval(system), LANGUAGES.get(system["language"], system["language"])
-        title = ", ".join(filter(None, [groups[system["inputs"]], language]))
+        title = ", ".join(filter(None, [groups[system["inputs"]], language if "text" in system["inputs"] else ""]))
         look = {"filled": system["chosen"], "colour": plots.LANGUAGE_COLOURS.get(system["language"], plots.PALETTE[2])}
         dots.append({"label": system["system"], "group": title, **dot(interval), **look})
         model = "" if system["model"] in system["system"] else f"{system['model']}; "

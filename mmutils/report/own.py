@@ -12,7 +12,7 @@ from mmutils.report.sections import NOTES, Page
 STUDIES = {
     "crisis": "one input and both",
     "gap": "the gap between languages",
-    "memes": "few labels",
+    "memes": "fine-tuning and pretraining",
     "transfer": "two languages",
 }
 SCORES = {"f1_macro": "macro F1", "auroc": "AUROC"}
