@@ -4,6 +4,7 @@
 """
 
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -23,16 +24,19 @@ def systems(page: Page, score: str) -> str:
     measure, rows, dots = page.study.score, [], []
     groups = {"text": "Text", "image": "Picture", "image+text": "Picture + text"}
     best_first = sorted(page.study.systems, key=lambda s: -s["val"][measure].mean())
+    names = Counter(system["system"] for system in best_first)
     for system in sorted(best_first, key=lambda s: (s["inputs"], s["language"] or "")):
         interval, language = page.study.interval(system), LANGUAGES.get(system["language"], system["language"])
         title = ", ".join(filter(None, [groups[system["inputs"]], language if "text" in system["inputs"] else ""]))
         look = {"filled": system["chosen"], "colour": plots.LANGUAGE_COLOURS.get(system["language"], plots.PALETTE[2])}
-        dots.append({"label": system["system"], "group": title, **dot(interval), **look})
+        name = f"{system['system']} ({system['run']})" if names[system["system"]] > 1 else system["system"]
+        dots.append({"label": name, "group": title, **dot(interval), **look})
         model = "" if system["model"] in system["system"] else f"{system['model']}; "
-        how = markdown.escape(f"{model}trained: {system['trained']}; weights: {system['weights']}")
+        weights = ", ".join(dict.fromkeys(part.split(" ")[0] for part in system["weights"].split("; ")))
+        how = markdown.escape(f"{model}trained: {system['trained']}; weights: {weights}")
         numbers = [spread(system["val"][measure]), spread(system["test"][measure])]
         numbers += [between(interval.low, interval.high), spread(system["test"]["accuracy"])]
-        link = f"{page.record(system['run'], title)}: {markdown.escape(system['system'])}"
+        link = f"{page.record(system['run'], title)}: {markdown.escape(name)}"
         rows.append([link, how, "yes" if system["chosen"] else "", *numbers])
     if not rows:
         return ""

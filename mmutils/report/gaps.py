@@ -47,8 +47,11 @@ def table(page: Page) -> str:
 
 
 def answer(page: Page) -> str:
-    """A sentence for each place of the labels, of the run with the most."""
-    verdicts = {}
-    for _, labels, where, _, gap in settings(page):
-        verdicts.setdefault(where, f"With {labels:,} labels {where}: {gap.verdict}")
-    return " ".join(verdicts.values())
+    """For labels in both languages and in one alone: the verdict with most labels, then the gaps with fewer."""
+    said = []
+    for where in SETTINGS:
+        rows = [(f"{labels:,}", gap) for _, labels, place, _, gap in settings(page) if place == where]
+        said += [f"With {labels} labels {where}: {gap.verdict}" for labels, gap in rows[:1]]
+        fewer = [f"{percent(g.text.estimate)} and {percent(g.fused.estimate)} with {labels}" for labels, g in rows[1:]]
+        said += [f"Gap without and with the picture, in points: {'; '.join(fewer)} labels."] if fewer else []
+    return " ".join(said)

@@ -20,8 +20,10 @@ SCORES = {"f1_macro": "macro F1", "auroc": "AUROC"}
 
 def pages(folder: Path, draw: bool = True, prefix: str = "") -> list[Page]:
     """A page for each data set and study of the runs in `folder`/runs; prefix: of the names of their pictures."""
-    records = runs.load_records(folder / "runs")
+    records = runs.load_records(folder / "runs") if (folder / "runs").is_dir() else []
     keys = dict.fromkeys((r["data"].get("fingerprint"), r["study"]) for r in records if r["data"] and r["study"])
+    order = [*STUDIES].index
+    keys = sorted(keys, key=lambda key: order(key[1]) if key[1] in STUDIES else len(STUDIES))
     studies = [Study(folder, name, fingerprint) for fingerprint, name in keys]
     warnings = {"crisis": crisis.WARNING, "memes": memes.WARNING}
     return [
@@ -70,21 +72,18 @@ def _name(page: Page) -> str:
 
 
 def _best(page: Page) -> str:
-    """Of each run the fine-tuned system that val picked, and those beside it that needed no training of their own."""
-    sentences = []
+    """Of each run the fine-tuned system that val picked, and its scores on test."""
+    said = []
     for run in page.study.records:
-        tuned = [system for system in page.study.systems if system["run"] == run and system.get("share") == 1]
-        if tuned:
+        if tuned := [s for s in page.study.systems if s["run"] == run and s.get("share") == 1]:
             best = max(tuned, key=lambda system: system["val"][page.study.score].mean())
-            alike = [system for system in tuned if system["inputs"] == best["inputs"]]
-            said = []
-            for system in sorted(alike, key=lambda system: system is not best):
-                interval, accuracy = page.study.interval(system), percent(system["test"]["accuracy"].mean())
-                span = f"{percent(interval.estimate)} {between(interval.low, interval.high)}"
-                said.append(f"{markdown.escape(system['system'])}: AUROC {span}, accuracy {accuracy}")
-            beside = f" Beside it, {'; '.join(said[1:])}." if said[1:] else ""
-            sentences.append(f"Run {page.record(run, run)}: best on val is {said[0]}.{beside}")
-    return " ".join(sentences)
+            interval, accuracy = page.study.interval(best), percent(best["test"]["accuracy"].mean())
+            span = f"{percent(interval.estimate)} % {between(interval.low, interval.high)}"
+            name = markdown.escape(best["system"])
+            said.append(
+                f"In run {page.record(run, run)} val picks {name}: AUROC {span}, accuracy {accuracy} % on test."
+            )
+    return " ".join(said)
 
 
 def _blocks(page: Page) -> dict[str, Callable[[Page], str]]:
@@ -92,7 +91,7 @@ def _blocks(page: Page) -> dict[str, Callable[[Page], str]]:
     named = {s["run"]: (f"{s['run']}: {s['system']}", s) for s in page.study.systems if s["chosen"]}
     blocks: dict[str, Callable[[Page], str]] = {}
     if page.study.name == "gap":
-        blocks["The gap by number and place of the labels"] = gaps.table
+        return {"The gap by number and place of the labels": gaps.table}
     if page.study.name == "crisis":
         if set(crisis.FOUR) <= set(crisis.chosen(page)):
             blocks |= {"English and Hindi": crisis.answer, "The gap between the languages": crisis.gaps}
