@@ -22,6 +22,8 @@ from typing import NamedTuple
 import psutil
 import yaml
 
+from mmutils.runs.files import write
+
 LOG = "run.log"
 BUSY = 0.04  # share of a core, on average, that counts as a sign of life
 KERNEL_DIED = 138  # exit status of papermill's command line
@@ -72,6 +74,10 @@ def execute(
         cells = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"]) + 1  # papermill adds one
         timed_out = _watch(child, log, timeout, lambda where: tick(where and f"{where} of {cells}"))
     reason = f"no sign of life for {timeout:g} s{_where(log)}" if timed_out else _reason(copy, log, child.returncode)
+    if reason is None:  # without the state of progress bars, which can be most of the file
+        content = json.loads(copy.read_text(encoding="utf-8"))
+        content["metadata"].pop("widgets", None)
+        write(copy, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return Outcome(reason, time.monotonic() - started)
 
 

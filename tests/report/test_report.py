@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score, roc_curve
 
 from mmutils import data, runs, statistics
-from mmutils.report import answers, crisis, gaps, markdown, plots, pretraining, transfer
+from mmutils.report import answers, crisis, gaps, markdown, own, plots, pretraining, transfer
 from mmutils.report import memes as memes_chapter
 from mmutils.report import rendering as report
+from mmutils.report.curves import threshold_curves
 from mmutils.report.results import Study
 from mmutils.report.sections import Page
 
@@ -335,6 +336,27 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     assert "| CASS, ViT – random, ViT | all labels (" in text
     assert "| DINO – random, ViT (other networks) | all labels (" in text
     assert "packages – random and e5" not in text
+
+
+def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
+    [page] = [page for page in own.pages(memes, draw=False) if any("share" in system for system in page.study.systems)]
+    tuned = [system for system in page.study.systems if system.get("share") == 1]
+    best = max(tuned, key=lambda system: system["val"]["auroc"].mean())
+    auroc, accuracy = (f"{100 * best['test'][score].mean():.1f}" for score in ("auroc", "accuracy"))
+    said = own.answers([page])
+    assert f"val picks {best['system']}: AUROC {auroc} % [" in said and f"accuracy {accuracy} % on test" in said
+
+
+def test_threshold_curves_are_those_of_the_probabilities():
+    generator = np.random.default_rng(0)
+    rows = pd.DataFrame({"label": np.arange(60) % 2, "p_1": generator.random(60)})
+    rows["p_0"] = 1 - rows["p_1"]
+    roc, precision = threshold_curves(rows, ["good", "bad"]).axes
+    expected = roc_curve(rows["label"], rows["p_1"])
+    np.testing.assert_allclose(roc.lines[0].get_xydata().T, np.stack(expected[:2]))
+    assert len(precision.lines) == 1 and "bad" in precision.get_legend().get_texts()[0].get_text()
+    rows["p_2"], rows["label"] = 0.1, np.arange(60) % 3
+    assert len(threshold_curves(rows, ["a", "b", "c"]).axes[0].lines) == 3
 
 
 def test_collapsed_training_is_listed_and_in_no_test(memes):

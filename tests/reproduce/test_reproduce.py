@@ -41,7 +41,9 @@ runs.save_record(out, notebook="toy.ipynb", parameters=runs.parameters("toy.ipyn
 """
 ACTS = """
 import os, time
-acts = {"raise": lambda: {}["no such key"], "kill": lambda: os.kill(os.getpid(), 9), "hang": lambda: time.sleep(99)}
+from tqdm.auto import tqdm
+acts = {"b": lambda: list(tqdm(range(2)))}
+acts |= {"raise": lambda: {}["no such key"], "kill": lambda: os.kill(os.getpid(), 9), "hang": lambda: time.sleep(99)}
 acts.get(word, lambda: None)()
 """
 
@@ -123,6 +125,8 @@ def test_only_what_is_stale_runs(repository):
     assert repository.record("one")["parameters"] == {"word": "b", "rate": 0.1, "seeds": [0]}
     folder = repository.folder / "report" / "runs" / "one"
     assert {path.name for path in folder.iterdir()} == {"record.json", "toy.ipynb", "run.log", "encoder.safetensors"}
+    executed = (folder / "toy.ipynb").read_text()
+    assert "widget-view" in executed and "widgets" not in json.loads(executed)["metadata"]
 
     status, output = repository.run()
     assert (status, state(output, "one"), state(output, "two")) == (0, "fresh", "fresh")
