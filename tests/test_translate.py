@@ -123,7 +123,7 @@ def test_no_hub(tmp_path, monkeypatch, capsys):
     assert f"{tmp_path} holds no translation model" in capsys.readouterr().out
     assert main(command("any", tmp_path / "hi.tsv", "--batch-size", "0")) == 1
     assert main(["crisismmd"]) == 1 and not list(tmp_path.iterdir())
-    assert "at least 1" in (told := capsys.readouterr().out) and "give its folder or archive as root" in told
+    assert "at least 1" in (told := capsys.readouterr().out) and "give its folder, archive or file as root" in told
 
 
 class Shout:

@@ -310,7 +310,7 @@ def test_jobs_overlap_keep_the_order_of_needs_and_end_together(repository):
 
 
 def test_a_part_that_is_missing_in_the_report_is_a_failure(repository):
-    render = "def render(folder, profile, problems):\n    problems += ['fusion-en: \\x1b[2J its table']\n"
+    render = "def render(folder, profile, problems, alone):\n    problems += ['fusion-en: \\x1b[2J its table']\n"
     (repository.folder / "mmutils" / "report").mkdir()
     (repository.folder / "mmutils" / "report" / "rendering.py").write_text(render)
     repository.experiments({"name": "one"}, report=True)

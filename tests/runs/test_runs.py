@@ -424,9 +424,11 @@ def test_stale_says_what_changed(save, notebook, package, monkeypatch):
     record = save()
     assert stale(record, notebook, {"out": "there"}) == []
     assert stale(record, notebook, {"epochs": 5}) == ["parameters changed: epochs 3 -> 5"]
-    [reason] = stale(record, notebook, {}, fingerprints.Disk(package))
-    assert reason.startswith("code changed: ")
-    assert "mmutils/training/loop.py" in reason
+    disk = fingerprints.Disk(package)
+    [reason] = stale(record, notebook, {}, disk)
+    changed = fingerprints.changed_files(record["fingerprints"], notebook, record["parameters"], disk)
+    assert "mmutils/training/loop.py" in changed
+    assert reason == f"code changed: {', '.join(changed[:3])} and {len(changed) - 3} more"
     monkeypatch.setattr("mmutils.data.fingerprint", lambda name, root=None: "g")
     assert stale(record, notebook, {}) == ["data changed"]
     content = nbformat.read(notebook, 4)  # as this process ran it
