@@ -51,7 +51,7 @@ def answer(page: Page) -> str:
     said = []
     for where in SETTINGS:
         rows = [(f"{labels:,}", gap) for _, labels, place, _, gap in settings(page) if place == where]
-        said += [f"With {labels} labels {where}: {gap.verdict}" for labels, gap in rows[:1]]
+        said += [f"With {labels} labels {where}: {gap.verdict.replace(' -', ' −')}" for labels, gap in rows[:1]]
         fewer = [f"{percent(g.text.estimate)} and {percent(g.fused.estimate)} with {labels}" for labels, g in rows[1:]]
         said += [f"Gap without and with the picture, in points: {'; '.join(fewer)} labels."] if fewer else []
     return " ".join(said)

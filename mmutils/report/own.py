@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from mmutils import runs
 from mmutils.report import crisis, diagnostics, gaps, markdown, memes, pretraining, transfer
 from mmutils.report.cells import between, percent
 from mmutils.report.results import Study
@@ -18,13 +17,12 @@ STUDIES = {
 SCORES = {"f1_macro": "macro F1", "auroc": "AUROC"}
 
 
-def pages(folder: Path, draw: bool = True, prefix: str = "") -> list[Page]:
-    """A page for each data set and study of the runs in `folder`/runs; prefix: of the names of their pictures."""
-    records = runs.load_records(folder / "runs") if (folder / "runs").is_dir() else []
+def pages(folder: Path, records: list[dict], draw: bool = True, prefix: str = "") -> list[Page]:
+    """A page for each data set and study of these records of `folder`/runs; prefix: of the names of their pictures."""
     keys = dict.fromkeys((r["data"].get("fingerprint"), r["study"]) for r in records if r["data"] and r["study"])
     order = [*STUDIES].index
     keys = sorted(keys, key=lambda key: order(key[1]) if key[1] in STUDIES else len(STUDIES))
-    studies = [Study(folder, name, fingerprint) for fingerprint, name in keys]
+    studies = [Study(folder, name, fingerprint, records) for fingerprint, name in keys]
     warnings = {"crisis": crisis.WARNING, "memes": memes.WARNING}
     return [
         Page(study, "", warnings.get(study.name, crisis.WARNING), draw, prefix=f"{prefix}{number}-")
@@ -33,10 +31,12 @@ def pages(folder: Path, draw: bool = True, prefix: str = "") -> list[Page]:
     ]
 
 
-def text(folder: Path, own: list[Page]) -> str:
-    """The report's Markdown."""
+def text(folder: Path, records: list[dict], own: list[Page]) -> str:
+    """The report's Markdown; runs that failed before they had a data set stand at its end."""
     parts = [f"# Runs in {markdown.escape(folder.resolve().name)}", answers(own), chapters(own)]
-    parts += [diagnostics.failures(own[0]) if own else "There are no runs with a record that can be read."]
+    parts += [] if records else ["There are no runs with a record that can be read."]
+    early = [r for r in records if r["status"] != "ok" and not (r["data"] and r["study"])]
+    parts += [f"- run `{r['run']}` failed: {markdown.escape(r['reason'])}" for r in early]
     return "\n\n".join([*parts, "<!-- begin: explorer -->\n<!-- end: explorer -->\n"])
 
 
@@ -48,7 +48,7 @@ def chapters(own: list[Page]) -> str:
         sizes = ", ".join(f"{size:,} {split}" for split, size in data["splits"].items())
         title = markdown.escape(f"{_name(page)}: {STUDIES.get(page.study.name, 'runs')}")
         parts.append(f"## {title}\n\nExamples: {sizes or 'none'}.")
-        for name, build in _blocks(page).items():
+        for name, build in (_blocks(page) | {"Failures": diagnostics.failures}).items():
             block = page.guarded(name, build)
             heading = "" if block.lstrip().startswith("#") else f"### {name}\n\n"
             parts += [heading + block.strip()] if block else []

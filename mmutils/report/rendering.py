@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from mmutils import runs
 from mmutils.report import crisis, html, memes, own, pdf, transfer
 from mmutils.report.explorer import explorer_html
 from mmutils.report.markdown import BLOCK, fill
@@ -33,8 +34,9 @@ def render(
     folder.mkdir(parents=True, exist_ok=True)
     files.sweep(folder)
     if alone:
-        every = own.pages(folder)
-        text = own.text(folder, every)
+        records = loaded(folder)
+        every = own.pages(folder, records)
+        text = own.text(folder, records, every)
     else:
         text, pages = filled(folder, profile)
         every = list(pages.values())
@@ -57,14 +59,21 @@ def render(
     return folder / "report.html"
 
 
+def loaded(folder: Path) -> list[dict]:
+    """The records of `folder`/runs, none where there is no such folder."""
+    return runs.load_records(folder / "runs") if (folder / "runs").is_dir() else []
+
+
 def filled(folder: Path, profile: str, draw: bool = True) -> tuple[str, dict[str, Page]]:
     """report.md with all blocks filled, and the page of each study, with its figures where they are drawn."""
     prose = (REPOSITORY / "report" / "report.md").read_text(encoding="utf-8")
-    pages = {name: Page(Study(folder, name), profile, module.WARNING, draw) for name, module in STUDIES.items()}
+    records = loaded(folder)
+    studies = {name: Study(folder, name, records=records) for name in STUDIES}
+    pages = {name: Page(studies[name], profile, module.WARNING, draw) for name, module in STUDIES.items()}
     sections = [(page, section) for name, page in pages.items() for section in STUDIES[name].SECTIONS]
     blocks = {section.name: section.markdown(page) for page, section in sections}
     told = {name for name, page in pages.items() if not page.study.built_in}  # by their own chapters
-    real = [page for page in own.pages(folder, draw, "real-") if not page.study.built_in]
+    real = [page for page in own.pages(folder, records, draw, "real-") if not page.study.built_in]
     real = [page for page in real if page.study.name not in told]
     blocks |= {"real-answer": own.answers(real), "real": own.chapters(real)}
     pages |= {f"real {number}": page for number, page in enumerate(real)}

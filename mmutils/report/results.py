@@ -22,16 +22,17 @@ class Study:
     Left out with a warning: runs whose record does not fit their predictions or, in the crisis study, others' classes.
     """
 
-    def __init__(self, folder: str | Path, name: str, data: str | None = None):
+    def __init__(self, folder: str | Path, name: str, data: str | None = None, records: list[dict] | None = None):
         self.root, self.name = Path(folder) / "runs", name
         self.score, self.resamples = SCORED.get(name, ("f1_macro", 2_000))
-        records = runs.load_records(self.root) if self.root.is_dir() else []
+        if records is None:  # not read before
+            records = runs.load_records(self.root) if self.root.is_dir() else []
         self._cache: dict[tuple, object] = {}
         known = [r for r in records if data is None or (r["data"] and r["data"].get("fingerprint") == data)]
         self.records = {r["run"]: r for r in known if r["study"] == name}
         if data is None and any(r["data"].get("built_in") for r in self.records.values()):  # others have own chapters
             self.records = {run: r for run, r in self.records.items() if r["data"].get("built_in") or not r["data"]}
-        self.failed = [r for r in records if r["status"] != "ok" and r["study"] in (name, None)]
+        self.failed = [r for r in known if r["status"] != "ok" and r["study"] in (name, None)]
         bad = {}
         for run, record in self.records.items():
             try:

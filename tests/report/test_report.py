@@ -339,12 +339,30 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
 
 
 def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
-    [page] = [page for page in own.pages(memes, draw=False) if any("share" in system for system in page.study.systems)]
+    [page] = [
+        page
+        for page in own.pages(memes, report.loaded(memes), draw=False)
+        if any("share" in system for system in page.study.systems)
+    ]
     tuned = [system for system in page.study.systems if system.get("share") == 1]
     best = max(tuned, key=lambda system: system["val"]["auroc"].mean())
     auroc, accuracy = (f"{100 * best['test'][score].mean():.1f}" for score in ("auroc", "accuracy"))
     said = own.answers([page])
     assert f"val picks {best['system']}: AUROC {auroc} % [" in said and f"accuracy {accuracy} % on test" in said
+
+
+def test_every_failure_is_in_the_report_of_ones_own_runs(memes, tmp_path):
+    """Of trainings, of runs, and of runs that failed before they had a data set; whatever chapter they belong to."""
+    shutil.copytree(memes / "runs", tmp_path / "runs")
+    early = EMPTY | {"run": "early", "status": "failed", "reason": "no | root", "data": {}, "fingerprints": PRINTS}
+    late = early | {"run": "late", "reason": "out of memory", "study": "gap", "data": DATA | {"fingerprint": "other"}}
+    for record in (early, late):
+        (tmp_path / "runs" / record["run"]).mkdir()
+        (tmp_path / "runs" / record["run"] / runs.RECORD).write_text(json.dumps(record))
+    records = report.loaded(tmp_path)
+    text = own.text(tmp_path, records, own.pages(tmp_path, records, draw=False))
+    assert text.count("run `early` failed: no \\| root") == text.count("run `late` failed: out of memory") == 1
+    assert text.count("CASS as published, net: knn, seed 2, failed: collapsed: rank 1.2") == 1
 
 
 def test_threshold_curves_are_those_of_the_probabilities():
@@ -515,7 +533,10 @@ def test_gaps_are_those_of_the_predictions_and_open_both_reports(rendered, tmp_p
     expected = statistics.language_gap(*(table[table["system"] == name] for name in names))
     problems = []
     text = report.render(tmp_path, problems=problems, alone=True).with_suffix(".md").read_text()
-    assert not problems and f"With 900 labels in both languages: {expected.verdict}" in text.split("\n## ")[0]
+    assert (
+        not problems
+        and "With 900 labels in both languages: " + expected.verdict.replace(" -", " −") in text.split("\n## ")[0]
+    )
     rows = re.findall(r"^\| \[(\d+)\]\(runs/[\w-]+/record.json\) \| (in [\w ]+) \|(.*)", text, re.MULTILINE)
     places = ("in both languages", "in English alone")
     assert [row[:2] for row in rows] == [(labels, place) for labels in ("900", "30") for place in places]
