@@ -17,4 +17,5 @@ from mmutils.statistics.bootstrap import (
 from mmutils.statistics.calibration import apply_temperature, calibration_error, reliability, temperature
 from mmutils.statistics.gap import LanguageGap, language_gap
 from mmutils.statistics.modality import emap, modality_use, to_predictions
+from mmutils.statistics.scores import best_threshold
 from mmutils.statistics.weighted import chance, estimate

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 
-from mmutils.statistics.panel import check_probabilities, probability_columns
+from mmutils.statistics.panel import check_probabilities, panel, probability_columns
 
 
 def scores(predictions: pd.DataFrame) -> dict[str, float]:
@@ -27,3 +27,21 @@ def scores(predictions: pd.DataFrame) -> dict[str, float]:
     truths = {k: labels == k for k in classes if 0 < (labels == k).sum() < len(labels)}
     areas = [roc_auc_score(truth, probabilities[:, k].astype(np.float64)) for k, truth in truths.items()]
     return result | {"auroc": float(np.mean(areas)) if areas else float("nan")}
+
+
+def best_threshold(predictions: pd.DataFrame) -> float:
+    """The threshold t with the best accuracy for saying class 1 where p_1 > t: give predictions on val.
+
+    p_1 is the mean over the seeds. Candidates are 0.5 and the midpoints between neighbouring values; of equally good
+    ones the nearest to 0.5 counts. ValueError: as `panel` (but no column group is needed), or more than two classes.
+    """
+    system = panel(predictions.assign(group=""))
+    if system.probabilities.shape[2] != 2:
+        raise ValueError(f"a threshold is for two classes, given are {system.probabilities.shape[2]}")
+    values = system.probabilities[..., 1].mean(axis=0)  # (N,)
+    positive, negative = np.sort(values[system.labels == 1]), np.sort(values[system.labels == 0])
+    levels = np.unique(values)
+    thresholds = np.append((levels[1:] + levels[:-1]) / 2, 0.5)
+    wrong = np.searchsorted(positive, thresholds, "right") - np.searchsorted(negative, thresholds, "right")
+    best = thresholds[wrong == wrong.min()]  # up to a constant: positives at or below less negatives at or below
+    return float(best[np.abs(best - 0.5).argmin()])

@@ -1,6 +1,7 @@
 """Statistics against closed forms, scikit-learn, scipy, torchmetrics, and simulations whose truth is known."""
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,29 @@ def example(count=200, classes=3, seeds=(0, 1), skill=1.0, random=0) -> pd.DataF
         names = [f"p_{number}" for number in range(classes)]
         parts[-1][names] = parts[-1][names].div(parts[-1][names].sum(axis=1), axis=0)
     return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize(("seeds", "decimals"), [((0,), 1), ((0,), 2), ((0, 1, 2), 9), ((3, 5), 9)])
+def test_best_threshold_equals_a_search_over_all(seeds, decimals):
+    generator, labels = np.random.default_rng(len(seeds)), np.arange(40) % 2
+    rows = [table(labels, generator.beta(2 + labels, 3).round(decimals), seed=seed) for seed in seeds]
+    predictions = pd.concat(rows).drop(columns="group")
+    means = predictions.groupby("id")[["label", "p_1"]].mean()
+    candidates = [0.5, *(sum(pair) / 2 for pair in pairwise(sorted(set(means["p_1"]))))]
+    accuracies = [((means["p_1"] > candidate) == (means["label"] == 1)).mean() for candidate in candidates]
+    highest = max(accuracies)
+    best = st.best_threshold(predictions.sample(frac=1, random_state=0))
+    assert ((means["p_1"] > best) == (means["label"] == 1)).mean() == highest
+    distances = [abs(t - 0.5) for t, accuracy in zip(candidates, accuracies, strict=True) if accuracy == highest]
+    assert abs(best - 0.5) == pytest.approx(min(distances), abs=1e-12)
+
+
+def test_best_threshold_is_one_half_where_none_is_better_and_is_for_two_classes():
+    assert st.best_threshold(table([0, 0, 1, 1], [0.1, 0.4, 0.6, 0.9])) == 0.5
+    assert st.best_threshold(table([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.9])) == pytest.approx(0.25)
+    assert st.best_threshold(table([1, 1], [0.9, 0.9])) == 0.5
+    with pytest.raises(ValueError, match="two classes"):
+        st.best_threshold(example(classes=3))
 
 
 # ---- scores under weights ----
