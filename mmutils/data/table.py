@@ -55,6 +55,8 @@ def notes(root) -> list[str]:
     rows, header = _rows(root), [*reading.table(root)]
     read = [name for name in header if name in ("id", "split", "group", "image", "label", *_texts(rows))]
     lines = [f"columns read: {', '.join(read)}; not read: {', '.join(set(header) - {*read}) or 'none'}"]
+    if len(texts := _texts(rows)) and "text" not in texts:
+        lines.append(f"texts where no language is given: {texts[0]}")
     if made := rows.attrs["made"]:
         source = "train" if "split" in header else "all rows"
         lines.append(f"made here: {' and '.join(made)}, each 1/{PARTS} of {source} by group and label, seeded")
@@ -97,17 +99,20 @@ def _prepared(path: Path, *state: int) -> pd.DataFrame:
     needed = "label, and text or image or both"
     if "label" not in rows or not ("image" in rows or _texts(rows)):
         raise ValueError(f"{path} has the columns {', '.join(rows)}: it needs {needed}")
-    if not (rows["label"] != "").any():
-        raise ValueError(f"{path} has no row with a label")
+    rows["label"] = reading.class_names(rows["label"])
+    if len(labels := set(rows["label"]) - {""}) < 2:
+        problem = f"only the label {labels.pop()!r}" if labels else "no row with a label"
+        raise ValueError(f"{path} has {problem}: two different labels are needed")
     if "id" not in rows:
         rows["id"] = [str(number) for number in range(1, len(rows) + 1)]
-    if (again := rows["id"].duplicated()).any():
-        raise ValueError(f"{path}, line {rows.index[again][0]}: the id {rows['id'][again].iloc[0]!r} occurs twice")
     if "group" not in rows:
         rows["group"] = _tied(rows)
+    if (wrong := rows["id"].duplicated() | (rows[["id", "group"]] == "").any(axis=1)).any():
+        problem = f"the id {rows['id'][wrong].iloc[0]!r} occurs twice, or id or group is empty"
+        raise ValueError(f"{path}, line {rows.index[wrong][0]}: {problem}")
     made = [*SPLITS[1:]]
     if "split" in rows:
-        rows["split"] = rows["split"].str.casefold().replace(SYNONYMS)
+        rows["split"] = rows["split"].str.strip().str.casefold().replace(SYNONYMS)
         if len(wrong := rows[~rows["split"].isin(SPLITS) & (rows["label"] != "")]):
             problem = f"{path}, line {wrong.index[0]}: the split is {wrong['split'].iloc[0]!r}"
             raise ValueError(f"{problem} ({len(wrong):,} such rows); give {', '.join(SPLITS)}, or no column split")
@@ -115,8 +120,10 @@ def _prepared(path: Path, *state: int) -> pd.DataFrame:
     rows = rows.assign(split=rows.get("split", "train"))
     rows.loc[rows["label"] == "", "split"] = ""
     pool = rows[rows["split"] == "train"]
-    if made and pool["group"].nunique() < PARTS:
-        raise ValueError(f"{path}: {pool['group'].nunique()} groups are too few to make {' and '.join(made)} of them")
+    for what, count in (("groups", pool["group"].nunique()), ("rows of a label", pool["label"].value_counts().max())):
+        if made and count < PARTS:
+            problem = f"{count} {what} are too few to make {' and '.join(made)} of them"
+            raise ValueError(f"{path}: {problem}: at least {PARTS} are needed, or these splits in a column split")
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # a class of fewer rows than parts
         folds = StratifiedGroupKFold(PARTS, shuffle=True, random_state=0)
         parts = folds.split(pool, pool["label"], pool["group"]) if made else ()
@@ -152,5 +159,5 @@ def _text_column(rows: pd.DataFrame, root, language: str) -> str:
         return column
     if not texts or not language or (texts == ["text"] and language == "en"):
         return next(iter(texts), "")
-    listed = ", ".join(repr(name.removeprefix("text").removeprefix("_")) for name in texts)
-    raise ValueError(f"{root} has no column {column}: its texts are {', '.join(texts)}; give a language of {listed}")
+    choices = " or ".join(f'language="{name.removeprefix("text").removeprefix("_")}"' for name in texts)
+    raise ValueError(f"{root} has no column {column}: its texts are {', '.join(texts)}; take {choices}, or add it")

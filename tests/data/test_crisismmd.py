@@ -99,9 +99,9 @@ def change(root: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("doubled", "a\nnewline", "line 3 has 4 fields, the first line 9"),
-        ("doubled", "a\ttab", "line 3 has 10 fields, the first line 9"),
-        ("\tPositive", "", "line 3 has 8 fields, the first line 9"),
+        ("doubled", "a\nnewline", "line 3 is no row of the table: 4 fields, the header has 9"),
+        ("doubled", "a\ttab", "line 3 is no row of the table: 10 fields, the header has 9"),
+        ("\tPositive", "", "line 3 is no row of the table: 8 fields, the header has 9"),
         ("\tnot_humanitarian", "\t", "unknown labels in 1 of 3 rows \\('' in line 3\\)"),
         ("\tnot_humanitarian", "\tNot_Humanitarian", "'Not_Humanitarian' in line 3"),
         ("doubled", "\udce9", "line 3 is not text in UTF-8"),

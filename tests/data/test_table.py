@@ -53,7 +53,7 @@ def test_given_splits_languages_and_unlabelled_rows(posts, tmp_path):
     assert hindi["train"]["text"].iloc[0] == "पोस्ट 3" and hindi["train"]["id"].iloc[0] == "4"
     assert mmutils.data.classes("table", tmp_path / "posts.csv") == ("1", "2", "10")
     assert len(mmutils.data.unlabelled("table", tmp_path / "posts.csv", language="hi")) == 40
-    with pytest.raises(ValueError, match="no column text_de: its texts are text_en, text_hi; give a language of"):
+    with pytest.raises(ValueError, match=r'no column text_de: .*; take language="en" or language="hi"'):
         load(tmp_path / "posts.csv", language="de")
 
 
@@ -99,12 +99,36 @@ def test_leaks_are_dropped_from_train_alone(posts, tmp_path):
         (lambda posts: posts.replace("7.png", "none.png"), "pictures of .*posts.csv are missing, such as .*none.png"),
         (lambda posts: posts.head(5), "4 groups are too few to make val and test of them"),
         (lambda posts: posts.assign(id="7"), "line 3: the id '7' occurs twice"),
+        (lambda posts: posts.assign(group=[*"abcdefg", ""] + ["h"] * 52), "line 9: the id '8' .* group is empty"),
+        (lambda posts: posts.assign(label="a"), "only the label 'a': two different labels are needed"),
+        (lambda posts: posts.assign(label=[f"l{n}" for n in range(60)]), "1 rows of a label are too few"),
+        (lambda posts: posts.replace("7.png", ""), "1 of .* are missing, such as in a row that names none. Put"),
     ],
 )
 def test_what_is_wrong_is_said(posts, tmp_path, change, message):
     change(posts).to_csv(tmp_path / "posts.csv", index=False)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load(tmp_path / "posts.csv")
+
+
+def test_what_a_spreadsheet_makes_of_a_table_is_read(posts, tmp_path):
+    """A mark of byte order, semicolons, spaces around names, whole numbers with a point, "nan" for nothing."""
+    labels = [["0.0", " 1.0", "0", "nan"][number % 4] for number in range(60)]
+    posts = posts.assign(label=labels, text=posts["text"] + ", and, more, commas").rename(columns={"text": "Text_EN "})
+    posts.to_csv(tmp_path / "posts.csv", index=False, sep=";", encoding="utf-8-sig")
+    assert mmutils.data.classes("table", tmp_path / "posts.csv") == ("0", "1")
+    assert sum(map(len, load(tmp_path / "posts.csv").values())) == 45
+    posts.to_csv(tmp_path / "tabs.csv", index=False, sep="\t")
+    assert load(tmp_path / "tabs.csv")["train"]["text"].str.endswith("commas").all()
+
+
+def test_a_language_that_is_not_there_is_said_in_the_form_of_the_command(posts, tmp_path, capsys):
+    posts.drop(columns="image").to_csv(tmp_path / "posts.csv", index=False)
+    assert main(["check", "table", "--root", str(tmp_path / "posts.csv"), "--option", "language=hi"]) == 2
+    assert "no column text_hi: its texts are text; take --option language=, or add it" in capsys.readouterr().out
+    posts[["text", "label"]].rename(columns={"text": "text_en"}).to_csv(tmp_path / "posts.csv", index=False)
+    assert main(["check", "table", "--root", str(tmp_path / "posts.csv")]) == 0
+    assert "texts where no language is given: text_en" in capsys.readouterr().out
 
 
 def test_lines_that_are_no_rows(tmp_path):

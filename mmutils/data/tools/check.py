@@ -67,10 +67,9 @@ def _audit(options: argparse.Namespace, tables: dict[str, pd.DataFrame], chosen:
     problems += [f"{row.split}, {row.id}: {row.error}" for row in audited["unreadable"].itertuples()]
     duplicates, leaks = (audited[name][audited[name]["values"] > 0] for name in ("duplicates", "leaks"))
     for row in leaks[leaks["what"].isin(["id", "group"])].to_dict("records"):
-        advice = "; the option leaks=drop leaves them out of train" if row["first"] == "train" else ""
-        problems.append(
-            "{values:,} {what}s are in {first} and {second}, such as {example!r:.80}".format(**row) + advice
-        )
+        problem = "{values:,} {what}s are in {first} and {second}, such as {example!r:.80}".format(**row)
+        advice = '; in a notebook -y "{options: {leaks: drop}}" leaves them out of train'
+        problems.append(problem + advice * (row["first"] == "train"))
     for note in module.notes(options.root) if hasattr(module, "notes") else ():
         print(printable(note))
     shown = {"examples": counts, "lengths of texts": audited["text_lengths"].T}

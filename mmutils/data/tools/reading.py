@@ -36,19 +36,25 @@ def tsv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
     ValueError, with the line: one of `columns` is missing or there twice, no rows, a row with more or fewer fields.
     """
-    (_, first), *rest = lines(path) or [(0, "")]
-    header = first.split("\t")
-    if not set(columns) <= set(header) or len(set(header)) < len(header):
+    numbered = [(number, line.split("\t")) for number, line in lines(path)]
+    rows = _frame(path, numbered, "no text may hold a tab or a newline")
+    if not set(columns) <= set(rows) or not rows.columns.is_unique:
         problem = f"cannot be read as a table with tabs: its first line needs each of {', '.join(columns)} once"
-        raise ValueError(f"{path} {problem}; it has {', '.join(header) or 'no line'}")
-    rows = {number: line.split("\t") for number, line in rest}
-    for number, fields in rows.items():
-        if len(fields) != len(header):
-            problem = f"has {len(fields)} fields, the first line {len(header)}: no text may hold a tab or a newline"
-            raise ValueError(f"{path}, line {number} {problem}; given {fields[:3]}")
-    if not rows:
+        raise ValueError(f"{path} {problem}; it has {', '.join(rows) or 'no line'}")
+    if rows.empty:
         raise ValueError(f"{path} has no rows: fetch it again")
-    return pd.DataFrame.from_dict(rows, orient="index", columns=header)
+    return rows
+
+
+def _frame(path: str | Path, numbered: list[tuple[int, list[str]]], advice: str) -> pd.DataFrame:
+    """A table from the numbers and fields of its lines, the first of which names the columns."""
+    header = numbered[0][1] if numbered else []
+    for number, fields in numbered:
+        if len(fields) != len(header):
+            problem = f"{len(fields)} fields, the header has {len(header)}; {advice}"
+            raise ValueError(f"{path}, line {number} is no row of the table: {problem}; given {fields[:3]}")
+    numbers, rows = [number for number, _ in numbered[1:]], [fields for _, fields in numbered[1:]]
+    return pd.DataFrame(rows, numbers, header)
 
 
 def json_object(line: str, where: str) -> dict:
@@ -86,29 +92,28 @@ def table(path: str | Path) -> pd.DataFrame:
 
 
 def _separated(path: str | Path, kind: str) -> pd.DataFrame:
-    """The rows of a CSV file, separated by the comma or semicolon that its first line has more of, or of a TSV file."""
-    content, rows, line = text(path), {}, 1  # line: where the row that is read next begins
-    first = content.split("\n")[0]
-    mark = "\t" if kind == ".tsv" else max(",;", key=first.count)
+    """The rows of a CSV file, separated by what its first line has most of (, ; tab), or of a TSV file; with quotes."""
+    content, rows, line = text(path), [], 1  # line: where the row that is read next begins
+    mark = "\t" if kind == ".tsv" else max(",;\t", key=content.split("\n")[0].count)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=mark, strict=True)
     try:
         for row in reader:
-            if row and rows and len(row) != len(rows[1]):
-                advice = f"put a text with {mark!r} in double quotes"
-                raise csv.Error(f"{len(row)} fields, the header has {len(rows[1])}; {advice}")
-            if row:
-                rows[line if rows else 1] = row
+            rows += [(line, row)] if row else []
             line = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(f"{path}, line {line} is no row of the table: {error}") from error
-    header = rows.pop(1, [])
-    return pd.DataFrame.from_dict(rows, orient="index", columns=header) if rows else pd.DataFrame(columns=header)
+    return _frame(path, rows, f"put a text with {mark!r} in double quotes")
 
 
 def _cell(value) -> str:
     if value is None or value != value:  # nan
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def class_names(labels: pd.Series) -> pd.Series:
+    """Labels of a table as names of classes: without spaces around them, "nan" is none, and 1.0 is 1."""
+    return labels.str.strip().replace(["(?i)^nan$", r"^([+-]?\d+)\.0+$"], ["", r"\1"], regex=True)
 
 
 def storable(value: str) -> bool:
@@ -151,8 +156,9 @@ def settle_missing(table: pd.DataFrame, missing: str, file: Path, remedy: str) -
     there = table["image"].map(os.path.isfile)
     lacking = table.loc[~there, "image"]
     if missing == "error" and len(lacking):
-        problem = f"{len(lacking)} of {len(table)} pictures of {file} are missing, such as {lacking.iloc[0]}"
-        raise FileNotFoundError(f'{problem}. {remedy}, or pass missing="drop" to drop these, "none" for texts alone')
+        example = max(lacking) or "in a row that names none"
+        problem = f"{len(lacking)} of {len(table)} pictures of {file} are missing, such as {example}. {remedy}"
+        raise FileNotFoundError(f'{problem}, or pass missing="drop" to drop these, missing="none" for texts alone')
     if missing == "drop" and not there.any():
         raise ValueError(f'none of the {len(table)} pictures of {file} are there: missing="drop" would leave nothing')
     table = table.assign(image=table["image"].where(there, None))
