@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -18,7 +17,7 @@ from mmutils.evaluation.predictions import predict, predictions_table
 from mmutils.models.features import batch_inputs
 from mmutils.models.text import TextEncoder
 from mmutils.runs.files import write
-from mmutils.runs.parameters import printable
+from mmutils.runs.parameters import show
 
 RUNS = Path("report", "runs")
 UNKNOWN = 0.1  # share of a text's tokens that the tokenizer does not know, above which there is a warning
@@ -105,10 +104,8 @@ def scored(posts: pd.DataFrame, answers: pd.DataFrame) -> str:
     known = (posts["label"] != "") & (answers["prediction"] != "")
     examples = posts[known].assign(group=posts["id"], label=posts["label"][known].map(classes.index))
     predictions = predictions_table(examples, answers.loc[known, classes].to_numpy()).assign(seed=0)
-    lines = [f"{known.sum()} posts with a label and an answer, 95 % bootstrap intervals:"]
-    for name in export.SCORES:
-        lines.append(f"{name}: {export.score_with_interval(predictions, name)}")
-    return "\n".join(lines)
+    lines = [f"{name}: {export.score_with_interval(predictions, name)}" for name in export.SCORES]
+    return "\n".join([f"{known.sum()} posts with a label and an answer, 95 % bootstrap intervals:", *lines])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -134,24 +131,23 @@ def main(arguments: list[str] | None = None) -> int:
         posts = reading.table(options.table) if options.table else pd.DataFrame([post]).dropna(axis=1)
         if "id" not in posts:
             posts["id"] = [str(number) for number in range(1, len(posts) + 1)]
+        if "label" in posts:
+            posts["label"] = reading.class_names(posts["label"])
         with warnings.catch_warnings(record=True, action="always", category=UserWarning) as caught:
             answers = classify(folder, posts, Path(options.table).parent if options.table else None)
         for warning in caught:
             if issubclass(warning.category, UserWarning):
-                print(printable(f"warning: {warning.message}"), file=sys.stderr)
-        try:
-            print(printable(answers.to_string(index=False, float_format="{:.3f}".format, na_rep="")), flush=True)
-        except BrokenPipeError:  # `| head` has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                show(f"warning: {warning.message}", sys.stderr)
+        show(answers.to_string(index=False, float_format="{:.3f}".format, na_rep=""))
         if "label" in posts:
-            print(scored(posts, answers))
+            show(scored(posts, answers))
         if "problem" in answers:
             count = (answers["problem"] != "").sum()
-            print(f"{count} of {len(answers)} posts have no answer: see the column problem", file=sys.stderr)
+            show(f"{count} of {len(answers)} posts have no answer: see the column problem", sys.stderr)
         if options.out:
             write(options.out, answers.to_csv(index=False, float_format="%.6f"))
     except (ValueError, OSError) as error:
-        print(printable(error), file=sys.stderr)
+        show(error, sys.stderr)
         return 2
     return 0
 

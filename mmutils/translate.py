@@ -27,7 +27,7 @@ from mmutils.data.tools.archive import beside
 from mmutils.models import weights
 from mmutils.models.transformer import no_progress_bar
 from mmutils.runs.files import write
-from mmutils.runs.parameters import printable
+from mmutils.runs.parameters import show
 
 LINK = re.compile(r"https?://\S+")
 OPENING = re.compile(r"(?:\s*(?:RT\b|[.]?@\w+:?))*")  # "RT @name:", ".@name @other"
@@ -182,12 +182,12 @@ def main(arguments: list[str] | None = None) -> int:
         translator = Translator(options.model, options.revision, options.codes)
         report = translate(rows[options.key], rows["text"], translator, options.to, file, options.batch_size)
     except (ValueError, OSError) as error:
-        print(printable(error))
+        show(error)
         return 1
-    print(printable(f"{file}: " + ", ".join(f"{count} {kind}" for kind, count in report["counts"].items())))
+    show(f"{file}: " + ", ".join(f"{count} {kind}" for kind, count in report["counts"].items()))
     for problem, cases in report["examples"].items():
         for key, text, translation in cases[:3]:
-            print(printable(f"  {problem}, {key}: {text} -> {translation}"))
+            show(f"  {problem}, {key}: {text} -> {translation}")
     return 0
 
 

@@ -1,7 +1,6 @@
 """`python -m mmutils.data`: what is done once with a data set."""
 
 import argparse
-import os
 import sys
 
 from mmutils.data.tools import check, download
@@ -24,13 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--sha256", action="append", default=[], metavar="FILE=HEX", help="of a file; may be repeated")
     command.set_defaults(main=download.main)
     options = parser.parse_args(arguments)
-    try:
-        status = options.main(options)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush when Python ends
-        return 1
+    return options.main(options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """CrisisMMD v2.0: tweets with pictures from seven disasters of 2017, humanitarian task, five classes.
 
 Alam, Ofli, Imran 2018, https://arxiv.org/abs/1805.00713; splits and classes: Ofli, Alam, Imran 2020,
-https://arxiv.org/abs/2004.11838. Licence CC BY-NC-SA 4.0. A tweet has up to four pictures, a row each: id is that of
+https://arxiv.org/abs/2004.11838. A tweet has up to four pictures, a row each: id is that of
 the picture, group that of the tweet. In "agreed" picture and text were given the same label; the labels are merged into
 five classes. Files are read without quoting: 39 texts of train begin with a quotation mark.
 """
@@ -30,6 +30,7 @@ MERGED = {
 }
 # examples of each class in "agreed"
 OFFICIAL = {"train": (71, 612, 3252, 1279, 912), "val": (9, 80, 521, 239, 149), "test": (9, 81, 504, 235, 126)}
+LICENCE = "CrisisMMD is under CC BY-NC-SA 4.0 (attribution, not commercial, share alike)"
 WHERE = "https://crisisnlp.qcri.org/crisismmd"
 FILES = {"agreed": "task_{}_text_img_agreed_lab_{}.tsv", "all": "task_{}_text_img_{}.tsv"}  # of a task and a split
 COLUMNS = ("event_name", "tweet_id", "image_id", "tweet_text", "image", "label_text", "label_image")

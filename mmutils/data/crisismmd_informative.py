@@ -7,7 +7,7 @@ must not be tested on the other.
 from functools import partial
 
 from mmutils.data import crisismmd
-from mmutils.data.crisismmd import WHERE  # noqa: F401, for the `check` command
+from mmutils.data.crisismmd import LICENCE, WHERE  # noqa: F401, as the contract of data sets names them
 
 CLASSES = ("informative", "not_informative")
 OFFICIAL = {"train": 9601, "val": 1573, "test": 1534}  # rows of "agreed"

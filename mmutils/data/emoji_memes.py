@@ -12,10 +12,10 @@ from itertools import count, product
 import pandas as pd
 
 from mmutils.data import COLUMNS
-from mmutils.data.builtin.emoji import files, labelled
+from mmutils.data.builtin.emoji import LICENCE, files, labelled
 from mmutils.data.emoji_topics import unlabelled  # pictures with their own names: train's pairs are wrong on purpose
 
-__all__ = ["CLASSES", "examples", "files", "unlabelled"]
+__all__ = ["CLASSES", "LICENCE", "examples", "files", "unlabelled"]
 CLASSES = ("match", "mismatch")
 ROUNDS = {"train": 4, "val": 2, "test": 2}  # each picture occurs this often with each label
 

@@ -7,9 +7,9 @@ of two or three words, so it does not show how well a model reads a tweet. Pictu
 import pandas as pd
 
 from mmutils.data import COLUMNS
-from mmutils.data.builtin.emoji import GROUPS, files, labelled, pool
+from mmutils.data.builtin.emoji import GROUPS, LICENCE, files, labelled, pool
 
-__all__ = ["CLASSES", "examples", "files", "unlabelled"]
+__all__ = ["CLASSES", "LICENCE", "examples", "files", "unlabelled"]
 CLASSES = GROUPS
 
 

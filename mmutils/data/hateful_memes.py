@@ -20,6 +20,7 @@ from mmutils.data.tools.reading import check_choice, storable
 CLASSES = ("not hateful", "hateful")
 OFFICIAL = {"train": (5481, 3019), "dev_seen": (253, 247), "dev_unseen": (340, 200)}  # by file: examples of each class
 OFFICIAL |= {"test_seen": (510, 490), "test_unseen": (1250, 750)}
+LICENCE = "Hateful Memes is under Facebook's research licence: no other use, no passing on"
 WHERE = "https://www.drivendata.org/competitions/64/hateful-memes/"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmutils import statistics
+from mmutils.data import dataset
 from mmutils.models import saving
 from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import CachedEncoder, Encoder
@@ -100,6 +101,7 @@ def _card(record: dict, description: dict, predictions: pd.DataFrame) -> str:
     val, test = (predictions[predictions["split"] == split] for split in ("val", "test"))
     before, after = map(statistics.calibration_error, (test, statistics.apply_temperature(test, factor)))
     alphabets = ", ".join(description["scripts"]).title() or "no"
+    licence = getattr(dataset(data["name"]), "LICENCE", "the data's own licence holds; it is not known here")
     use = " ".join(f"--{kind} ..." for kind in system["inputs"].split("+"))
     return f"""# {system["model"]}: {" or ".join(classes)}
 
@@ -120,8 +122,8 @@ Of this one model, with 95 % bootstrap intervals over examples; val chose it, so
   {after:.3f} after it.
 - **Limits**: it was trained on this data set only. Other topics, times, languages or scripts lower its scores in ways
   that these numbers do not show. Its answer is a probability, not a reason to act on a post that nobody has read.
-- **Licences**: those of the data set (CrisisMMD: CC BY-NC-SA 4.0; Hateful Memes: research only) and of the weights it
-  started from hold for this model as well. Encoders that are named, not stored, keep their own.
+- **Licences**: {licence}. It and that of the weights it started from hold for this model as well. Encoders that are
+  named, not stored, keep their own.
 
 From the root of the repository that wrote this, with this page's folder as FOLDER:
 

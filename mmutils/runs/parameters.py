@@ -3,9 +3,11 @@
 `papermill -p frozen false` gives the text 'false', which Python takes for true. So no value is used as it comes.
 """
 
+import os
 import re
+import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import yaml
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
@@ -53,6 +55,15 @@ def all_typed(values: Mapping[str, Any], declared: Mapping[str, tuple[Any, str |
     if errors:
         raise ValueError("\n".join(errors))
     return converted
+
+
+def show(text: object, stream: TextIO | None = None) -> None:
+    """Print a text from data or files; a reader that has read enough, such as `head`, is no error."""
+    stream = stream or sys.stdout
+    try:
+        print(printable(text), file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # also for what is printed later
 
 
 def printable(text: object) -> str:

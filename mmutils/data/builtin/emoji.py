@@ -21,6 +21,7 @@ from mmutils.runs.files import cache_dir, cached_folder
 GROUPS = ("Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink")
 GROUPS += ("Travel & Places", "Activities", "Objects")
 LANGUAGES = ("en", "hi")
+LICENCE = "pictures of Noto Emoji and Fluent Emoji and names of Unicode are open, see data/builtin/LICENSES.md"
 FOLDER = Path(__file__).parent
 LABELLED, POOL = FOLDER / "emoji.parquet", FOLDER / "emoji_pool.parquet"
 

@@ -12,7 +12,7 @@ import pandas as pd
 from mmutils.data import SPLITS, classes, dataset, examples, option_names
 from mmutils.data.tools.audit import audit_tables
 from mmutils.data.tools.loading import require_root
-from mmutils.runs.parameters import printable
+from mmutils.runs.parameters import show
 
 
 def main(options: argparse.Namespace) -> int:
@@ -32,18 +32,18 @@ def main(options: argparse.Namespace) -> int:
                 except FileNotFoundError as error:
                     missing[split] = f"{split}: {error}"
     except (ValueError, OSError) as error:
-        print(_as_options(error))
+        show(_as_options(error))
         return 2
     problems = list(missing.values())
     if tables:
         problems += _audit(options, tables, chosen)
-    print("\n" + ("\n".join(f"WRONG: {_as_options(problem)}" for problem in problems) or "nothing is wrong"))
+    show("\n" + ("\n".join(f"WRONG: {_as_options(problem)}" for problem in problems) or "nothing is wrong"))
     return 1 if problems else 0
 
 
 def _as_options(message: object) -> str:
     """A message whose hints are options of this command."""
-    return re.sub(r'\b(\w+)="(\w*)"', r"--option \1=\2", printable(message))
+    return re.sub(r'\b(\w+)="(\w*)"', r"--option \1=\2", str(message))
 
 
 def _audit(options: argparse.Namespace, tables: dict[str, pd.DataFrame], chosen: dict[str, str]) -> list[str]:
@@ -71,13 +71,13 @@ def _audit(options: argparse.Namespace, tables: dict[str, pd.DataFrame], chosen:
         advice = '; in a notebook -y "{options: {leaks: drop}}" leaves them out of train'
         problems.append(problem + advice * (row["first"] == "train"))
     for note in module.notes(options.root) if hasattr(module, "notes") else ():
-        print(printable(note))
+        show(note)
     shown = {"examples": counts, "lengths of texts": audited["text_lengths"].T}
     shown |= {"duplicates": duplicates, "leaks": leaks}
     with pd.option_context("display.width", 160, "display.max_columns", None, "display.max_colwidth", 60):
         for title, table in shown.items():
-            print(printable(f"{title}\n{table}\n" if len(table) else f"{title}: none\n"))
+            show(f"{title}\n{table}\n" if len(table) else f"{title}: none\n")
     broken = {split: sum(ftfy.fix_text(text) != text for text in table["text"]) for split, table in tables.items()}
     listed = ", ".join(f"{number:,} in {split}" for split, number in broken.items())
-    print(f"texts with broken encodings or HTML entities, which ftfy would mend: {listed}")
+    show(f"texts with broken encodings or HTML entities, which ftfy would mend: {listed}")
     return problems

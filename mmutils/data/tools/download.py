@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from mmutils.data import dataset
 from mmutils.data.tools.archive import KINDS, unpack
 from mmutils.runs.files import sweep, write
-from mmutils.runs.parameters import printable
+from mmutils.runs.parameters import show
 
 PUBLIC = ("CrisisMMD_v2.0.tar.gz", "crisismmd_datasplit_agreed_label.zip", "crisismmd_datasplit_all.zip")  # 2 GB
 ADDRESSES = {"crisismmd": [f"https://crisisnlp.qcri.org/data/crisismmd/{name}" for name in PUBLIC]}
@@ -45,12 +45,12 @@ def main(options: argparse.Namespace) -> int:
         sweep(options.root)
         for url, name in zip(urls, names, strict=True):
             path = Path(options.root, name)
-            print(printable(f"{name}: sha256 {fetch(url, path, sums.get(name))}"), flush=True)
+            show(f"{name}: sha256 {fetch(url, path, sums.get(name))}")
             unpack(path, path.with_name(re.sub(r"(\.zip|\.tar\.gz|\.tgz)$", "", name) or name))
     except (ValueError, OSError) as error:
-        print(printable(error))
+        show(error)
         return status
-    print(f"now: python -m mmutils.data check {options.data} --root {options.root}")
+    show(f"now: python -m mmutils.data check {options.data} --root {options.root}")
     return 0
 
 
