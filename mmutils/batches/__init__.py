@@ -21,6 +21,8 @@ from mmutils.batches.augment import Augment, MultiCrop, derived_seed
 from mmutils.batches.images import decode
 from mmutils.runs import identity
 
+POOL = 16  # batches whose rows are sorted by length together
+
 
 @dataclass(eq=False, repr=False)
 class Batches:
@@ -33,11 +35,13 @@ class Batches:
     batch_size: int
     _: KW_ONLY
     image_size: int | None = None  # pixels of the square to which whole pictures are resized; None: no `image`
+    pad: bool = False  # keep the pictures' proportions, with white beside them
     tokenizer: Callable | None = None  # of Hugging Face, with a padding token; None: no tokens
     max_length: int = 64  # tokens after which a text is cut
     augment: Augment | MultiCrop | Callable | None = None  # (uint8 (B, 3, S, S), generator) -> float views in [0, 1]
     extra: dict[str, Tensor] | None = None  # (N, ...) in the order of the rows, such as cached features, by name
     shuffle: bool = False
+    by_length: bool = False  # with shuffle: texts of like length in one batch, so that little of it is padding
     drop_last: bool = False  # leave out a last batch that is smaller than the others
     seed: int = 0
     device: torch.device = field(default=torch.device("cpu"), init=False)  # where batches are made and augmented
@@ -71,7 +75,7 @@ class Batches:
             self.tokens = [np.array(ids, dtype=np.int32) for ids in encoded["input_ids"]]
         if self.image_size is not None:  # a picture that several rows share is decoded and stored once
             self.picture_of_row, paths = pd.factorize(self.examples["image"])
-            self.pictures = decode(list(paths), self.image_size)  # memory map (pictures, S, S, 3)
+            self.pictures = decode(list(paths), self.image_size, self.pad)  # memory map (pictures, S, S, 3)
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -81,13 +85,28 @@ class Batches:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, number))
         count = len(self.examples)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
-        for part in self.slices:
-            yield self._batch(order[part], generator)
+        batches = [order[part] for part in self.slices]
+        if self.shuffle and self.by_length:
+            batches = self._of_like_length(order, generator)
+        for rows in batches:
+            yield self._batch(rows, generator)
 
-    def by_length(self) -> Iterator[tuple[Tensor, dict]]:
+    def _of_like_length(self, order: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Rows of the epoch's batches: POOL batches at a time sorted by length; in random order."""
+        lengths, pool = self._lengths(), POOL * self.batch_size
+        order = torch.cat([rows[lengths[rows].argsort(stable=True)] for rows in order.split(pool)])
+        return [order[self.slices[i]] for i in torch.randperm(len(self), generator=generator)]
+
+    def _lengths(self) -> Tensor:
+        """Tokens of each row's text, counted or by the mask of cached ones; 0 where no text is read."""
+        masks = [tensor for name, tensor in self.extra.items() if name.endswith("_mask")]
+        if self.tokens is None and masks:
+            return masks[0].sum(dim=1)
+        return torch.tensor([len(ids) for ids in self.tokens or [()] * len(self.examples)])
+
+    def longest_first(self) -> Iterator[tuple[Tensor, dict]]:
         """Every row once, as (row numbers, batch), longest texts first: texts of like length need little padding."""
-        lengths = torch.tensor([len(ids) for ids in self.tokens or [()] * len(self.examples)])
-        for rows in lengths.argsort(stable=True, descending=True).split(self.batch_size):
+        for rows in self._lengths().argsort(stable=True, descending=True).split(self.batch_size):
             yield rows, self._batch(rows, torch.Generator())
 
     def smallest(self) -> int:
@@ -116,7 +135,7 @@ class Batches:
             "views": identity.of_views(self.augment),
             "tokens": identity.of_arrays(self.tokens or ()),
             "features": identity.of_tensors(sorted(self.extra.items())),
-            "batches": [self.batch_size, self.shuffle, self.drop_last, self.seed],
+            "batches": [self.batch_size, self.shuffle, self.drop_last, self.seed, self.by_length],
         }
 
     def _batch(self, rows: Tensor, generator: torch.Generator) -> dict:

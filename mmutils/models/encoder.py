@@ -23,6 +23,7 @@ class Encoder(nn.Module):
 
     dim: int
     frozen = False
+    layers = -1  # that learn, counted from the end; -1: all
 
     def encode(self, batch: dict) -> Encoded:
         """Features and tokens of a batch."""
@@ -37,8 +38,24 @@ class Encoder(nn.Module):
         self.frozen = True
         return self.requires_grad_(False).eval()
 
+    def below(self, layers: int) -> list[str]:
+        """Names of the parameters below the last `layers` layers; ValueError where there are not so many."""
+        raise ValueError(f"a {type(self).__name__} learns whole or not at all, not its last {layers} layers")
+
+    def train_last(self, layers: int) -> "Encoder":
+        """Let only the last `layers` layers learn, and what comes after them; those below stay as if frozen."""
+        for name in self.below(layers):
+            self.get_parameter(name).requires_grad_(False)
+        self.layers = layers
+        return self.train(self.training)
+
     def train(self, mode: bool = True) -> "Encoder":
-        return super().train(mode and not self.frozen)
+        super().train(mode and not self.frozen)
+        if self.layers >= 0:
+            for module in list(self.modules())[1:]:
+                learning = [parameter.requires_grad for parameter in module.parameters()]
+                module.train(module.training and (any(learning) or not learning))
+        return self
 
 
 class Standardise(nn.Module):
@@ -99,6 +116,15 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """Mean (B, D) of the real tokens of (B, T, D) by their mask (B, T); 0 where there are none."""
     weight = mask.to(tokens.dtype).unsqueeze(-1)  # (B, T, 1)
     return (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+def check_layers(layers: int, total: int, name: str) -> int:
+    """How many of the total layers lie below the last `layers`; ValueError where there are not so many."""
+    if not 0 < layers < total:
+        raise ValueError(
+            f"{name!r} has {total} layers: let its last 1 to {total - 1} learn, 0 or -1 (all), not {layers}"
+        )
+    return total - layers
 
 
 def entry(batch: dict, key: str, advice: str):

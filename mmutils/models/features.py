@@ -52,7 +52,7 @@ def compute(encoder: nn.Module, batches: Batches, tokens: bool) -> dict[str, Ten
     parts, order = [], []
     try:
         with batches.on(encoder), torch.inference_mode():  # not around .to(device): weights must stay trainable
-            for rows, batch in tqdm(batches.by_length(), "features", total=len(batches), delay=2, unit="batch"):
+            for rows, batch in tqdm(batches.longest_first(), "features", total=len(batches), delay=2, unit="batch"):
                 encoded = encoder.encode(batch)
                 parts.append(to_cpu(encoded if tokens else Encoded(encoded.features)))
                 order.append(rows)
@@ -103,9 +103,11 @@ def cached_below(
 ) -> tuple[Encoder, Extras]:
     """A text encoder of the last `layers` layers, to be copied for each training, and its cached inputs by split.
 
-    With 0 layers it only reads the whole encoder's features. Batches take the inputs as `extra`. ValueError for more
-    layers than the encoder has.
+    With 0 layers it only reads the whole encoder's features, with -1 it is the whole encoder, without cached inputs.
+    Batches take the inputs as `extra`. ValueError for more layers than the encoder has.
     """
+    if layers < 0:
+        return encoder, {split: {} for split in tables}
     if not layers:
         return CachedEncoder(key, encoder.dim), cached_features(encoder, tables, key)
     lower, upper = encoder.split(layers, key)
@@ -129,11 +131,12 @@ def text_inputs(text: TextEncoder, examples: pd.DataFrame, extra: dict | None = 
 
 
 def batch_inputs(*encoders: Encoder) -> dict:
-    """What Batches needs for these encoders together: image_size, tokenizer and max_length, as far as they read it."""
+    """What Batches needs for these encoders: image_size, pad, tokenizer and max_length, as far as they read it."""
     modules = [module for encoder in encoders for module in encoder.modules()]
-    sizes = [module.size for module in modules if isinstance(module, ImageEncoder)]
+    images = [module for module in modules if isinstance(module, ImageEncoder)]
     text = next((module for module in modules if isinstance(module, TextEncoder)), None)
-    inputs = {"image_size": max(sizes)} if sizes else {}
+    sizes, pad = [image.size for image in images], any(image.pad for image in images)
+    inputs = {"image_size": max(sizes), "pad": pad} if images else {}
     return inputs | ({"tokenizer": text.tokenizer, "max_length": text.max_length} if text else {})
 
 

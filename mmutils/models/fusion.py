@@ -37,7 +37,7 @@ class Concatenation(Fusion):
     """
 
     def __init__(self, image_dim: int, text_dim: int, hidden=(512, 128, 32), dropout: float = 0.3, hide: float = 0.0):
-        super().__init__(image_dim, text_dim, hidden[-1], {"hidden": list(hidden)})
+        super().__init__(image_dim, text_dim, hidden[-1], {"hidden": list(hidden), "dropout": dropout})
         self.layers, self.hide = _multilayer((image_dim + text_dim, *hidden), dropout), hide
 
     def forward(self, image: Encoded, text: Encoded) -> Tensor:
@@ -55,7 +55,7 @@ class Gated(Fusion):
     """
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 128, dropout: float = 0.3):
-        super().__init__(image_dim, text_dim, dim, {"dim": dim})
+        super().__init__(image_dim, text_dim, dim, {"dim": dim, "dropout": dropout})
         self.image = nn.Sequential(self.image, nn.Dropout(dropout))
         self.text = nn.Sequential(self.text, nn.Dropout(dropout))
         self.image_value, self.text_value = nn.Linear(image_dim, dim, bias=False), nn.Linear(text_dim, dim, bias=False)
@@ -71,7 +71,7 @@ class CrossAttention(Fusion):
     """Patches attend to words and words to patches, as in ViLBERT (2019, https://arxiv.org/abs/1908.02265)."""
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 128, heads: int = 4, dropout: float = 0.3):
-        super().__init__(image_dim, text_dim, 2 * dim, {"dim": dim, "heads": heads})
+        super().__init__(image_dim, text_dim, 2 * dim, {"dim": dim, "heads": heads, "dropout": dropout})
         self.image_token, self.text_token = nn.Linear(image_dim, dim), nn.Linear(text_dim, dim)
         self.to_text = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
         self.to_image = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
@@ -91,7 +91,7 @@ class Compare(Fusion):
     """[u, v, |u - v|, u * v] of both in one space through an MLP (InferSent, 2017, https://arxiv.org/abs/1705.02364)."""
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 128, dropout: float = 0.3):
-        super().__init__(image_dim, text_dim, dim, {"dim": dim})
+        super().__init__(image_dim, text_dim, dim, {"dim": dim, "dropout": dropout})
         self.image = nn.Sequential(self.image, nn.Linear(image_dim, dim), nn.Dropout(dropout))
         self.text = nn.Sequential(self.text, nn.Linear(text_dim, dim), nn.Dropout(dropout))
         self.layers = _multilayer((4 * dim, dim), dropout)
@@ -141,13 +141,17 @@ def fusion_class(name: str) -> type[Fusion]:
 class FusedEncoder(Encoder):
     """An image encoder, a text encoder and their fusion as one: from a batch to fused features (B, fusion.dim).
 
-    features_only: hide the tokens from the fusion, as two frozen encoders do whose features alone are cached.
+    features_only: hide the tokens from the fusion, as where the features alone of a frozen encoder are cached.
     """
 
     def __init__(self, image: Encoder, text: Encoder, fusion: Fusion, features_only: bool = False):
         super().__init__()
         self.image, self.text, self.fusion, self.dim = image, text, fusion, fusion.dim
         self.features_only = features_only
+
+    def below(self, layers: int) -> list[str]:
+        sides = {"image": self.image, "text": self.text}
+        return [f"{side}.{name}" for side, encoder in sides.items() for name in encoder.below(layers)]
 
     def encode(self, batch: dict) -> Encoded:
         image, text = self.image.encode(batch), self.text.encode(batch)
@@ -159,15 +163,16 @@ class FusedEncoder(Encoder):
         return self.fusion.head(classes)
 
 
-def fused_encoder(encoders: Sequence[Encoder], fusion: str) -> Encoder:
-    """A copy of one encoder, or of an image and a text encoder, fused; of two frozen ones, by their features only.
+def fused_encoder(encoders: Sequence[Encoder], fusion: str, features_only: bool = False) -> Encoder:
+    """A copy of one encoder, or of an image and a text encoder, fused; with a frozen one by their features only.
 
     fusion: a name in FUSIONS, with its default widths; ValueError for another.
     """
     if len(encoders) == 1:
         return copy.deepcopy(encoders[0])
     image, text = (copy.deepcopy(encoder) for encoder in encoders)
-    return FusedEncoder(image, text, fusion_class(fusion)(image.dim, text.dim), image.frozen and text.frozen)
+    features_only = features_only or image.frozen or text.frozen
+    return FusedEncoder(image, text, fusion_class(fusion)(image.dim, text.dim), features_only)
 
 
 def _multilayer(widths: Sequence[int], dropout: float) -> nn.Sequential:

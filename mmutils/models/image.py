@@ -6,9 +6,10 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.data import resolve_model_data_config
+from timm.models import group_parameters
 from torch import Tensor
 
-from mmutils.models.encoder import Encoded, Encoder, entry
+from mmutils.models.encoder import Encoded, Encoder, check_layers, entry
 from mmutils.models.weights import image_weights
 
 
@@ -25,11 +26,12 @@ class ImageEncoder(Encoder):
         pretrained: weights from a package or the hub, which the attribute `source` names; frozen: never train them.
         size: pixels of the square input, by default the model's own; a transformer's position table is resized to it.
             Larger views are shrunk to it; smaller ones are enlarged where the model has a fixed input size.
+        pad: for whoever decodes pictures: keep their proportions, with white beside them.
     """
 
-    def __init__(self, name: str, pretrained: bool = False, frozen: bool = False, size: int | None = None):
+    def __init__(self, name: str, pretrained: bool = False, frozen=False, size: int | None = None, pad=False):
         super().__init__()
-        self.name = name
+        self.name, self.pad = name, pad
         if not timm.is_model(name):
             near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)) or "none"
             raise ValueError(f"timm has no model {name!r}; near: {near}. timm.list_models() has all")
@@ -45,6 +47,11 @@ class ImageEncoder(Encoder):
             self.register_buffer(key, torch.tensor(config[key]).view(3, 1, 1), persistent=False)
         if frozen:
             self.freeze()
+
+    def below(self, layers: int) -> list[str]:
+        groups = group_parameters(self.network, self.network.group_matcher(coarse=False))  # by number of the layer
+        lower = sorted(groups)[: check_layers(layers, len(groups), self.name)]
+        return [f"network.{name}" for number in lower for name in groups[number]]
 
     def encode(self, batch: dict) -> Encoded:
         image = entry(batch, "image", "give Batches an image_size")

@@ -8,14 +8,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmutils.batches import Batches
 from mmutils.models.encoder import Encoder
-from mmutils.models.features import batch_inputs, untrained, weights_digest
+from mmutils.models.features import weights_digest
 from mmutils.models.fusion import FUSIONS, FusedEncoder, fusion_class
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
@@ -24,18 +22,30 @@ from mmutils.runs import identity
 from mmutils.runs.files import checksum, whole_file, write
 from mmutils.runs.fingerprints import file_digest
 
+START = ".start"  # ends the name of a saved encoder that is as it was before its pretraining
+
 
 def save_encoders(encoders: Mapping[str, Encoder], folder: str | Path) -> None:
-    """For each write <name>.json (what to build), <name>-text (a tokenizer) and <name>.safetensors (all weights)."""
+    """For each write <name>.json (what to build), <name>-text (a tokenizer) and <name>.safetensors (all weights).
+
+    A name that ends with START says: as it was before its pretraining.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, encoder in encoders.items():
-        write(folder / f"{name}.json", json.dumps(describe_encoder(encoder, folder, name), indent=1) + "\n")
+        description = {"source": weights_source(encoder)} | describe_encoder(encoder, folder, name)
+        write(folder / f"{name}.json", json.dumps(description, indent=1) + "\n")
         save_weights(encoder.state_dict(), folder, name)
 
 
-def load_encoder(folder: str | Path, name: str, trained: bool = True) -> Encoder:
-    """The encoder of that name that was saved; trained=False: the same network with new random weights."""
+def weights_source(encoder: Encoder) -> str:
+    """Where the weights come from that its networks were built with: "random", "package ..." and so on."""
+    sources = dict.fromkeys(module.source for module in encoder.modules() if hasattr(module, "source"))
+    return ", ".join(sources) or "random"
+
+
+def load_encoder(folder: str | Path, name: str) -> Encoder:
+    """The encoder of that name that was saved; its `source` names the file, or the weights from before pretraining."""
     folder = Path(folder)
     description, weights, record = folder / f"{name}.json", folder / f"{name}.safetensors", folder / "record.json"
     for file in (description, weights):
@@ -45,33 +55,28 @@ def load_encoder(folder: str | Path, name: str, trained: bool = True) -> Encoder
     if digests.get(weights.name) not in (None, file_digest(weights)):
         raise ValueError(f"{weights} is not the file that {record} was written with: run {folder.name} again")
     state = load_weights(weights)  # first, since it compares the checksum of the description
-    encoder = build_encoder(json.loads(description.read_text(encoding="utf-8")), folder)
-    if trained:
-        encoder.load_state_dict(state)
-    encoder.source = f"{folder.name}/{name}" if trained else "random"
+    values = json.loads(description.read_text(encoding="utf-8"))
+    source = values.pop("source", "unknown")
+    encoder = build_encoder(values, folder)
+    encoder.load_state_dict(state)
+    encoder.source = source if name.endswith(START) else f"{folder.name}/{name}"
     return encoder
 
 
-def initial_encoder(
-    start: str, folder: str | Path, size: int | None = None, examples: pd.DataFrame | None = None
-) -> Encoder:
+def initial_encoder(start: str, folder: str | Path, size: int | None = None, pad: bool = False) -> Encoder:
     """The encoder that a training starts from.
 
     Args:
-        start: "run:name", saved by that run in its folder in `folder`; "random:run:name", the same network with new
-            random weights; or a pretrained model's name, of Hugging Face if it has a slash, else of timm.
-        size: pixels of a timm model's input.
-        examples: of these a network with random weights gets its batch norms' statistics.
+        start: "run:name", saved by that run in its folder in `folder`; "start:run:name", the same network with the
+            weights that pretraining began with; or a model's name, of Hugging Face if it has a slash, else of timm.
+        size: pixels of a timm model's input; pad: see `ImageEncoder`.
     """
     if ":" not in start:
-        return TextEncoder(start) if "/" in start else ImageEncoder(start, pretrained=True, size=size)
-    *random, run, name = start.split(":")
-    if random not in ([], ["random"]):
-        raise ValueError(f"{start!r}: give run:name, random:run:name, or the name of a model")
-    encoder = load_encoder(Path(folder) / run, name, trained=not random)
-    if not random or examples is None:
-        return encoder
-    return untrained(encoder, Batches(examples.drop_duplicates("image"), 64, **batch_inputs(encoder)))
+        return TextEncoder(start) if "/" in start else ImageEncoder(start, pretrained=True, size=size, pad=pad)
+    *before, run, name = start.split(":")
+    if before not in ([], ["start"]):
+        raise ValueError(f"{start!r}: give run:name, start:run:name, or the name of a model")
+    return load_encoder(Path(folder) / run, f"{name}{START}" if before else name)
 
 
 def available_by_name(encoder: Encoder) -> bool:
@@ -83,7 +88,7 @@ def describe_encoder(encoder: Encoder, folder: Path, name: str, by_name: bool = 
     """What `build_encoder` needs; a tokenizer is written beside it. by_name: only name what is `available_by_name`."""
     digest = {"digest": weights_digest(encoder)} if by_name and available_by_name(encoder) else {}
     if isinstance(encoder, ImageEncoder):
-        return {"image": encoder.name, "size": encoder.size} | digest
+        return {"image": encoder.name, "size": encoder.size, "pad": encoder.pad} | digest
     if isinstance(encoder, TextEncoder):
         text = encoder.name if digest else f"{name}-text"
         for part in () if digest else (encoder.model.config, encoder.tokenizer):  # weights are in <name>.safetensors
@@ -105,7 +110,8 @@ def build_encoder(description: dict, folder: Path) -> Encoder:
         return FusedEncoder(image, text, fusion, description.get("features_only", False))
     digest = description.get("digest")
     if "image" in description:
-        encoder = ImageEncoder(description["image"], bool(digest), bool(digest), description["size"])
+        options = {"size": description["size"], "pad": description.get("pad", False)}
+        encoder = ImageEncoder(description["image"], bool(digest), bool(digest), **options)
     else:
         name, loaded = description["text"], None
         if not digest:

@@ -9,8 +9,16 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 
-from mmutils.models.encoder import CachedEncoder, Encoded, Encoder, entry, masked_mean
-from mmutils.models.transformer import TextModel, cut, load_model, lost_marks, new_model, train_tokenizer
+from mmutils.models.encoder import CachedEncoder, Encoded, Encoder, check_layers, entry, masked_mean
+from mmutils.models.transformer import (
+    TextModel,
+    cut,
+    layer_list,
+    load_model,
+    lost_marks,
+    new_model,
+    train_tokenizer,
+)
 
 PROBE = "हिन्दी में मात्राएँ: कि की कु कू कृ के कै को कौ कं कः काँ ड़ ज़"
 
@@ -78,6 +86,12 @@ class TextEncoder(Encoder):
         tokens, mask = output.last_hidden_state, mask.bool()  # (B, T, D), (B, T)
         features = output.pooler_output if self.pooling == "own" else pool(tokens, mask, self.pooling)
         return Encoded(features, tokens, mask)
+
+    def below(self, layers: int) -> list[str]:
+        path, stack = layer_list(self.model)
+        rest = check_layers(layers, len(stack), self.name)
+        lower = ("embed", *(f"{path}.{number}." for number in range(rest)))
+        return [f"model.{name}" for name, _ in self.model.named_parameters() if name.startswith(lower)]
 
     def split(self, layers: int, key: str = "text") -> tuple["TextEncoder", "UpperLayers"]:
         """(lower, upper): a frozen encoder without the last `layers` layers, and an encoder of these on its tokens.

@@ -75,14 +75,20 @@ def no_progress_bar():
             logging.enable_progress_bar()
 
 
+def layer_list(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Path and list of the model's layers; ValueError where it does not keep them in one list."""
+    total = model.config.num_hidden_layers
+    for path, part in model.named_modules():
+        if isinstance(part, nn.ModuleList) and len(part) == total:
+            return path, part
+    raise ValueError(f"a {type(model).__name__} has no list of its {total} layers: it learns whole or not at all")
+
+
 def cut(model: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
     """Two models that share the parameters: one without the last `count` layers; one of these, on inputs_embeds."""
-    total = model.config.num_hidden_layers
-    lists = {path: part for path, part in model.named_modules() if isinstance(part, nn.ModuleList)}
-    path = next((path for path, layers in lists.items() if len(layers) == total), None)
-    if path is None or "inputs_embeds" not in inspect.signature(model.forward).parameters:
-        need = f"a list of {total} layers, and inputs_embeds"
-        raise ValueError(f"a {type(model).__name__} cannot be cut: that takes {need}; train it whole")
+    (path, _), total = layer_list(model), model.config.num_hidden_layers
+    if "inputs_embeds" not in inspect.signature(model.forward).parameters:
+        raise ValueError(f"a {type(model).__name__} cannot be cut: that takes inputs_embeds; train it whole")
     if not 0 < count < total:
         raise ValueError(f"cannot cut {count} of {total} layers off: choose 1 to {total - 1}")
     shared = {id(parameter): parameter for parameter in model.parameters()}  # what deepcopy is not to copy
@@ -133,5 +139,5 @@ def lost_marks(tokenizer, texts: Sequence[str]) -> set[str]:
     def marks(text: str) -> Counter:
         return Counter(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c).startswith("M"))
 
-    decoded = (tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) for text in texts)
+    decoded = (tokenizer.decode(tokenizer(text, verbose=False)["input_ids"], skip_special_tokens=True) for text in texts)
     return {mark for text, again in zip(texts, decoded, strict=True) for mark in marks(text) - marks(again)}

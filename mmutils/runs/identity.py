@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmutils.runs import fingerprints
 
 LIBRARIES = ("torch", "timm", "transformers", "tokenizers")  # a new version may compute other features
-IGNORED = ("training", "frozen", "source", "max_length", "name_or_path", "transformers_version", "architectures")
+IGNORED = ("training", "frozen", "source", "max_length", "pad", "name_or_path", "transformers_version", "architectures")
 
 
 def digest(*parts: bytes) -> str:

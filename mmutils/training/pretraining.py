@@ -4,6 +4,7 @@ The loss does not say what features are good for: a collapsed CASS has a perfect
 linear probe judge them, beside the same network before training, whose batch norms have seen the pictures.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -17,7 +18,9 @@ from mmutils.batches import Batches
 from mmutils.batches.augment import Augment
 from mmutils.evaluation.probes import PROBES, knn_on_val, probe_encoders
 from mmutils.methods import Method
+from mmutils.models.encoder import Encoder
 from mmutils.models.features import untrained
+from mmutils.models.saving import START, weights_source
 from mmutils.training.checkpoint import place
 from mmutils.training.loop import TrainConfig, fit
 
@@ -46,6 +49,11 @@ def pretraining_view(size: int, crop: float, recolour: bool, text_safe: bool) ->
     return Augment.text_safe(size, **changes) if text_safe else Augment(size, scale=(crop, 1.0), **changes)
 
 
+def before_training(encoder: Encoder, batches: Batches) -> Encoder:
+    """A copy of the encoder; batch norms of a network with random weights have seen the pictures."""
+    return untrained(encoder, batches) if weights_source(encoder) == "random" else copy.deepcopy(encoder).eval()
+
+
 @dataclass
 class Pretraining:
     """Several forms of a method, each pretrained once per seed, and all that came of them."""
@@ -60,6 +68,7 @@ class Pretraining:
     probes: list[dict] = field(default_factory=list)  # a row per encoder, seed, probe and split
     failed: list[dict] = field(default_factory=list)  # what collapsed or diverged, for the record
     encoders: dict[str, dict] = field(default_factory=dict)  # all that is probed, with its description for the record
+    saved: dict[str, Encoder] = field(default_factory=dict)  # of the last form: each seed's encoders and their starts
     _predictions: list[pd.DataFrame] = field(default_factory=list)
 
     def __post_init__(self):
@@ -67,7 +76,14 @@ class Pretraining:
             raise ValueError(f"keep={self.keep!r}: give one of {', '.join(KEPT)}")
 
     def train(
-        self, form: str, build: Callable[[], Method], branches: dict, batches: Batches, labelled: dict, **description
+        self,
+        form: str,
+        build: Callable[[], Method],
+        branches: dict,
+        batches: Batches,
+        labelled: dict,
+        save: dict | None = None,
+        **description,
     ) -> Method:
         """Train `build()` with each seed and probe its encoders; return the last seed's method.
 
@@ -78,23 +94,28 @@ class Pretraining:
         Args:
             branches: readable name -> name in `method.encoders()`.
             labelled: batches of train, val and test, by which the features are judged; description: for the record.
+            save: name in `saved` -> name in `method.encoders()`; by default those of the branches by these names.
         """
         data.require_labels({split: rows.examples for split, rows in labelled.items()})
-        probed = set(self.encoders)
+        save, probed = save or {key: key for key in branches.values()}, set(self.encoders)
         for seed in self.seeds:
             torch.manual_seed(seed)
             method, weights, starts, trained, inside = build(), {}, {}, {}, {}
+            origins = {key: before_training(method.encoders()[key], labelled["train"]) for key in save.values()}
             for branch, key in branches.items():
                 encoder = method.encoders()[key]
-                sources = [module.source for module in encoder.modules() if hasattr(module, "source")]
-                start = f"{'random' if set(sources) <= {'random'} else 'before'}, {branch}"
+                source = weights_source(encoder)
+                start = f"{'random' if source == 'random' else 'before'}, {branch}"
                 if start not in probed:
-                    starts[start] = untrained(encoder, labelled["train"])
+                    starts[start] = origins[key]
                 name = form if form.endswith(f", {branch}") else f"{form}, {branch}"
                 trained[name] = inside[branch] = encoder
-                weights[start] = weights[name] = {"weights": "; ".join(sources)}
+                weights[start] = weights[name] = {"weights": source}
             self.encoders |= {name: weights[name] for name in starts}
             self.encoders |= {name: weights[name] | description for name in trained}
+            for name, key in save.items():
+                name += f"-{seed}" if len(self.seeds) > 1 else ""
+                self.saved |= {name: method.encoders()[key], f"{name}{START}": origins[key]}
             batches.seed = seed
             try:
                 history = fit(

@@ -4,7 +4,7 @@ They cost seconds, and a small data set is often won by them. A stack (Wolpert 1
 https://doi.org/10.1016/S0893-6080(05)80023-1) learns how far to trust each part from predictions on folds of train.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,10 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from mmutils.evaluation.predictions import predictions_table
+from mmutils.models.encoder import Encoder
+from mmutils.models.features import frozen_features
 from mmutils.statistics.scores import scores
-from mmutils.training.finetuning import Start
+from mmutils.training.starts import Start
 from mmutils.training.supervised import Trainings
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # C of logistic regression on features; on words 5
@@ -47,23 +49,28 @@ class Finetunings(Trainings):
                 mean = rows.groupby(keys, sort=False).agg(columns).reset_index()
                 self._add(f"{system}, mean of {seeds} seeds", mean, about, f"{about['trained']}, mean of {seeds} seeds")
 
-    def add_logistic(self, starts: Mapping[str, Start], tables: Mapping[str, pd.DataFrame], classes: int) -> None:
-        """Add for each frozen start logistic regression on its standardised features, and for texts also the stack.
+    def add_logistic(
+        self, starts: Mapping[str, Mapping[int, Start]], tables: Mapping, classes: int, balanced: bool = False
+    ) -> None:
+        """Add for each start logistic regression on its standardised features, and for texts also the stack.
 
-        All labels of train; the regression's C is chosen on val.
+        All labels of train, without fine-tuning; the regression's C is chosen on val. Starts that have a pretraining
+        for each seed are left out. balanced: whether all classes weigh the same.
         """
-        for name, start in tqdm(starts.items(), "logistic regression", delay=2):
-            if not start.features["train"]:
+        weigh = "balanced" if balanced else None
+        for name, by_seed in tqdm(starts.items(), "logistic regression", delay=2):
+            start = by_seed[self.seeds[0]]
+            if start.description["pretrainings"] > 1:
                 continue
-            rows = {split: _columns(start.features[split], tables[split]) for split in tables}
-            models = [_logistic(rows["train"], "", strength) for strength in STRENGTHS]
+            rows = {split: _columns(start.encoders, table) for split, table in tables.items()}
+            models = [_logistic(rows["train"], "", strength, weigh) for strength in STRENGTHS]
             fitted = [self._predicted(model, rows, tables, classes) for model in models]
             best = max(fitted, key=lambda predictions: scores(predictions.query("split == 'val'"))[self.select])
             about = start.description | {"share": 1.0}
             about |= {"labels": len(tables["train"]), "val_labels": len(tables["val"])}
             self._add(f"{name}, logistic regression", best, about, "logistic regression on features")
             if "text" in start.description["inputs"]:
-                stacked = self._predicted(_stack(rows["train"], tables["train"]), rows, tables, classes)
+                stacked = self._predicted(_stack(rows["train"], tables["train"], weigh), rows, tables, classes)
                 self._add(f"{name}, stack with words", stacked, about, "stack of logistic regressions")
 
     def _add(self, system: str, predictions: pd.DataFrame, about: dict, trained: str) -> None:
@@ -82,26 +89,29 @@ class Finetunings(Trainings):
         return pd.concat(parts, ignore_index=True)
 
 
-def _columns(features: Mapping, table: pd.DataFrame) -> pd.DataFrame:
+def _columns(encoders: Sequence[Encoder], table: pd.DataFrame) -> pd.DataFrame:
     """The features of all encoders (N, D) as columns "<number of the encoder>.<number>", and the texts."""
-    parts = [pd.DataFrame(values.numpy()).add_prefix(f"{number}.") for number, values in enumerate(features.values())]
+    features = [frozen_features(encoder, table).numpy() for encoder in encoders]
+    parts = [pd.DataFrame(values).add_prefix(f"{number}.") for number, values in enumerate(features)]
     return pd.concat(parts, axis=1).assign(text=table["text"].to_numpy())
 
 
-def _logistic(rows: pd.DataFrame, prefix: str, strength: float) -> ClassifierMixin:
+def _logistic(rows: pd.DataFrame, prefix: str, strength: float, weigh: str | None) -> ClassifierMixin:
     """Logistic regression on the standardised columns of features that begin so."""
     columns = [name for name in rows if name != "text" and name.startswith(prefix)]
-    regression = LogisticRegression(C=strength, max_iter=500)
+    regression = LogisticRegression(C=strength, max_iter=500, class_weight=weigh)
     return make_pipeline(make_column_transformer((StandardScaler(), columns)), regression)
 
 
-def _stack(rows: pd.DataFrame, table: pd.DataFrame) -> ClassifierMixin:
+def _stack(rows: pd.DataFrame, table: pd.DataFrame, weigh: str | None) -> ClassifierMixin:
     """Logistic regressions on each encoder's features, on words and on characters, and one on their answers."""
     numbers = dict.fromkeys(name.split(".")[0] for name in rows if name != "text")
-    parts = [(f"features {number}", _logistic(rows, f"{number}.", 1e-3)) for number in numbers]
+    parts = [(f"features {number}", _logistic(rows, f"{number}.", 1e-3, weigh)) for number in numbers]
     for options in WORDS:
         counts = make_column_transformer((TfidfVectorizer(**options, sublinear_tf=True, min_df=2), "text"))
-        parts.append((options["analyzer"], make_pipeline(counts, LogisticRegression(C=5, max_iter=500))))
+        parts.append(
+            (options["analyzer"], make_pipeline(counts, LogisticRegression(C=5, max_iter=500, class_weight=weigh)))
+        )
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     splits = list(folds.split(table, table["label"], table["group"]))
     return StackingClassifier(parts, LogisticRegression(), cv=splits, stack_method="decision_function")

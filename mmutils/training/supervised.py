@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from mmutils.batches import Batches
 from mmutils.data import require_labels
@@ -45,6 +46,7 @@ class Trainings:
         *,
         seeds: Sequence[int] | None = None,
         keep: Callable[[Classifier], Any] | None = None,
+        class_weights: Tensor | None = None,
         **description,
     ) -> None:
         """Train `build()` on batches["train"] with each seed. ValueError for examples without a label.
@@ -53,12 +55,13 @@ class Trainings:
             batches: of train, val and test; `selection`, where it is among them, is the part of val that chooses.
             seeds: those of this call, by default all.
             keep: what to keep of each trained classifier in `kept`; description: for the record.
+            class_weights: (K,), of the classes in the loss.
         """
         require_labels({split: rows.examples for split, rows in batches.items()})
         selection = batches.get("selection", batches["val"])
         for seed in self.seeds if seeds is None else seeds:
             torch.manual_seed(seed)
-            method, batches["train"].seed = Supervised(build()), seed
+            method, batches["train"].seed = Supervised(build(), class_weights), seed
             options = {"select": self.select, "checkpoint": place(self.checkpoints, system, seed)}
             options["evaluate"] = lambda method: scores(predict(method.classifier, selection))
             history = fit(
@@ -106,9 +109,9 @@ def split_batches(
     return {split: Batches(table, batch_size, **options[split], **inputs) for split, table in tables.items()}
 
 
-def fused_classifier(encoders: Sequence[Encoder], fusion: str, classes: int) -> Classifier:
+def fused_classifier(encoders: Sequence[Encoder], fusion: str, classes: int, features_only=False) -> Classifier:
     """A new classifier on copies of one encoder, or of an image and a text encoder and the fusion of that name."""
-    return Classifier(fused_encoder(encoders, fusion), classes)
+    return Classifier(fused_encoder(encoders, fusion, features_only), classes)
 
 
 def predict_each(batches: Mapping[str, Batches], classifier: Classifier) -> dict[str, pd.DataFrame]:

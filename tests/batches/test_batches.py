@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mmutils.batches import Batches, derived_seed
 from mmutils.batches.augment import Augment, MultiCrop
+from mmutils.models.text import TextEncoder
 
 
 @pytest.fixture
@@ -127,3 +128,21 @@ def test_what_is_refused(examples, tokenizer):
         Batches(examples, 4, extra={"features": torch.zeros(9, 2)})
     with pytest.raises(ValueError, match="give image_size"):
         Batches(examples, 4, augment=Augment(8))
+
+
+def test_texts_of_like_length_share_a_batch_and_every_row_comes_once():
+    words = np.random.default_rng(0).integers(1, 60, 400)
+    rows = pd.DataFrame({"id": map(str, range(400)), "label": 0, "text": ["a " * count for count in words]})
+    tokenizer = TextEncoder.small(["a b"], width=32, layers=1).tokenizer
+    made = {by: Batches(rows, 8, tokenizer=tokenizer, shuffle=True, by_length=by) for by in (False, True)}
+    padded = {by: sum(batch["input_ids"].numel() for batch in made[by].epoch(1)) for by in made}
+    real = sum(int(batch["attention_mask"].sum()) for batch in made[True].epoch(1))
+    assert real < padded[True] < 1.2 * real < 1.5 * real < padded[False]
+    orders = [[batch["id"] for batch in made[True].epoch(number)] for number in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(id for batch in orders[0] for id in batch) == sorted(rows["id"])
+    lengths = [len(batch["input_ids"][0]) for batch in made[True].epoch(1)]
+    assert abs(np.corrcoef(lengths[:16], range(16))[0, 1]) < 0.9, "batches of a pool come in order of length"
+    cached = {"text_mask": torch.arange(60) < torch.from_numpy(words)[:, None]}
+    of_cached = Batches(rows, 8, extra=cached, shuffle=True, by_length=True)
+    assert np.mean([np.ptp(batch["text_mask"].sum(1).numpy()) for batch in of_cached.epoch(1)]) < 12

@@ -282,3 +282,10 @@ def test_a_damaged_picture_does_not_stop_a_row_of_them(tmp_path):
 def test_a_perfect_classifiers_errors_are_an_empty_row():
     (axis,) = plots.picture_grid(pd.DataFrame({"image": [], "text": []}), titles=[]).axes
     assert [text.get_text() for text in axis.texts] == ["none"]
+
+
+def test_padding_keeps_the_proportions(tmp_path):
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "wide.png")
+    squashed, padded = (decode([tmp_path / "wide.png"], 16, pad)[0] for pad in (False, True))
+    assert (squashed == (255, 0, 0)).all()
+    assert (padded[4:12] == (255, 0, 0)).all() and (padded[:4] == 255).all() and (padded[12:] == 255).all()

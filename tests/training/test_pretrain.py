@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from mmutils.batches import Batches
@@ -12,7 +13,9 @@ from mmutils.evaluation import probes
 from mmutils.evaluation.predictions import predictions_table
 from mmutils.evaluation.probes import knn
 from mmutils.methods.cass import CASS
+from mmutils.methods.supervised import Supervised
 from mmutils.models import saving
+from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import Encoded, Encoder
 from mmutils.models.features import batch_inputs, embeddings, features, frozen_features, untrained
 from mmutils.models.fusion import Compare, Concatenation, FusedEncoder, Gated, fused_encoder
@@ -21,7 +24,8 @@ from mmutils.models.text import TextEncoder
 from mmutils.statistics.scores import scores
 from mmutils.training import finetuning as finetune
 from mmutils.training import pretraining as pretrain
-from mmutils.training.loop import TrainConfig
+from mmutils.training.loop import TrainConfig, fit
+from mmutils.training.starts import Start, load_starts
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +156,7 @@ def test_what_cannot_be_judged_is_refused_before_the_first_step(labelled) -> Non
 def test_few_labels_mean_few_of_val_too() -> None:
     tables = {split: emoji_topics.examples(None, split) for split in SPLITS}
     extras = {split: {"x": torch.arange(len(table)).float()} for split, table in tables.items()}
-    start = finetune.Start([], [], extras, {}, {})
+    start = Start([], [], extras, {}, {})
     parts = finetune.finetuning_batches(tables, start, 0.1, 0, 32)
     assert len(parts["train"].ids) == pytest.approx(0.1 * len(tables["train"]), abs=4)
     assert len(parts["selection"].ids) == pytest.approx(0.1 * len(tables["val"]), abs=4)
@@ -173,7 +177,7 @@ def test_few_labels_mean_few_of_val_too() -> None:
 )
 def test_wrong_starts_are_refused_at_once(starts, baselines, fusion, problem) -> None:
     with pytest.raises(ValueError, match=problem):
-        finetune.load_starts(starts, baselines, {}, "", 8, True, fusion)
+        load_starts(starts, baselines, {}, "", [0], fusion)
 
 
 def test_batches_are_made_where_the_model_is() -> None:
@@ -224,26 +228,83 @@ def test_a_training_that_diverges_fails_alone(labelled) -> None:
 def test_an_encoder_comes_back_from_disk(join, tmp_path) -> None:
     table = subset(emoji_topics.examples(None, "val", language="hi"), 7)
     text = TextEncoder.small(table["text"], width=32, layers=1)
-    options = {"hidden": (16,)} if join is Concatenation else {"dim": 16}
+    options = {"hidden": (16,)} if join is Concatenation else {"dim": 16, "dropout": 0.1}
     encoder = FusedEncoder(image(), text, join(image().dim, text.dim, **options)) if join else text
     encoder.eval()
-    saving.save_encoders({"cnn": encoder}, tmp_path / "run")
+    saving.save_encoders({"cnn": encoder, "cnn.start": encoder}, tmp_path / "run")
     given = batch_inputs(encoder)
     back = saving.initial_encoder("run:cnn", tmp_path)
     expected = features(encoder, Batches(table, 7, **given))["features"]
     assert torch.equal(features(back, Batches(table, 7, **batch_inputs(back)))["features"], expected)
-    fresh = saving.initial_encoder("random:run:cnn", tmp_path)
-    assert not torch.allclose(features(fresh, Batches(table, 7, **given))["features"], expected)
-    assert (back.source, fresh.source) == ("run/cnn", "random")
+    start = saving.initial_encoder("start:run:cnn", tmp_path)
+    assert torch.equal(features(start, Batches(table, 7, **given))["features"], expected)
+    assert (back.source, start.source) == ("run/cnn", "random")
     assert saving.network_names(back)[-1] == "run/cnn-text", "a path of this machine would end up in records"
     if join:
-        seen = saving.initial_encoder("random:run:cnn", tmp_path, examples=table)
-        means = [value for name, value in seen.state_dict().items() if name.endswith("running_mean")]
-        assert all(value.any() for value in means), "the batch norms have not seen the pictures"
+        assert back.fusion.options == encoder.fusion.options, "a fusion is what it was, dropout too"
     with pytest.raises(FileNotFoundError, match="run the notebook that makes other first"):
         saving.initial_encoder("other:cnn", tmp_path)
     with pytest.raises(ValueError, match="run:name"):
         saving.initial_encoder("rndom:run:cnn", tmp_path)
+
+
+def test_each_seed_starts_from_its_own_pretraining_or_from_what_that_began_with(labelled, tmp_path) -> None:
+    pictures = Batches(pretrain.unlabelled("emoji_topics", limit=16), 8, image_size=32, shuffle=True)
+    form = study([0, 1])
+    before, build = {}, lambda: CASS(image(), image(), dim=8)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before[seed] = build().encoders()["cnn"].state_dict()
+    form.train("CASS", build, {"net": "cnn"}, pictures, labelled)
+    assert set(form.saved) == {"cnn-0", "cnn-0.start", "cnn-1", "cnn-1.start"}
+    saving.save_encoders(form.saved, tmp_path / "cass")
+    tables = {split: batches.examples for split, batches in labelled.items()}
+    starts = {"pretrained": ["cass:cnn-{seed}"], "untrained": ["start:cass:cnn-{seed}"]}
+    loaded = load_starts(starts, {"pretrained": "untrained"}, tables, tmp_path, [0, 1], "gated")
+    for seed in (0, 1):
+        trained, start = (loaded[name][seed] for name in starts)
+        weights = start.encoders[0].state_dict()
+        learned = [name for name, parameter in start.encoders[0].named_parameters()]
+        assert all(torch.equal(weights[name], before[seed][name]) for name in learned)
+        assert any(value.any() for name, value in weights.items() if name.endswith("running_mean"))
+        now, then = trained.features["test"]["cass:cnn-{seed}"], start.features["test"]["start:cass:cnn-{seed}"]
+        assert not torch.allclose(now, then)
+    about = loaded["untrained"][0].description
+    assert (about["model"], about["weights"], about["pretrainings"]) == ("start:cass:cnn", "random", 2)
+    assert loaded["pretrained"][1].description["weights"] == "cass/cnn"
+
+
+@pytest.mark.parametrize("kind", ["image", "text", "both"])
+def test_only_the_last_layers_learn(kind) -> None:
+    """Weights and batch norms below stay to the bit; features in training mode come from resting lower layers."""
+    table = subset(emoji_topics.examples(None, "val"), 8)
+    text = TextEncoder.small(table["text"], width=32, layers=3)
+    encoder = {"image": image, "text": lambda: text, "both": lambda: fused_encoder([image(), text], "gated")}[kind]()
+    encoder.train_last(1)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    method = Supervised(Classifier(encoder, 7))
+    fit(method, Batches(table, 8, **batch_inputs(encoder)), TrainConfig(2, learning_rate=0.1))
+    changed = {name for name, value in encoder.state_dict().items() if not torch.equal(value, before[name])}
+    below = encoder.below(1)
+    assert below and not changed & set(below)
+    learning = {name for name, _ in encoder.named_parameters()} - set(below)
+    assert {name for name, parameter in encoder.named_parameters() if parameter.requires_grad} == learning
+    assert len(changed & learning) > 3
+    stats = {name for name in changed if "running" in name or "num_batches" in name}
+    assert all(name.rpartition(".")[0] + ".weight" in learning for name in stats), "a batch norm below has moved"
+    with pytest.raises(ValueError, match="layers: let its last 1 to"):
+        encoder.train_last(99)
+
+
+def test_class_weights_are_scikit_learns() -> None:
+    labels = [0] * 6 + [1] * 3 + [3]
+    table = pd.DataFrame({"id": map(str, range(10)), "label": labels})
+    weights = finetune.class_weights(Batches(table, 4), 4)
+    expected = compute_class_weight("balanced", classes=np.unique(labels), y=labels) * 3 / 4  # K is 4, one is empty
+    assert weights[[0, 1, 3]].tolist() == pytest.approx(expected.tolist())
+    logits = {"id": table["id"].tolist(), "label": torch.tensor(labels)}
+    method = Supervised(lambda batch: torch.zeros(10, 4), weights)
+    assert method.loss(logits, 0.0).item() == pytest.approx(np.log(4))
 
 
 def test_frozen_features_are_those_of_every_row() -> None:
@@ -276,7 +337,7 @@ def test_a_share_of_the_labels_keeps_the_classes_and_differs_by_seed() -> None:
     with pytest.raises(ValueError, match="share=0"):
         finetune.share_of_labels(table, 0, 0)
     table = table.assign(group=table["id"])
-    start = finetune.Start([], [], {split: {"part0": torch.arange(300)} for split in SPLITS}, {}, {})
+    start = Start([], [], {split: {"part0": torch.arange(300)} for split in SPLITS}, {}, {})
     made = finetune.finetuning_batches(dict.fromkeys(SPLITS, table), start, 0.1, 3, 128)
     ids = [
         (int(id), int(part))

@@ -1,5 +1,7 @@
 """Logistic regression, stacks and means of seeds beside trainings; sizes that are taken from the data."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +13,9 @@ from sklearn.preprocessing import StandardScaler
 
 from mmutils.data import SPLITS
 from mmutils.models.text import TextEncoder
-from mmutils.training.finetuning import Start, load_starts, picture_size, text_length
+from mmutils.training import references
 from mmutils.training.references import STRENGTHS, Finetunings
+from mmutils.training.starts import Start, load_starts, picture_size, text_length
 
 WORDS = ("flood", "fire", "party")
 
@@ -30,7 +33,18 @@ def posts():
         noisy = np.eye(3)[labels] + generator.normal(size=(count, 3))
         features[split] = {"run:encoder": torch.from_numpy(noisy).float()}
     about = {"inputs": "text", "model": "an encoder", "start": "words", "baseline": "none", "trained": "head"}
-    return tables, {"words": Start([], [], features, {}, about)}
+    encoders = [SimpleNamespace(features=features)]
+    return tables, {"words": {0: Start(encoders, [], {}, {}, about | {"pretrainings": 1})}}
+
+
+@pytest.fixture(autouse=True)
+def made_features(monkeypatch):
+    """`frozen_features` of the made encoder: those of the split whose ids the table has."""
+    monkeypatch.setattr(
+        references,
+        "frozen_features",
+        lambda encoder, table: encoder.features[table["id"].iloc[0].rstrip("0123456789")]["run:encoder"],
+    )
 
 
 def auroc(rows: pd.DataFrame) -> float:
@@ -43,7 +57,7 @@ def test_logistic_regression_is_scikit_learns_and_a_stack_knows_the_words(posts)
     trainings.add_logistic(starts, tables, 3)
     assert list(trainings.descriptions) == ["words, logistic regression", "words, stack with words"]
     assert all(about["baseline"] is None and about["reference"] for about in trainings.descriptions.values())
-    features = {split: starts["words"].features[split]["run:encoder"].numpy() for split in SPLITS}
+    features = {split: starts["words"][0].encoders[0].features[split]["run:encoder"].numpy() for split in SPLITS}
     scaler = StandardScaler().fit(features["train"])
     rows = {split: scaler.transform(features[split]) for split in SPLITS}
     models = [LogisticRegression(C=c, max_iter=500).fit(rows["train"], tables["train"]["label"]) for c in STRENGTHS]
@@ -87,4 +101,4 @@ def test_sizes_come_from_the_data(tmp_path):
 
 def test_examples_without_pictures_are_refused_before_the_work(posts):
     with pytest.raises(ValueError, match="reads pictures, which 240 of train, 60 of val, 90 of test do not have"):
-        load_starts({"a": ["tf_efficientnet_lite0"]}, {}, posts[0], "", 32, True, "gated")
+        load_starts({"a": ["tf_efficientnet_lite0"]}, {}, posts[0], "", [0], "gated", size=32)
