@@ -104,7 +104,7 @@ def save_record(
     entries = {"study": study, "data": data, "classes": classes, "systems": systems, "failed": failed}
     entries |= {"history": history, "extra": extra or {}}
     entries["files"] = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
-    record = storage.plain(_record(folder, notebook, parameters) | {"status": "ok"} | entries, "record")
+    record = storage.plain(_record(folder, notebook, parameters) | {"status": "ok"} | entries)
     storage.check_record(record)
     table = storage.check_predictions(predictions, len(record["classes"]), record["systems"], record["failed"])
     record["scores"] = [

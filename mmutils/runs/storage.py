@@ -1,13 +1,11 @@
 """What a record holds, and how records and predictions lie on disk: checked, the same bytes for the same content."""
 
 import json
-import math
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import to_jsonable_python
 
 from mmutils.runs.fingerprints import digest
 from mmutils.runs.parameters import printable
@@ -157,15 +155,15 @@ def check_predictions(predictions, classes: int, systems: list[dict], failed: li
         raise ValueError(f"systems are {sorted(complete)}, but predictions have {sorted(present)}")
     if other := set(table["split"]) - set(SPLITS):
         raise ValueError(f"predictions are of the splits {', '.join(SPLITS)}; given {sorted(other)}")
-    pairs = len(table[["system", "seed"]].drop_duplicates())
+    pairs = table.groupby(["system", "seed"]).ngroups
     for split, rows in table.groupby("split"):
-        count = rows["id"].nunique()
-        for (system, seed), ids in rows.groupby(["system", "seed"], sort=False)["id"]:
-            if ids.duplicated().any():
+        count, sizes = rows["id"].nunique(), rows.groupby(["system", "seed"], sort=False)["id"].agg(["size", "nunique"])
+        for (system, seed), size, different in sizes.itertuples():
+            if different < size:
                 raise ValueError(f"{system}, seed {seed}: an id occurs twice in {split}; is its seed or split wrong?")
-            if len(ids) < count:
-                raise ValueError(f"{system}, seed {seed}: {len(ids)} examples of {split}, other systems have {count}")
-        if len(rows[["system", "seed"]].drop_duplicates()) < pairs:
+            if size < count:
+                raise ValueError(f"{system}, seed {seed}: {size} examples of {split}, other systems have {count}")
+        if len(sizes) < pairs:
             raise ValueError(f"not every system and seed has predictions for {split}: record them for all or for none")
         if len(rows[["id", "label", "group"]].drop_duplicates()) > count:
             raise ValueError(f"an example of {split} has two labels or groups: are the systems on the same data?")
@@ -189,7 +187,7 @@ def to_parquet(table: pd.DataFrame) -> bytes:
 
 def to_json(record: dict) -> bytes:
     """Readable JSON, the keys in their order, with its own hash in `fingerprints`; ValueError names a wrong entry."""
-    content = plain(record, "record")
+    content = plain(record)
     content["fingerprints"]["record"] = seal(content)
     check_record(content)
     return (_lines(content) + "\n").encode()
@@ -201,21 +199,18 @@ def seal(record: dict) -> str:
     return digest(record | {"fingerprints": prints})
 
 
-def plain(value: Any, where: str) -> Any:
-    """The value in JSON's types: numpy scalars and arrays unpacked, paths as text, nan and infinity as None."""
-    if hasattr(value, "tolist"):  # numpy, torch
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): plain(part, f"{where}.{key}") for key, part in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        return [plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return value.as_posix()
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    raise ValueError(f"{where} is a {type(value).__name__}: a record holds numbers, texts, lists and dicts")
+def plain(record: dict) -> dict:
+    """A record in JSON's types: numpy's and torch's unpacked, paths as text, nan and infinity as None."""
+
+    def unpacked(value):  # of what is no type of Python's own
+        if hasattr(value, "tolist"):
+            return value.tolist()
+        raise ValueError(f"a {type(value).__name__}")
+
+    try:
+        return to_jsonable_python(record, inf_nan_mode="null", fallback=unpacked)
+    except ValueError as error:
+        raise ValueError(f"the record has {error}: it holds numbers, texts, lists and dicts") from None
 
 
 def _lines(value: Any, indent: str = "", row: bool = False) -> str:

@@ -130,7 +130,7 @@ def broken(change):
         ({"predictions": broken(lambda t: t.__setitem__("label", [1, *t["label"][1:]]))}, "two labels"),
         ({"predictions": broken(lambda t: t.__setitem__("p_0", t["p_0"] + 1))}, "sum to 1"),
         ({"failed": [{"system": "c", "seed": 0, "reason": "nan"}]}, "failed needs"),
-        ({"extra": {"model": {"a": object()}}}, "record.extra.model.a is a object"),
+        ({"extra": {"model": {"a": object()}}}, "the record has a object: it holds numbers"),
     ],
 )
 def test_save_refuses_what_breaks_the_contract(save, tmp_path, entries, message):
