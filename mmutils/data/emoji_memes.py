@@ -1,7 +1,7 @@
 """Emoji memes: a picture of one emoji with the name of another as its caption -> do the two belong together?
 
 Stands in for memes whose meaning lies in picture and text *together* (Kiela et al., 2020,
-https://arxiv.org/abs/2005.04790): label 1 when the two come from different groups of `builtin.emoji`. Each picture, and
+https://arxiv.org/abs/2005.04790): label 1 when the two come from different groups of `emoji_topics`. Each picture, and
 each caption, occurs equally often with both labels, so either alone has an AUROC of exactly 0.5. No pair occurs twice,
 no emoji is in two splits. `group` is the picture's family: pairs that show nearly the same drawing are tied.
 """
@@ -12,8 +12,7 @@ from itertools import count, product
 import pandas as pd
 
 from mmutils.data import COLUMNS
-from mmutils.data.builtin.emoji import LICENCE, files, labelled
-from mmutils.data.emoji_topics import unlabelled  # pictures with their own names: train's pairs are wrong on purpose
+from mmutils.data.emoji_topics import LICENCE, files, labelled, unlabelled  # each picture with its own name
 
 __all__ = ["CLASSES", "LICENCE", "examples", "files", "unlabelled"]
 CLASSES = ("match", "mismatch")

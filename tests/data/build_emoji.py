@@ -23,8 +23,8 @@ from scipy.sparse.csgraph import connected_components
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # mmutils, from wherever this is started
 
-from mmutils.data.builtin.emoji import FOLDER, GROUPS, LABELLED, LANGUAGES, POOL
 from mmutils.data.contract import SPLITS
+from mmutils.data.emoji_topics import CLASSES, FOLDER, LABELLED, LANGUAGES, POOL
 from mmutils.data.tools.audit import near_pairs, picture_hash
 
 DOWNLOADS = Path("outputs/packages")
@@ -84,7 +84,7 @@ def read_package(package: str) -> dict[str, bytes]:
 def collect(packages: Packages) -> pd.DataFrame:
     """One row for each drawing with a name in both languages: every style, every skin tone in TONES.
 
-    `labelled` marks the Noto drawings in one of the GROUPS whose CLDR annotations are not derived.
+    `labelled` marks the Noto drawings in one of the CLASSES whose CLDR annotations are not derived.
     """
     annotated = {language: annotations(packages, "annotations", language) for language in LANGUAGES}
     derived = {language: annotations(packages, "annotationsDerived", language) for language in LANGUAGES}
@@ -101,7 +101,9 @@ def collect(packages: Packages) -> pd.DataFrame:
             row |= {"category": category, "subgroup": record["subcategory"]}
             row |= {f"name_{language}": entry["tts"][0] for language, entry in entries.items()}
             row |= {f"keywords_{language}": entry["default"] for language, entry in entries.items()}
-            in_labelled = version is record and category in GROUPS and all(key in annotated[each] for each in LANGUAGES)
+            in_labelled = (
+                version is record and category in CLASSES and all(key in annotated[each] for each in LANGUAGES)
+            )
             plain = version is record and category != "Flags"  # skin tones and flags in one style are enough
             for style, (package, folder, suffix) in STYLES.items():
                 data = packages[package].get(folder + version["image"].removesuffix(".png") + suffix)
@@ -152,7 +154,7 @@ def add_split(labelled: pd.DataFrame) -> pd.DataFrame:
     """Whole families to the splits, group by group: large ones first, equal ones in an order by hash, each to the split
     that is then least full in proportion to its share. A family across groups follows the first."""
     split = {}
-    for category in GROUPS:
+    for category in CLASSES:
         families = labelled.loc[labelled["category"] == category, "family"]
         want = np.floor(np.array(SHARES) * len(families) + 0.5)
         want[0] += len(families) - want.sum()

@@ -16,8 +16,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from mmutils import data
+from mmutils.data import emoji_topics as emoji
 from mmutils.data.__main__ import main
-from mmutils.data.builtin import emoji
 from mmutils.data.tools import audit, loading
 
 SIZES = {"train": 741, "val": 204, "test": 406}
@@ -154,7 +154,7 @@ def test_no_emoji_of_a_meme_is_in_two_splits(memes):
 
 
 def test_pool_shows_nothing_of_val_and_test(topics):
-    pool = data.check(emoji.pool(), emoji.GROUPS)
+    pool = data.check(emoji.pool(), emoji.CLASSES)
     assert len(pool) == 2893 and (pool["label"] == -1).all() and (pool["text"] != "").all()
     held_out = pd.concat([topics["val"], topics["test"]])
     assert not set(pool["group"]) & set(held_out["group"])
