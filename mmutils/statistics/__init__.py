@@ -1,4 +1,4 @@
-"""Intervals, tests, calibration, and whether both modalities are used: all from predictions, with numpy and scipy.
+"""Intervals, tests, calibration, and whether both modalities are used: all from predictions, without torch.
 
 Predictions are a DataFrame of one system on one split, with the columns `id`, `group` (rows that belong together, such
 as the pictures of one tweet), `label`, `p_0` .. `p_{K-1}` and, where there are several runs of the system, `seed`.
@@ -17,5 +17,4 @@ from mmutils.statistics.bootstrap import (
 from mmutils.statistics.calibration import apply_temperature, calibration_error, reliability, temperature
 from mmutils.statistics.gap import LanguageGap, language_gap
 from mmutils.statistics.modality import emap, modality_use, to_predictions
-from mmutils.statistics.scores import best_threshold
-from mmutils.statistics.weighted import chance, estimate
+from mmutils.statistics.scores import best_threshold, chance, estimate

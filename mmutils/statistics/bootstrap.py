@@ -15,7 +15,7 @@ from scipy.special import ndtr, ndtri
 from statsmodels.stats.multitest import multipletests
 
 from mmutils.statistics.panel import Panel, panel, panels
-from mmutils.statistics.weighted import estimate, weighted_score
+from mmutils.statistics.scores import estimate, weighted_score
 
 LEVEL = 0.95
 SIGNIFICANT = 0.05

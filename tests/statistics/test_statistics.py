@@ -15,8 +15,7 @@ from mmutils import statistics as st
 from mmutils.statistics import calibration
 from mmutils.statistics.bootstrap import Draws
 from mmutils.statistics.panel import panel, panels
-from mmutils.statistics.scores import scores
-from mmutils.statistics.weighted import weighted_score
+from mmutils.statistics.scores import scores, weighted_score
 
 
 def table(labels, probabilities, groups=None, seed=None) -> pd.DataFrame:
