@@ -27,7 +27,9 @@ class Run:
     parameters: dict = field(default_factory=dict)
     needs: tuple[str, ...] = ()  # runs that go first
     timeout: float = 1800.0  # seconds without a sign of life after which it is ended
-    root: str | None = None  # which --root gives its data; by default that of its data set
+    root: str | dict[str, str] | None = (
+        None  # which --root gives its data, or by parameter which one; by default its data
+    )
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,10 @@ def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> lis
     runs = []
     for run in profile.runs:
         name = run.root or planned(run.notebook, run.parameters, files).get("data")
-        if name in places:
-            runs.append(replace(run, parameters=run.parameters | {"root": str(places[name].resolve())}))
-        elif name not in profile.roots:
+        wanted = name if isinstance(name, dict) else {"root": name}  # parameter -> name of a root
+        if places.keys() >= set(wanted.values()):
+            own = {parameter: str(places[root].resolve()) for parameter, root in wanted.items()}
+            runs.append(replace(run, parameters=run.parameters | own))
+        elif not set(wanted.values()) <= set(profile.roots):
             runs.append(run)
     return runs
