@@ -1,7 +1,7 @@
 """Predictions of one system as arrays, checked: every public function of this package begins with `panel`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,6 @@ import pandas as pd
 class Panel:
     """One system on one split: S seeds, N examples, K classes, G groups."""
 
-    ids: pd.Index  # (N,) of str
     groups: np.ndarray  # (N,) codes 0..G-1 in order of appearance
     group_names: pd.Index  # (G,)
     labels: np.ndarray  # (N,) in 0..K-1
@@ -20,59 +19,48 @@ class Panel:
 
 
 def panel(predictions: pd.DataFrame) -> Panel:
-    """Check predictions and turn them into arrays, in the row order of the first seed.
-
-    ValueError: columns are missing; several systems or splits in one table; an id twice in one seed; seeds that differ
-    in ids, labels or groups; labels or probabilities that `check_probabilities` refuses.
-    """
-    names = probability_columns(predictions)
-    if missing := [name for name in ("id", "group", "label") if name not in predictions]:
-        raise ValueError(f"predictions lack the columns {missing}; there are {list(predictions.columns)}")
-    for column in ("system", "split"):
-        if column in predictions and len(predictions[column].unique()) > 1:
-            raise ValueError(f"give one {column} at a time, got {sorted(predictions[column].unique())}")
-    parts = dict(list(predictions.groupby("seed"))) if "seed" in predictions else {0: predictions}
-    first = next(iter(parts.values()), predictions)
-    ids, labels = pd.Index(first["id"]), first["label"].to_numpy()
-    blocks = [block.iloc[_rows(pd.Index(block["id"]), ids, f"seed {seed}")] for seed, block in parts.items()]
-    for column in ("label", "group"):
-        if any((block[column].to_numpy() != first[column].to_numpy()).any() for block in blocks):
-            raise ValueError(f"the column {column!r} differs between seeds for the same id")
-    probabilities = np.array([block[names].to_numpy(np.float64) for block in blocks])  # (S, N, K)
-    check_probabilities(labels, probabilities)
-    groups, group_names = pd.factorize(first["group"])
-    return Panel(ids, groups, pd.Index(group_names), labels.astype(np.int64), probabilities, tuple(parts))
+    """The panel of one system. ValueError: as `panels`."""
+    return panels([predictions])[0]
 
 
 def panels(systems: Sequence[pd.DataFrame]) -> list[Panel]:
-    """Panels of several systems on the same examples, all in the row order of the first.
+    """Check the predictions of systems on the same examples, and turn them into arrays in the first one's row order.
 
-    ValueError: as `panel`; ids, labels, groups or the number of classes differ between the systems.
+    ValueError: columns are missing; several systems or splits in one table; an id twice in one seed; seeds or systems
+    that differ in ids, labels, groups or the number of classes; what `check_probabilities` refuses.
     """
-    first, *others = aligned = [panel(system) for system in systems]
-    for number, other in enumerate(others, start=1):
-        rows = _rows(other.ids, first.ids, f"system {number + 1}")
-        differences = {
-            "labels": other.labels[rows] != first.labels,
-            "groups": other.group_names[other.groups[rows]] != first.group_names[first.groups],
-            "classes": np.array(other.probabilities.shape[2] != first.probabilities.shape[2]),
-        }
-        if different := [name for name, differs in differences.items() if differs.any()]:
-            raise ValueError(f"systems 1 and {number + 1} have different {' and '.join(different)} for the same ids")
-        aligned[number] = replace(first, probabilities=other.probabilities[:, rows], seeds=other.seeds)
-    return aligned
-
-
-def _rows(ids: pd.Index, first: pd.Index, name: str) -> np.ndarray:
-    """Where the ids of the first seed or system stand among those of another."""
-    if not ids.is_unique:
-        twice = ids[ids.duplicated()][0]
-        raise ValueError(f"{name} has the id {twice!r} more than once (a column `seed` tells runs apart)")
-    rows = ids.get_indexer(first)
-    if len(ids) != len(first) or (rows < 0).any():
-        counts = f"{len(ids)} and {len(first)}, {len(ids.intersection(first))} in both"
-        raise ValueError(f"{name} has other ids than the first: {counts}")
-    return rows
+    first, result = None, []
+    for number, predictions in enumerate(systems, start=1):
+        names = probability_columns(predictions)
+        if missing := [name for name in ("id", "group", "label") if name not in predictions]:
+            raise ValueError(f"predictions lack the columns {missing}; there are {list(predictions.columns)}")
+        for column in ("system", "split"):
+            if column in predictions and len(predictions[column].unique()) > 1:
+                raise ValueError(f"give one {column} at a time, got {sorted(predictions[column].unique())}")
+        parts = (
+            dict(list(predictions.groupby("seed"))) if "seed" in predictions and len(predictions) else {0: predictions}
+        )
+        first, blocks = next(iter(parts.values())) if first is None else first, []
+        for seed, block in parts.items():
+            ids, name = pd.Index(block["id"]), f"seed {seed} of system {number}"
+            if not ids.is_unique:
+                twice = ids[ids.duplicated()][0]
+                raise ValueError(f"{name} has the id {twice!r} more than once (a column `seed` tells runs apart)")
+            rows = ids.get_indexer(first["id"])
+            if len(ids) != len(first) or (rows < 0).any():
+                counts = f"{len(ids)} and {len(first)}, {ids.isin(first['id']).sum()} in both"
+                raise ValueError(f"{name} has other ids than the first: {counts}")
+            for column in ("label", "group"):
+                if (block[column].to_numpy()[rows] != first[column].to_numpy()).any():
+                    raise ValueError(f"{name} has another {column} than the first for the same id")
+            blocks.append(block[names].to_numpy(np.float64)[rows])
+        probabilities, labels = np.array(blocks), first["label"].to_numpy()  # (S, N, K), (N,)
+        check_probabilities(labels, probabilities)
+        groups, group_names = pd.factorize(first["group"])
+        result.append(Panel(groups, pd.Index(group_names), labels.astype(np.int64), probabilities, tuple(parts)))
+    if len({system.probabilities.shape[2] for system in result}) > 1:
+        raise ValueError("the systems have different numbers of classes")
+    return result
 
 
 def probability_columns(predictions: pd.DataFrame) -> list[str]:
