@@ -4,9 +4,9 @@ A table of your own needs no module: it is the data set `table`. For another, ad
 of names, or `classes(root)`) and `examples(root, split, **options)` (a table with the columns id, group, image, text,
 label, see `check`; `root=None` where it is built in). It may also define `files(root)`: paths of everything that the
 examples depend on but their pictures, for `fingerprint`; `unlabelled(root, **options)`: the table that is pretrained
-on, where that is not train; `official(split, **options)`: the published numbers of examples, in all or of each class;
-`WHERE`: where to ask for the data; `LICENCE`: a sentence for model cards; `notes(root)`: lines on how the files were
-read, for the `check` command. It imports no torch.
+on, where that is not train; and, for the `check` command and model cards, `OFFICIAL`: published numbers of examples, in
+all or of each class, by split, or by what the column `source` says; `WHERE`: where to ask for the data; `LICENCE`: a
+sentence; `notes(root)`: lines on how the files were read. It imports no torch.
 """
 
 import pandas as pd

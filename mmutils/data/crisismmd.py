@@ -28,7 +28,7 @@ MERGED = {
     "injured_or_dead_people": "affected_individuals",
     "missing_or_found_people": "affected_individuals",
 }
-# examples of each class in "agreed"
+# examples of each class, by `source`; there are no published numbers of "all"
 OFFICIAL = {"train": (71, 612, 3252, 1279, 912), "val": (9, 80, 521, 239, 149), "test": (9, 81, 504, 235, 126)}
 LICENCE = "CrisisMMD is under CC BY-NC-SA 4.0 (attribution, not commercial, share alike)"
 WHERE = "https://crisisnlp.qcri.org/crisismmd"
@@ -48,7 +48,7 @@ def read_task(
     repair: bool = False,
     translations: str | None = None,
 ) -> pd.DataFrame:
-    """Table of examples in the order of the file; further columns: event, and with `repair` repaired (bool).
+    """Table of examples in the order of the file; further columns: event, source, and with `repair` repaired (bool).
 
     Args:
         task, classes: "humanitarian" or "informative", and its classes, which `examples` fixes.
@@ -78,6 +78,7 @@ def read_task(
     table = rows[list(names)].rename(columns=names)
     table["image"] = [inside(pictures, name, f"{path}, line {line}") for line, name in rows["image"].items()]
     table.insert(4, "label", labels.map(classes.index))
+    table["source"] = split if which == "agreed" else which
     if repair:
         import ftfy
 
@@ -91,11 +92,6 @@ def read_task(
 
 
 examples = partial(read_task, "humanitarian", CLASSES)
-
-
-def official(split: str, which: str = "agreed", numbers: dict = OFFICIAL, **_) -> tuple[int, ...] | int | None:
-    """Published numbers of examples, of each class or in all; there are none of "all"."""
-    return numbers[split] if which == "agreed" else None
 
 
 def files(root, task: str = "humanitarian") -> list[Path]:

@@ -16,4 +16,3 @@ OFFICIAL = {"train": 9601, "val": 1573, "test": 1534}  # rows of "agreed"
 # arguments, results and errors as in `crisismmd`
 examples = partial(crisismmd.read_task, "informative", CLASSES)
 files = partial(crisismmd.files, task="informative")
-official = partial(crisismmd.official, numbers=OFFICIAL)

@@ -6,7 +6,7 @@ Laid out as Hateful Memes, with the official splits as train, dev_seen and test_
 from mmutils.data import hateful_memes
 
 CLASSES = ("not harmful", "harmful")
-OFFICIAL = {"train": (1949, 1064), "val": (116, 61), "test": (230, 124)}  # examples of each class
+OFFICIAL = {"train": (1949, 1064), "dev_seen": (116, 61), "test_seen": (230, 124)}  # by file: examples of each class
 WHERE = "https://github.com/di-dimitrov/mmf"
 files = hateful_memes.files
 
@@ -14,8 +14,3 @@ files = hateful_memes.files
 def examples(root, split: str, missing: str = "error", language: str = "en"):
     """Table of examples; arguments and errors as in `hateful_memes`."""
     return hateful_memes.examples(root, split, "dev_seen", "test_seen", missing, language)
-
-
-def official(split: str, **_) -> tuple[int, int]:
-    """Published numbers of examples of each class."""
-    return OFFICIAL[split]

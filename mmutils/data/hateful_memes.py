@@ -55,11 +55,6 @@ def examples(
     return check(table, CLASSES, str(path))
 
 
-def official(split: str, val: str = "dev_unseen", test: str = "test_seen", **_) -> tuple[int, int]:
-    """Published numbers of examples of each class in the file that a split is read from."""
-    return OFFICIAL[{"train": "train", "val": val, "test": test}[split]]
-
-
 def files(root) -> list[Path]:
     """The files of memes that are there; the pictures are too many."""
     return sorted(Path(folder(root)).glob("*.jsonl"))

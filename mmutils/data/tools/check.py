@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from itertools import product
+from contextlib import suppress
 from pathlib import Path
 
 import ftfy
@@ -17,7 +17,7 @@ from mmutils.runs.parameters import show
 
 def main(options: argparse.Namespace) -> int:
     """Print the audit; 0 when nothing is wrong, 1 otherwise, 2 for a data set that is not there or cannot be read."""
-    tables, missing, chosen = {}, {}, dict(entry.partition("=")[::2] for entry in options.option)
+    tables, problems, chosen = {}, [], dict(entry.partition("=")[::2] for entry in options.option)
     try:
         if options.root and not Path(options.root).exists():
             raise ValueError(f"there is no {options.root}: give what {options.data} is read from as --root")
@@ -25,18 +25,17 @@ def main(options: argparse.Namespace) -> int:
         if wrong := [entry for entry in options.option if entry.find("=") < 1]:
             raise ValueError(f"--option {wrong[0]}: give NAME=VALUE, as test=test_unseen")
         tolerant = {"missing": "none"} if "missing" in option_names(options.data) else {}
-        for split, extra in product(SPLITS, ({}, tolerant)):
-            if split not in tables:
-                try:
-                    tables[split] = examples(options.data, options.root, split, **extra | chosen)
-                except FileNotFoundError as error:
-                    missing[split] = f"{split}: {error}"
+        for split in SPLITS:
+            try:
+                tables[split] = examples(options.data, options.root, split, **chosen)
+            except FileNotFoundError as error:
+                problems.append(f"{split}: {error}")
+                with suppress(FileNotFoundError):
+                    tables[split] = examples(options.data, options.root, split, **tolerant | chosen)
     except (ValueError, OSError) as error:
         show(_as_options(error))
         return 2
-    problems = list(missing.values())
-    if tables:
-        problems += _audit(options, tables, chosen)
+    problems += _audit(options, tables) if tables else []
     show("\n" + ("\n".join(f"WRONG: {_as_options(problem)}" for problem in problems) or "nothing is wrong"))
     return 1 if problems else 0
 
@@ -46,14 +45,14 @@ def _as_options(message: object) -> str:
     return re.sub(r'\b(\w+)="(\w*)"', r"--option \1=\2", str(message))
 
 
-def _audit(options: argparse.Namespace, tables: dict[str, pd.DataFrame], chosen: dict[str, str]) -> list[str]:
+def _audit(options: argparse.Namespace, tables: dict[str, pd.DataFrame]) -> list[str]:
     """Print the audit; what is wrong, and where to ask for what is missing."""
     module, names = dataset(options.data), list(classes(options.data, options.root))
     audited, problems, other = audit_tables(tables, names), [], []
     where = f"; ask for it at {module.WHERE}" if hasattr(module, "WHERE") else ""
     counts = audited["counts"].astype(str)
     for split, table in tables.items():
-        official = module.official(split, **chosen) if hasattr(module, "official") else None
+        official = getattr(module, "OFFICIAL", {}).get(table["source"].iloc[0] if "source" in table else split)
         by_class = np.ndim(official) > 0 and (table["label"] >= 0).any()  # else in all, or None
         wrong = audited["counts"].loc[names, split] != official if by_class else np.zeros(len(names), bool)
         for name, number in zip(names, official, strict=True) if by_class else ():
