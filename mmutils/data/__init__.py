@@ -12,7 +12,7 @@ sentence; `notes(root)`: lines on how the files were read. It imports no torch.
 import pandas as pd
 
 from mmutils.data.contract import COLUMNS, SPLITS, check, require_labels
-from mmutils.data.tools.audit import leaked
+from mmutils.data.tools.audit import without_leaks
 from mmutils.data.tools.loading import available, call, classes, dataset, fingerprint, option_names
 from mmutils.data.tools.reading import check_choice, inside
 
@@ -38,8 +38,7 @@ def unlabelled(name: str, root=None, leaks: str = "keep", **options) -> pd.DataF
     own = hasattr(dataset(name), "unlabelled")
     table = call(name, "unlabelled", root, **options) if own else examples(name, root, "train", **options)
     if leaks == "drop":
-        held_out = {split: examples(name, root, split, **options) for split in SPLITS[1:]}
-        table = table[~leaked(table, held_out)].reset_index(drop=True)
+        table = without_leaks(table, [examples(name, root, split, **options) for split in SPLITS[1:]])
     return table.assign(label=-1)
 
 
@@ -58,8 +57,7 @@ def tables(
     options |= {"language": language} if language else {}
     splits = {split: examples(name, root, split, **options) for split in SPLITS}
     if leaks == "drop":
-        rows = leaked(splits["train"], {split: splits[split] for split in SPLITS[1:]})
-        splits["train"] = splits["train"][~rows].reset_index(drop=True)
+        splits["train"] = without_leaks(splits["train"], [splits[split] for split in SPLITS[1:]])
     splits = {split: subset(table, limit) for split, table in splits.items()}
     if labelled:
         require_labels(splits)

@@ -8,6 +8,7 @@ recompressed copies differ in a few bits (N. Krawetz, "Kind of Like That", 2013,
 import re
 import unicodedata
 import warnings
+from collections.abc import Iterable
 from itertools import chain, combinations
 from pathlib import Path
 
@@ -69,15 +70,15 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
     }
 
 
-def leaked(train: pd.DataFrame, others: dict[str, pd.DataFrame]) -> pd.Series:
-    """For each row of train whether its id, group, text or picture, as compared above, is in one of the others."""
-    table = pd.concat(others.values())
+def without_leaks(train: pd.DataFrame, others: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of train whose id, group, text and picture, as compared above, are in none of the others."""
+    table = pd.concat(others)
     words, held = train["text"].map(_words), set(table["text"].map(_words)) - {""}
     hashes, _ = _hashes({"train": train, "others": table})
     (files, codes), (_, other) = hashes["train"], hashes["others"]
     pictures = {files[i] for i, _ in near_pairs(codes, other)}
     same = train["id"].isin(table["id"]) | train["group"].isin(table["group"])
-    return same | words.isin(held) | train["image"].isin(pictures)
+    return train[~(same | words.isin(held) | train["image"].isin(pictures))].reset_index(drop=True)
 
 
 def picture_hash(picture: Image.Image) -> np.ndarray:

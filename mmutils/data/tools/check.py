@@ -62,7 +62,7 @@ def _audit(options: argparse.Namespace, tables: dict[str, pd.DataFrame]) -> list
         elif wrong.any():
             other.append(f"{split} has other numbers in its classes than officially, see above")
     if other:
-        problems.insert(0, f"not the official {options.data}, but another set or a part: {'; '.join(other)}{where}")
+        problems.append(f"not the official {options.data}, but another set or a part: {'; '.join(other)}{where}")
     problems += [f"{row.split}, {row.id}: {row.error}" for row in audited["unreadable"].itertuples()]
     duplicates, leaks = (audited[name][audited[name]["values"] > 0] for name in ("duplicates", "leaks"))
     for row in leaks[leaks["what"].isin(["id", "group"])].to_dict("records"):
