@@ -157,16 +157,11 @@ def check_predictions(predictions, classes: int, systems: list[dict], failed: li
         raise ValueError(f"predictions are of the splits {', '.join(SPLITS)}; given {sorted(other)}")
     pairs = table.groupby(["system", "seed"]).ngroups
     for split, rows in table.groupby("split"):
-        count, sizes = rows["id"].nunique(), rows.groupby(["system", "seed"], sort=False)["id"].agg(["size", "nunique"])
-        for (system, seed), size, different in sizes.itertuples():
-            if different < size:
-                raise ValueError(f"{system}, seed {seed}: an id occurs twice in {split}; is its seed or split wrong?")
-            if size < count:
-                raise ValueError(f"{system}, seed {seed}: {size} examples of {split}, other systems have {count}")
-        if len(sizes) < pairs:
+        from mmutils.statistics.panel import panels  # needs scikit-learn, which readers of records do not
+
+        if rows.groupby(["system", "seed"]).ngroups < pairs:
             raise ValueError(f"not every system and seed has predictions for {split}: record them for all or for none")
-        if len(rows[["id", "label", "group"]].drop_duplicates()) > count:
-            raise ValueError(f"an example of {split} has two labels or groups: are the systems on the same data?")
+        panels([part for _, part in rows.groupby("system", sort=False)])
     return table.reset_index(drop=True)
 
 

@@ -37,22 +37,22 @@ def panels(systems: Sequence[pd.DataFrame]) -> list[Panel]:
         for column in ("system", "split"):
             if column in predictions and len(predictions[column].unique()) > 1:
                 raise ValueError(f"give one {column} at a time, got {sorted(predictions[column].unique())}")
-        parts = (
-            dict(list(predictions.groupby("seed"))) if "seed" in predictions and len(predictions) else {0: predictions}
-        )
+        parts = dict(list(predictions.groupby("seed"))) if "seed" in predictions else {}
+        parts = parts or {0: predictions}
         first, blocks = next(iter(parts.values())) if first is None else first, []
         for seed, block in parts.items():
-            ids, name = pd.Index(block["id"]), f"seed {seed} of system {number}"
+            about = [str(block[column].iloc[0]) for column in ("system", "split") if column in block and len(block)]
+            ids, name = pd.Index(block["id"]), f"{', '.join(about) or f'system {number}'}, seed {seed}"
             if not ids.is_unique:
                 twice = ids[ids.duplicated()][0]
-                raise ValueError(f"{name} has the id {twice!r} more than once (a column `seed` tells runs apart)")
+                raise ValueError(f"{name}, has the id {twice!r} more than once (a column `seed` tells runs apart)")
             rows = ids.get_indexer(first["id"])
             if len(ids) != len(first) or (rows < 0).any():
                 counts = f"{len(ids)} and {len(first)}, {ids.isin(first['id']).sum()} in both"
-                raise ValueError(f"{name} has other ids than the first: {counts}")
+                raise ValueError(f"{name}, has other ids than the first: {counts}")
             for column in ("label", "group"):
                 if (block[column].to_numpy()[rows] != first[column].to_numpy()).any():
-                    raise ValueError(f"{name} has another {column} than the first for the same id")
+                    raise ValueError(f"{name}, has another {column} than the first for the same id")
             blocks.append(block[names].to_numpy(np.float64)[rows])
         probabilities, labels = np.array(blocks), first["label"].to_numpy()  # (S, N, K), (N,)
         check_probabilities(labels, probabilities)

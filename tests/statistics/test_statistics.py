@@ -545,7 +545,7 @@ def broken(change):
         (lambda p: p.__setitem__("seed", 0), "more than once"),
         (lambda p: p.__setitem__("id", np.arange(40).astype(str)), "other ids"),
         (lambda p: p.__setitem__("group", "one"), "one group"),
-        (lambda p: p.__setitem__("group", np.arange(40).astype(str)), "seed 1 of system 1 has another group"),
+        (lambda p: p.__setitem__("group", np.arange(40).astype(str)), "seed 1, has another group"),
         (lambda p: p.__setitem__("split", ["val", "test"] * 20), "one split at a time"),
     ],
 )
