@@ -39,8 +39,11 @@ def examples(root=None, split: str = "train", language: str = "en") -> pd.DataFr
 
 def unlabelled(root=None, language: str = "en") -> pd.DataFrame:
     """The pictures of train with their own names, then the pool; all labels are -1."""
-    train = examples(root, "train", language).assign(label=-1)
-    return pd.concat([train, pool(language)], ignore_index=True)[list(COLUMNS)]
+    train, rows = examples(root, "train", language), pd.read_parquet(POOL)
+    ids = rows["codepoints"] + "." + rows["style"]
+    pool = rows.assign(id=ids, image=_pictures(POOL, ids, rows["picture"]))
+    pool = pool.rename(columns={"family": "group", f"name_{language}": "text"})
+    return pd.concat([train, pool], ignore_index=True).assign(label=-1)[list(COLUMNS)]
 
 
 def files(root=None) -> list[Path]:
@@ -58,16 +61,6 @@ def labelled(root, split: str, language: str) -> pd.DataFrame:
     rows = pd.read_parquet(LABELLED)
     rows["image"] = _pictures(LABELLED, rows["codepoints"], rows["picture"])
     return rows[rows["split"] == split].drop(columns="picture").reset_index(drop=True)
-
-
-def pool(language: str = "en") -> pd.DataFrame:
-    """Examples to pretrain on: label -1, text the CLDR name, group the family; also emoji, style and category."""
-    check_choice("language", language, LANGUAGES)
-    rows = pd.read_parquet(POOL)
-    ids = rows["codepoints"] + "." + rows["style"]
-    rows = rows.rename(columns={"family": "group", f"name_{language}": "text"})
-    rows = rows.assign(id=ids, image=_pictures(POOL, ids, rows["picture"]), label=-1)
-    return rows[[*COLUMNS, "emoji", "style", "category"]]
 
 
 def _pictures(source: Path, names: pd.Series, contents: pd.Series) -> list[str]:

@@ -114,7 +114,7 @@ def test_languages_differ_only_in_the_text(name):
 
 
 def test_hindi_names_are_in_devanagari():
-    for table in (pd.read_parquet(emoji.LABELLED), emoji.pool("hi").rename(columns={"text": "name_hi"})):
+    for table in (pd.read_parquet(emoji.LABELLED), pd.read_parquet(emoji.POOL)):
         has_devanagari = table["name_hi"].map(lambda name: any("\u0900" <= letter <= "\u097f" for letter in name))
         assert has_devanagari.all()
     letters = {letter for name in pd.read_parquet(emoji.LABELLED)["name_hi"] for letter in name if letter.isalpha()}
@@ -154,7 +154,9 @@ def test_no_emoji_of_a_meme_is_in_two_splits(memes):
 
 
 def test_pool_shows_nothing_of_val_and_test(topics):
-    pool = data.check(emoji.pool(), emoji.CLASSES)
+    train, pool = emoji.examples(), pd.read_parquet(emoji.POOL)["emoji"]
+    pool = emoji.unlabelled().iloc[len(train) :].reset_index(drop=True).assign(emoji=pool)
+    assert data.check(pool, emoji.CLASSES).equals(pool)
     assert len(pool) == 2893 and (pool["label"] == -1).all() and (pool["text"] != "").all()
     held_out = pd.concat([topics["val"], topics["test"]])
     assert not set(pool["group"]) & set(held_out["group"])
@@ -190,7 +192,7 @@ def test_wrong_arguments_are_explained(arguments, message):
         with pytest.raises(ValueError, match=message):
             data.dataset(name).examples(**{"root": None, **arguments})
     with pytest.raises(ValueError, match="language"):
-        emoji.pool("fr")
+        emoji.unlabelled(language="fr")
 
 
 def made(ids, texts=None, pictures=None, groups=None, labels=None) -> pd.DataFrame:
