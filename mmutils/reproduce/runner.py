@@ -63,12 +63,6 @@ class Runner:
             except BaseException:
                 self.stopped.set()  # the pool is left only when its threads have ended what they had started
                 raise
-        width = max((len(run.name) for run in self.runs), default=0)
-        print(f"\n{'run':<{width}}  state    seconds  reason")
-        for run in self.runs:
-            reason, seconds, state = self.states[run.name]
-            line = f"{run.name:<{width}}  {state:<7}  {seconds:7.1f}  {(reason or '')[:200]}"
-            print(printable(" ".join(line.splitlines())).rstrip())
         states = [self.states[run.name].state for run in self.runs]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         print(f"{counts}; {time.monotonic() - begun:.0f} s in all")

@@ -111,9 +111,8 @@ def repository(tmp_path):
 
 
 def state(output, name):
-    """The state of a run in the closing table."""
-    table = output.partition("\nrun ")[2]
-    return next(line.split()[1] for line in table.splitlines() if line.startswith(f"{name} "))
+    """The state of a run, by the line that says how it ended."""
+    return output.rpartition(f"] {name}: ")[2].split()[0]
 
 
 def test_only_what_is_stale_runs(repository):
