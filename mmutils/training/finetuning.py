@@ -1,6 +1,6 @@
 """Fine-tuning: every start with every share of the labels and every seed; the best classifier; a submission file."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmutils.batches import Batches
+from mmutils.batches.augment import Augment
 from mmutils.evaluation.export import export_classifier
 from mmutils.evaluation.modalities import joint_logits
 from mmutils.statistics.scores import scores
@@ -30,25 +31,21 @@ def finetune(
     *,
     fusion: str,
     batch_size: int,
-    view: Callable | None = None,
-    val_by_share: bool = True,
     balanced: bool = False,
 ) -> None:
     """Train a classifier from each start, on each share of the labels, with each of the trainings' seeds.
 
     A system is called "<start>, <share> % of labels". Of classifiers of picture and text on the largest share, the
-    logits of every text with every picture of test are kept (`joint_logits`).
+    logits of every text with every picture of test are kept (`joint_logits`). Pictures of image encoders that learn are
+    augmented as `Augment.text_safe` does.
 
     Args:
         shares: of the labels of train, in (0, 1]; a smaller one is trained for more epochs, up to 4 times as many.
-        view: from pixels to an augmentation, for image encoders that learn.
-        val_by_share: whether the epoch is chosen on the same share of val's labels, else on all of val.
         balanced: whether all classes weigh the same in the loss, however many examples they have.
     """
     for (name, by_seed), share, seed in product(starts.items(), shares, trainings.seeds):
         start = by_seed[seed]
-        augment = view(start.inputs["image_size"]) if view and "image_size" in start.inputs else None
-        batches = finetuning_batches(tables, start, share, seed, batch_size, augment, val_by_share)
+        batches = finetuning_batches(tables, start, share, seed, batch_size)
         both = len(start.encoders) == 2 and share == max(shares)
         keep = partial(joint_logits, batches=batches["test"]) if both else None
         build = partial(fused_classifier, start.trained, fusion, classes, bool(start.features["train"]))
@@ -76,12 +73,12 @@ def share_of_labels(examples: pd.DataFrame, share: float, seed: int) -> pd.DataF
 
 
 def finetuning_batches(
-    tables: dict[str, pd.DataFrame], start: Start, share: float, seed: int, size: int, augment=None, val_by_share=True
+    tables: dict[str, pd.DataFrame], start: Start, share: float, seed: int, size: int
 ) -> dict[str, Batches]:
     """Batches of train, val and test, with a share of train's labels, and smaller batches where few are left.
 
-    A batch of train has at most a quarter of its rows, so that an epoch has some steps, but not fewer than 16.
-    val_by_share: also `selection`, the same share of val, whose labels choose the epoch.
+    A batch of train has at most a quarter of its rows, so that an epoch has some steps, but not fewer than 16. The
+    batches of `selection`, the same share of val, are those whose labels choose the epoch.
     """
     many = 64 if "image_size" in start.inputs else 512  # of large pictures 512 at once do not fit into 16 GB
 
@@ -90,10 +87,10 @@ def finetuning_batches(
         features = {key: values[rows.index] for key, values in start.features[split].items()}
         return Batches(rows, min(most, max(16, len(rows) // 4)), extra=features, **options, **start.inputs)
 
-    drawn = {"shuffle": True, "by_length": "tokenizer" in start.inputs, "seed": seed, "augment": augment}
-    parts = {"train": part("train", size, **drawn)}
-    if val_by_share:
-        parts["selection"] = part("val", many)
+    drawn = {"shuffle": True, "by_length": "tokenizer" in start.inputs, "seed": seed}
+    if "image_size" in start.inputs:
+        drawn["augment"] = Augment.text_safe(start.inputs["image_size"])
+    parts = {"train": part("train", size, **drawn), "selection": part("val", many)}
     for split in ("val", "test"):
         parts[split] = Batches(tables[split], many, extra=start.features[split], **start.inputs)
     return parts

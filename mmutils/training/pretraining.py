@@ -18,7 +18,7 @@ from mmutils.batches import Batches
 from mmutils.batches.augment import Augment
 from mmutils.evaluation.probes import PROBES, knn_on_val, probe_encoders
 from mmutils.methods import Method
-from mmutils.models.encoder import Encoder
+from mmutils.models.encoder import CachedEncoder, Encoder
 from mmutils.models.features import untrained
 from mmutils.models.saving import START, weights_source
 from mmutils.training.checkpoint import place
@@ -94,16 +94,18 @@ class Pretraining:
         Args:
             branches: readable name -> name in `method.encoders()`.
             labelled: batches of train, val and test, by which the features are judged; description: for the record.
-            save: name in `saved` -> name in `method.encoders()`; by default those of the branches by these names.
+            save: name in `saved` -> name in `method.encoders()`; by default all of these that are not cached features.
         """
         data.require_labels({split: rows.examples for split, rows in labelled.items()})
-        save, probed = save or {key: key for key in branches.values()}, set(self.encoders)
+        probed = set(self.encoders)
         for seed in self.seeds:
             torch.manual_seed(seed)
             method, weights, starts, trained, inside = build(), {}, {}, {}, {}
-            origins = {key: before_training(method.encoders()[key], labelled["train"]) for key in save.values()}
+            every = {key: part for key, part in method.encoders().items() if not isinstance(part, CachedEncoder)}
+            kept = save or {key: key for key in every}
+            origins = {key: before_training(every[key], labelled["train"]) for key in kept.values()}
             for branch, key in branches.items():
-                encoder = method.encoders()[key]
+                encoder = every[key]
                 source = weights_source(encoder)
                 start = f"{'random' if source == 'random' else 'before'}, {branch}"
                 if start not in probed:
@@ -113,9 +115,9 @@ class Pretraining:
                 weights[start] = weights[name] = {"weights": source}
             self.encoders |= {name: weights[name] for name in starts}
             self.encoders |= {name: weights[name] | description for name in trained}
-            for name, key in save.items():
+            for name, key in kept.items():
                 name += f"-{seed}" if len(self.seeds) > 1 else ""
-                self.saved |= {name: method.encoders()[key], f"{name}{START}": origins[key]}
+                self.saved |= {name: every[key], f"{name}{START}": origins[key]}
             batches.seed = seed
             try:
                 history = fit(
