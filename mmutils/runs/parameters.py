@@ -39,7 +39,7 @@ def typed(name: str, value: Any, annotation: str) -> Any:
     except yaml.YAMLError:
         raise ValueError(f"parameter {name} is {annotation}; {value!r} is no list or dict in YAML") from None
     except ValidationError:
-        hint = f"; `papermill -r {name} {value}` passes it as a text" if kind is str else ""
+        hint = f"; as a text: `papermill -r {name} {value}`, in YAML in quotes" if kind is str else ""
         raise ValueError(f"parameter {name} is {annotation}, given {value!r}, a {type(value).__name__}{hint}") from None
 
 
