@@ -196,13 +196,15 @@ def _finetuning(run: Run, planned: dict) -> dict:
         inside = [_inside(encoder, planned, parameters["size"]) for encoder in encoders]
         networks = [network for kind in ("image", "text") for part in inside for network in part.get(kind, ())]
         inputs = "+".join(kind for kind in ("image", "text") if any(kind in part for part in inside))
-        entry = {"inputs": inputs, "networks": networks, "model": " and ".join(encoders), "start": start}
+        model = " and ".join(encoders)
+        entry = {"inputs": inputs, "networks": networks, "model": model.replace("-{seed}", ""), "start": start}
+        entry |= {"weights": "; ".join(["random"] * len(encoders)), "pretrainings": SEEDS if "{seed}" in model else 1}
         for share in parameters["shares"]:
             counts = {"labels": round(900 * share), "val_labels": EXAMPLES}
             more = {"share": share, "baseline": parameters["baselines"].get(start), **counts}
             systems[f"{start}, {100 * share:.3g} % of labels"] = entry | more
     use = next((_use(name) for name, entry in systems.items() if " and " in entry["model"]), {})
-    trained = "head" if parameters["frozen"] else "everything"
+    trained = "everything" if parameters["image_layers"] == -1 else "head"
     return _supervised(run, planned, systems, "memes", trained=trained, extra={"modality_use": use})
 
 
@@ -210,7 +212,7 @@ def _inside(encoder: str, planned: dict, size: int) -> dict[str, list[str]]:
     """The networks inside an encoder of a start, by what they read."""
     if ":" not in encoder:
         return {"text": [encoder]} if "/" in encoder else {"image": [f"{encoder}, {size} px"]}
-    run, name = encoder.removeprefix("random:").split(":")
+    run, name = encoder.removeprefix("start:").removesuffix("-{seed}").split(":")
     by = planned[run]
     words = by.get("text_encoder") or "small transformer"
     if name == "text":

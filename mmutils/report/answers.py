@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from mmutils import statistics
 from mmutils.report import plots
-from mmutils.report.cells import dot
+from mmutils.report.page import SCORES, dot
 
-SCORES = {"f1_macro": "macro F1", "auroc": "AUROC", "accuracy": "accuracy"}
 RESAMPLES = 2_000
 
 
@@ -39,8 +38,13 @@ def compare_pairs(pairs: Sequence[tuple[str, Mapping[str, pd.DataFrame]]], score
         f"{name}, {' minus '.join(sides)}: {100 * difference.estimate:+.1f} points of {SCORES[score]} on test "
         f"(95 % interval {low:+.1f} to {high:+.1f}): {'no clear' if 0 in difference else 'a clear'} difference."
     )
-    rows = [{"label": name} | {side: _dot(table, score) for side, table in sides.items()} for name, sides in pairs]
-    return plots.paired_dots(rows, {side: side for side in sides}, f"{SCORES[score]} on test, % (95 % interval)")
+    first = next(iter(sides))
+    rows = [
+        {"group": name, "label": side, "filled": side == first, **_dot(table, score)}
+        for name, sides in pairs
+        for side, table in sides.items()
+    ]
+    return plots.forest(rows, f"{SCORES[score]} on test, % (95 % interval)")
 
 
 def before_and_after(predictions: pd.DataFrame, chosen: str | None) -> Figure | None:

@@ -1,110 +1,78 @@
-"""Blocks that several chapters can use: losses, confusion, classes, calibration, rescued examples, use of both sides.
-
-`named` maps a short name for files to a title and a system of the study.
-"""
+"""Blocks on examples and on single systems: errors, confusion, calibration, training, use of both inputs, collapse."""
 
 import re
 from collections import Counter
 
 import numpy as np
 import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
 
 from mmutils import data, statistics
-from mmutils.report import markdown, plots
-from mmutils.report.cells import between, dot, p_value, percent, points, spread
+from mmutils.report import markdown, plots, systems
 from mmutils.report.explorer import thumbnail
-from mmutils.report.sections import LANGUAGES, NOTES, Page
+from mmutils.report.page import LANGUAGES, NOTES, SCORES, Page, dot, percent, points, recorded, span, tested
 from mmutils.statistics.panel import probability_columns
+from mmutils.statistics.scores import scores
 
-Named = dict[str, tuple[str, dict]]
-
-
-def systems(page: Page, score: str) -> str:
-    """Figure and table of everything that was trained, chosen or not; of the same input best on val first."""
-    measure, rows, dots = page.study.score, [], []
-    groups = {"text": "Text", "image": "Picture", "image+text": "Picture + text"}
-    best_first = sorted(page.study.systems, key=lambda s: -s["val"][measure].mean())
-    names = Counter(system["system"] for system in best_first)
-    for system in sorted(best_first, key=lambda s: (s["inputs"], s["language"] or "")):
-        interval, language = page.study.interval(system), LANGUAGES.get(system["language"], system["language"])
-        title = ", ".join(filter(None, [groups[system["inputs"]], language if "text" in system["inputs"] else ""]))
-        look = {"filled": system["chosen"], "colour": plots.LANGUAGE_COLOURS.get(system["language"], plots.PALETTE[2])}
-        name = f"{system['system']} ({system['run']})" if names[system["system"]] > 1 else system["system"]
-        dots.append({"label": name, "group": title, **dot(interval), **look})
-        model = "" if system["model"] in system["system"] else f"{system['model']}; "
-        weights = ", ".join(dict.fromkeys(part.split(" ")[0] for part in system["weights"].split("; ")))
-        how = markdown.escape(f"{model}trained: {system['trained']}; weights: {weights}")
-        numbers = [spread(system["val"][measure]), spread(system["test"][measure])]
-        numbers += [between(interval.low, interval.high), spread(system["test"]["accuracy"])]
-        link = f"{page.record(system['run'], title)}: {markdown.escape(name)}"
-        rows.append([link, how, "yes" if system["chosen"] else "", *numbers])
-    if not rows:
-        return ""
-    chance = 100 * statistics.chance(page.study.predictions(page.study.systems[0]))[measure]
-    figure = plots.forest(dots, f"{score} on test, % (95 % intervals; filled: chosen on val)", chance)
-    image = page.figure("systems", figure, f"{score} of every system with its interval")
-    return f"{image}\n\n{page.table('systems', rows, score=score)}"
+RESCUED = 8  # examples that are shown
+AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
+RIGHT = {(True, True): "both", (True, False): "text", (False, True): "picture", (False, False): "neither"}
+WATCHED = {"CLIP": ("loss", "effective_rank_image"), "DINO": ("loss", "teacher_entropy", "effective_rank_teacher")}
+AGREEMENT = ("agreement", "effective_rank_cnn", "effective_rank_vit")  # CASS and CASS-MM
 
 
-def classes(page: Page, named: Named) -> str:
-    """F1 of each class."""
-    columns = []
-    for _, system in named.values():
-        seeds = [rows for _, rows in page.study.predictions(system).groupby("seed")]
-        counts = np.stack([plots.confusion_counts(rows, len(page.study.classes)) for rows in seeds])  # (S, K, K)
-        hits, both = np.diagonal(counts, axis1=1, axis2=2), counts.sum(1) + counts.sum(2)
-        columns = columns or [map(markdown.escape, page.study.classes), map("{:,}".format, counts[0].sum(1))]
-        columns.append(map(percent, (2 * hits / np.maximum(both, 1)).mean(0)))
-    header = ["Class", "Examples", *(title for title, _ in named.values())]
-    return page.table("classes", list(zip(*columns, strict=True)), head=markdown.table(header, []))
+def counts(page: Page) -> str:
+    """The sizes of the splits; of an audit, the examples of each class, and what is there twice or in two splits."""
+    sizes, tables = {}, []
+    for record in page.study.records.values():
+        splits = record["data"].get("splits", {}).items()
+        sizes[f"{', '.join(f'{size:,} {split}' for split, size in splits) or 'none'} ({record['data']['name']})"] = None
+        for audit in [*record["extra"].get("audit", {}).values()][:1]:  # the same in all languages
+            name, *splits = (key for key in audit["counts"][0] if key in ("index", "label", "train", "val", "test"))
+            rows = [[markdown.escape(row[name]), *(f"{row[split]:,}" for split in splits)] for row in audit["counts"]]
+            repeated = {}
+            for kind in ("leaks", "duplicates"):
+                values = sum((Counter({row["what"]: row["values"]}) for row in audit[kind]), Counter())
+                repeated[kind] = ", ".join(f"{n:,} {AUDITED[what]}" for what, n in values.items()) or "nothing"
+            tables.append(page.table("examples", rows, head=markdown.table(["Class", *splits], []), **repeated))
+    return "\n\n".join([f"{markdown.escape('; '.join(sizes))}.", *tables])
 
 
-def confusions(page: Page, named: Named) -> str:
-    """A confusion matrix for each system."""
-    images = []
-    for name, (title, system) in named.items():
-        figure = plots.confusion(page.study.predictions(system), page.study.classes, title)
-        images.append(page.figure(f"confusion-{name}", figure, f"Confusion matrix, {title}"))
-    return "\n".join(images)
+def errors(page: Page) -> str:
+    """How often both inputs together are right, by which of text and picture alone is; and the examples they rescue."""
+    best, parts = systems.kinds(page), []
+    for (inputs, language), system in best.items():
+        means = [page.study.averaged(s) for s in (best.get(("text", language)), best.get(("image", None)), system) if s]
+        if inputs != "image+text" or len(means) < 3:
+            continue
+        right = pd.concat(
+            [m["guess"] == m["label"] for m in means], axis=1, join="inner", keys=["text", "picture", "both"]
+        )
+        rows, shares = [], {}
+        for (text, picture), name in RIGHT.items():
+            hits = right["both"][(right["text"] == text) & (right["picture"] == picture)]
+            ends = proportion_confint(hits.sum(), len(hits), method="wilson") if len(hits) else (None, None)
+            shares[name] = span(statistics.Interval(hits.mean() if len(hits) else None, *ends, groups=0, seeds=0))
+            rows.append([NOTES[f"right-{name}"], f"{len(hits):,}", shares[name]])
+        won, lost = right.index[right["both"] & ~right["text"]], right["text"] & ~right["both"]
+        counts = {"language": markdown.escape(LANGUAGES.get(language, language)), "won": len(won), "lost": lost.sum()}
+        parts += [NOTES["errors-found"].format(**counts, **shares), page.table("errors", rows)]
+        parts += [_rescued(page, means[0], means[2], won, system)]
+    return "\n\n".join(filter(None, parts))
 
 
-def losses(page: Page, named: Named) -> str:
-    """Training loss, a panel for each entry of `named` with all systems of the same inputs and language."""
-    images = []
-    for name, (title, system) in named.items():
-        alike = [s for s in page.study.systems if all(s[key] == system[key] for key in ("inputs", "language"))]
-        rows = [row for s in alike for row in page.study.records[s["run"]]["history"] if row["system"] == s["system"]]
-        if rows:
-            figure = plots.curves(rows, ("loss",), title)
-            images.append(page.figure(f"loss-{name}", figure, f"Training loss, {title}"))
-    return "\n".join(images)
-
-
-def calibration(page: Page, named: Named) -> str:
-    """Calibration error before and after temperature scaling, Brier score, and reliability diagrams."""
-    images, rows = [], []
-    for name, (title, system) in named.items():
-        table = page.study.predictions(system)
-        temperatures = statistics.temperature(page.study.predictions(system, "val"))
-        scaled = statistics.apply_temperature(table, temperatures)
-        error, after = (percent(statistics.calibration_error(t)) for t in (table, scaled))
-        confidence = percent(table[probability_columns(table)].max(axis=1).mean())
-        brier, accuracy = f"{statistics.estimate(table, 'brier'):.3f}", percent(system["test"]["accuracy"].mean())
-        label = page.record(system["run"], title)
-        rows.append([label, error, after, f"{temperatures.mean():.2f}", brier, confidence, accuracy])
-        figure = plots.reliability(statistics.reliability(table), f"{title}: error {error} %")
-        images.append(page.figure(f"reliability-{name}", figure, f"Reliability diagram, {title}"))
-    return "\n\n".join([page.table("calibration", rows), "\n".join(images)])
-
-
-def failures(page: Page) -> str:
-    """A list of the runs and of the single trainings that failed or collapsed."""
-    lines = [f"run `{r['run']}` failed: {markdown.escape(r['reason'])}" for r in page.study.failed]
-    for name, record in page.study.records.items():
-        for f in record["failed"]:
-            system, reason = markdown.escape(f["system"]), markdown.escape(f["reason"])
-            lines.append(f"run `{name}`, {system}, seed {f['seed']}, failed: {reason}")
-    return "".join(f"\n\n- {line}" for line in lines)
+def _rescued(page: Page, text: pd.DataFrame, both: pd.DataFrame, won: pd.Index, system: dict) -> str:
+    """The examples whose true class gains most, where they come with the package: licences of others differ."""
+    truths = [f"p_{label}" for label in text["label"][won]]
+    gains = [float(both.loc[i, p]) - float(text.loc[i, p]) for i, p in zip(won, truths, strict=True)]
+    rows, spoken = [], {code: examples(page, system["run"], code) for code in LANGUAGES} if page.study.built_in else {}
+    for name in pd.Series(gains, won, dtype=float).nlargest(RESCUED).index if spoken else ():
+        cells = [markdown.escape(table.loc[name, "text"]) for table in spoken.values()]
+        for means in (text, both):
+            guess = means.loc[name, "guess"]
+            cells.append(f"{markdown.escape(system['classes'][guess])} ({means.loc[name, f'p_{guess}']:.2f})")
+        rows.append([picture(page, name, spoken["en"].loc[name, "image"]), *cells])
+    return page.table("rescued", rows)
 
 
 def examples(page: Page, run: str, language: str) -> pd.DataFrame:
@@ -116,47 +84,147 @@ def examples(page: Page, run: str, language: str) -> pd.DataFrame:
 
 def picture(page: Page, name: str, path: str | None) -> str:
     """The thumbnail of the example with that id."""
-    file = f"example-{re.sub(r'[^A-Za-z0-9]', '-', name)}.png"
-    return "" if path is None else page.file(file, lambda: thumbnail(path), "")
+    return "" if path is None else page.file(f"example-{name}.png", lambda: thumbnail(path), "")
 
 
-def modality_use(page: Page, score: str) -> str:
+def slices(page: Page) -> str:
+    """Accuracy by the ways in which a notebook has cut the test split."""
+    parts = []
+    for run, record in page.study.records.items():
+        for kind, cuts in record["extra"].get("slices", {}).items():
+            names = [markdown.escape(cut["slice"].replace("_", " ")) for cut in cuts]
+            rows = [[n, f"{c['examples']:,}", span(recorded(c, "score"))] for n, c in zip(names, cuts, strict=True)]
+            link = page.record(run, f"Accuracy by {kind}")
+            parts.append(page.table("slices", rows, kind=markdown.escape(kind.capitalize()), link=link))
+    return "\n\n".join(parts)
+
+
+def each(page: Page) -> str:
+    """Of each chosen system the training loss, the confusion matrix, and how far its probabilities can be trusted."""
+    rows, images, keys = [], [], ["inputs", "language", "share", *["run"] * (page.study.name == "memes")]
+    for name, (title, system) in systems.named(page).items():
+        table, val = page.study.predictions(system), page.study.predictions(system, "val")
+        temperatures = statistics.temperature(val)
+        scaled = statistics.apply_temperature(table, temperatures)
+        error, after = (percent(statistics.calibration_error(t)) for t in (table, scaled))
+        numbers = [error, after, f"{temperatures.mean():.2f}", f"{statistics.estimate(table, 'brier'):.3f}"]
+        numbers += [percent(table[probability_columns(table)].max(axis=1).mean())]
+        numbers += [percent(system["test"]["accuracy"].mean()), *_thresholds(page, system, val)]
+        rows.append([page.record(system["run"], title), *numbers])
+        alike = [s for s in page.study.systems if all(s.get(key) == system.get(key) for key in keys)]
+        history = [e for s in alike for e in page.study.records[s["run"]]["history"] if e["system"] == s["system"]]
+        figures = {"loss": plots.curves(history, ("loss",), title)} if history else {}
+        figures["confusion"] = plots.confusion(table, system["classes"], title)
+        figures["reliability"] = plots.reliability(statistics.reliability(table), f"{title}: error {error} %")
+        images += [page.figure(f"{kind}-{name}", figure, f"{kind}, {title}") for kind, figure in figures.items()]
+    return f"{NOTES['each']}\n\n{page.table('calibration', rows)}\n\n" + "\n".join(images) if rows else ""
+
+
+def _thresholds(page: Page, system: dict, val: pd.DataFrame) -> list[str]:
+    """Of two classes accuracy and macro F1 of the seeds' mean at 0.5, and at the threshold that is best on val."""
+    if len(system["classes"]) != 2:
+        return ["–", "–"]
+    table, best, cells = page.study.averaged(system), statistics.best_threshold(val), []
+    for threshold in (0.5, best):
+        second = 1.0 * (table["p_1"] > threshold)
+        values = scores(table.assign(p_0=1 - second, p_1=second))
+        cells.append(f"{percent(values['accuracy'])}, {percent(values['f1_macro'])}")
+    return [cells[0], f"{best:.2f}: {cells[1]}"]
+
+
+def classes(page: Page) -> str:
+    """F1 of each class, a table for each list of classes."""
+    columns: dict[tuple, list] = {}
+    for title, system in systems.named(page).values():
+        seeds, names = page.study.predictions(system).groupby("seed"), tuple(system["classes"])
+        matrices = np.stack([plots.confusion_counts(rows, len(names)) for _, rows in seeds])  # (S, K, K)
+        hits, both = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(1) + matrices.sum(2)
+        start = [["Class", *map(markdown.escape, names)], ["Examples", *map("{:,}".format, matrices[0].sum(1))]]
+        f1 = map(percent, (2 * hits / np.maximum(both, 1)).mean(0))
+        columns.setdefault(names, start).append([markdown.escape(title), *f1])
+    tables = [list(zip(*table, strict=True)) for table in columns.values()]
+    return "\n\n".join(page.table("classes", rows, head=markdown.table(head, [])) for head, *rows in tables)
+
+
+def failures(page: Page) -> str:
+    """A list of the runs and of the single trainings that failed or collapsed."""
+    records = page.study.records
+    lines = [f"run `{r}` failed: {markdown.escape(x['reason'])}" for r, x in records.items() if x["status"] != "ok"]
+    for run, failed in ((run, failed) for run, record in records.items() for failed in record["failed"]):
+        system, reason = markdown.escape(failed["system"]), markdown.escape(failed["reason"])
+        lines.append(f"run `{run}`, {system}, seed {failed['seed']}, failed: {reason}")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def modality_use(page: Page) -> str:
     """Bars and a table for each system of which every text was read with every picture; and what follows from it."""
-    parts, dots, noise = [], [], []
+    parts, dots, noise, score = [], [], [], SCORES[page.study.score]
+    chance = 50 if score == "AUROC" else None
     for run, record in page.study.records.items():
         extra, where = record["extra"], record["data"].get("language") or run
         for system, rows in extra.get("modality_use", {}).items():
             title, cells = f"{system} ({where})", []
             for row in rows:
-                dots.append({"label": row["model"], "group": title, "filled": row["model"] == "full", **_dot(row)})
-                estimate = [percent(row["score"]), between(row["low"], row["high"])]
-                change = [points(row["change"]), between(row["change_low"], row["change_high"], points)]
-                change = ["–"] * 3 if row["model"] == "full" else [*change, p_value(row["p_value"])]
-                cells.append([markdown.escape(row["model"]), *estimate, *change])
-            row = next(row for row in rows if row["model"] == "additive")
-            sentence = f"Without interaction {score} is {percent(row['score'])} {between(row['low'], row['high'])}"
-            if score == "AUROC" and row["low"] <= 0.5 <= row["high"]:
-                sentence += ": chance. All that it knows lies in how picture and text go together."
-            elif row["change_low"] <= 0 <= row["change_high"]:
-                sentence += ", no clear change: it may as well add up what picture and text say, each for itself."
-            else:
-                sentence += f", a change of {points(row['change'])} points: picture and text do interact."
-            table = page.table("modalities", cells, link=page.record(run, title), score=score)
-            parts += [f"**{markdown.escape(title)}.** {sentence}", table]
+                value, change = recorded(row, "score"), recorded(row, "change", "change_", row["p_value"])
+                full = row["model"] == "full"
+                dots.append({"label": row["model"], "group": title, "filled": full, **dot(value)})
+                cells.append([markdown.escape(row["model"]), span(value), "–" if full else tested(change)])
+                if row["model"] == "additive":
+                    kind = "unclear" if 0 in change else "clear"
+                    kind = "chance" if chance and 0.5 in value else kind
+                    said = NOTES[f"additive-{kind}"].format(
+                        score=score, value=span(value), change=points(change.estimate)
+                    )
+            table = page.table("modalities", cells, link=page.record(run, title))
+            parts += [f"**{markdown.escape(title)}.** {said}", table]
         for system, rows in extra.get("noise", {}).items():
             label = f"{system} ({where}), noise on the "
-            noise += [{"label": label + row["side"], "level": row["level"], **_dot(row)} for row in rows]
+            noise += [{"label": label + r["side"], "level": r["level"], **dot(recorded(r, "score"))} for r in rows]
     if not parts:
         return ""
-    chance, name = 50 if score == "AUROC" else None, page.study.name
     figure = plots.forest(dots, f"{score}, % (95 % intervals)", chance)
-    image = page.figure(f"{name}-modalities", figure, f"{score} of whole, additive and shuffled models")
-    parts = ["### Are both modalities used?", NOTES["used"], image, *parts]
+    image = page.figure("modalities", figure, f"{score} of whole, additive and shuffled models")
+    parts = [NOTES["used"], image, *parts]
     if noise:
         figure = plots.step_curves(noise, "level", "noise, standard deviations of the features", f"{score}, %", chance)
-        parts += [NOTES["noise"], page.figure(f"{name}-noise", figure, f"{score} under noise on picture or text")]
+        parts += [NOTES["noise"], page.figure("noise", figure, f"{score} under noise on picture or text")]
     return "\n\n".join(parts)
 
 
-def _dot(row: dict) -> dict[str, float]:
-    return {"estimate": 100 * row["score"], "low": 100 * row["low"], "high": 100 * row["high"]}
+def collapse(page: Page) -> str:
+    """Loss or agreement, effective rank, and neighbours over the epochs, all forms of a method side by side."""
+    parts = []
+    for run, record in page.study.records.items():
+        name, table, images = systems.method(record), pd.DataFrame(record["history"]), []
+        table = table.rename(columns=lambda column: re.sub("^knn_([^_]*).*", r"knn \1", column))
+        nearest = [column for column in table if column.startswith("knn ") and name == "CASS-MM"]
+        watched = WATCHED.get(name, AGREEMENT) if record["extra"].get("probes") else ()
+        for column in [column for column in watched if column in table] + nearest:
+            lines, title = [table], column.replace("_", " ")
+            if column == "loss" and "loss_chance" in table:
+                chance = table.groupby("epoch", as_index=False)["loss_chance"].mean()
+                lines.append(chance.rename(columns={"loss_chance": "loss"}).assign(system="chance", seed=0))
+            figure = plots.curves(pd.concat(lines), (column,), title)
+            images.append(page.figure(f"{run}-{column}", figure, f"{title} over the epochs, {name}, run {run}"))
+        if images:
+            parts += [f"**{markdown.escape(name)}**, run {run}. {NOTES.get(name, '')}", "\n".join(images)]
+    return "\n\n".join(parts)
+
+
+def retrieval(page: Page) -> str:
+    """CLIP: in what share of the cases the partner is among the first 1, 5 or 10; and the pictures for a text."""
+    rows, answers = [], []
+    for run, record in page.study.records.items():
+        for language, shares in record["extra"].get("retrieval", {}).items():
+            for way, words in (("text_to_image", "picture for a text"), ("image_to_text", "text for a picture")):
+                label = page.record(run, f"{run}, {LANGUAGES.get(language, language) or 'texts'}: {words}")
+                recalls = [percent(shares[f"{way}_r{k}"]) for k in (1, 5, 10)]
+                level = " / ".join(percent(k / shares["candidates"]) for k in (1, 5, 10))
+                rows.append([label, *recalls, f"{shares['candidates']:,}", level])
+        queries = record["extra"].get("queries", {}) if page.study.built_in else {}
+        paths = examples(page, run, "en")["image"] if queries else {}
+        for query, ids in queries.items():
+            cells = [markdown.escape(f"{run}: {query}"), *(picture(page, i, paths[i]) for i in ids)]
+            answers.append(cells)
+    head = markdown.table(["Text", *map(str, range(1, max(map(len, answers), default=1)))], [], slice(0))
+    return f"{page.table('retrieval', rows)}\n\n{page.table('queries', answers, head=head)}"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmutils.data.tools import pictures
 from mmutils.report.html import data_uri
-from mmutils.report.sections import LANGUAGES
+from mmutils.report.page import LANGUAGES
 
 MOST_BYTES = 2_000_000  # of pictures; where they are more, evenly spaced examples are shown
 SIDE = 72  # pixels
@@ -35,31 +35,27 @@ def explorer_html(explorers: list[tuple[str, dict[str, pd.DataFrame], list[tuple
     system's title, the system and its averaged predictions; and the names of the classes.
     """
     numbers: dict[bytes, int] = {}  # of pictures, in the order in which they are embedded
-    boxes = [_box(*explorer, numbers) for explorer in explorers]
+    form, boxes = Path(__file__).with_suffix(".html").read_text("utf-8").rstrip(), []
+    for title, tables, systems, classes in explorers:
+        shown = next(iter(tables.values()))
+        for _, _, predictions in systems:  # a run may have predicted only some examples
+            shown = shown[shown.index.isin(predictions.index)]
+        thumbnails = {path: thumbnail(path) for path in shown["image"].dropna().unique()}
+        size = sum(map(len, set(thumbnails.values()))) * 4 // 3  # as base64
+        examples = []
+        for name, path, label in shown.iloc[:: max(1, -(-size // MOST_BYTES))][["image", "label"]].itertuples():
+            picture = None if pd.isna(path) else numbers.setdefault(thumbnails[path], len(numbers))
+            texts = {language: str(table.loc[name, "text"]) for language, table in tables.items()}
+            rows = [predictions.loc[name] for _, _, predictions in systems]
+            guesses = [[int(row["guess"]), round(float(row[f"p_{int(row['guess'])}"]), 3)] for row in rows]
+            examples.append({"label": int(label), "picture": picture, "text": texts, "guess": guesses})
+        named = [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems]
+        content = {"classes": classes, "languages": list(tables), "systems": named, "examples": examples}
+        options = {"classes": enumerate(classes), "languages": [(code, LANGUAGES[code]) for code in tables]}
+        for kind, names in options.items():
+            options[kind] = "".join(f'<option value="{value}">{html.escape(name)}</option>' for value, name in names)
+        data = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
+        boxes.append(form.format(title=html.escape(title), data=data, **options))
     embedded = json.dumps([data_uri(picture, "image/png") for picture in numbers], indent=0)
     script = f'<script type="application/json" id="explorer-pictures">{embedded}</script>'
     return "\n".join([*boxes, script] if boxes else [])
-
-
-def _box(title: str, tables: dict[str, pd.DataFrame], systems: list[tuple], classes: list[str], numbers: dict) -> str:
-    """One explorer; its pictures are added to `numbers`."""
-    shown = next(iter(tables.values()))
-    for _, _, predictions in systems:  # a run may have predicted only some examples
-        shown = shown[shown.index.isin(predictions.index)]
-    thumbnails = {path: thumbnail(path) for path in shown["image"].dropna().unique()}
-    size = sum(map(len, set(thumbnails.values()))) * 4 // 3  # as base64
-    examples = []
-    for name, path, label in shown.iloc[:: max(1, -(-size // MOST_BYTES))][["image", "label"]].itertuples():
-        picture = None if pd.isna(path) else numbers.setdefault(thumbnails[path], len(numbers))
-        texts = {language: str(table.loc[name, "text"]) for language, table in tables.items()}
-        guesses = [(predictions.loc[name], int(predictions.loc[name, "guess"])) for _, _, predictions in systems]
-        guesses = [[guess, round(float(row[f"p_{guess}"]), 3)] for row, guess in guesses]
-        examples.append({"label": int(label), "picture": picture, "text": texts, "guess": guesses})
-    named = [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems]
-    content = {"classes": classes, "languages": list(tables), "systems": named, "examples": examples}
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
-    options = {"classes": enumerate(classes), "languages": [(code, LANGUAGES[code]) for code in tables]}
-    for kind, names in options.items():
-        options[kind] = "".join(f'<option value="{value}">{html.escape(name)}</option>' for value, name in names)
-    form = Path(__file__).with_suffix(".html").read_text("utf-8").rstrip()
-    return form.format(title=html.escape(title), data=data, **options)

@@ -1,4 +1,7 @@
-"""The report as one self-contained HTML file: no network, no framework; figures, fonts and pictures are inside."""
+"""The report as one self-contained HTML file: no network, no framework; figures, fonts and pictures are inside.
+
+Pictures are those that this rendering has drawn itself, by name: nothing is read from files that lie in the folder.
+"""
 
 import base64
 import hashlib
@@ -13,16 +16,19 @@ import ziamath
 from fontTools import subset
 from markdown_it.tree import SyntaxTreeNode
 
-from mmutils.report import figures, markdown, plots
+from mmutils.report import markdown, plots
 
 MATHEMATICS = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
 _SLANTED = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6FC, 0x1D714)}  # what single letters are shown as
 _PLACE = "EXPLORER-GOES-HERE"
+_INVISIBLE = re.compile(r"<!--.*?-->|<[!?][^>]*>|<(metadata|style).*?</\1>|\s+(?=<)", re.DOTALL)
+_SHAPES = {"svg", "g", "defs", "use", "clipPath", "path", "rect"}  # no script, no link, no picture from elsewhere
+_JOINS = "stroke-linejoin:round;stroke-linecap:butt"  # what matplotlib says in a rule for the whole page
 _TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[<=])|(?<=[<=±]) (?=[.\d])")
 
 
-def render(text: str, folder: Path, explorer: str = "") -> str:
-    """A page from the report's filled Markdown, whose pictures are relative to `folder`; `explorer` is ready HTML."""
+def render(text: str, pictures: dict[str, bytes], explorer: str = "") -> str:
+    """A page from the report's filled Markdown and its pictures by the name of their file; `explorer` is ready HTML."""
     parser = markdown.parser()
     for kind, rule in {"image": _image, "math_inline": _formula, "math_block": _formula}.items():
         parser.add_render_rule(kind, rule)
@@ -36,7 +42,7 @@ def render(text: str, folder: Path, explorer: str = "") -> str:
         elif node.type == "heading" and node.tag in ("h2", "h3"):
             link = f'<a href="#{node.attrGet("id")}">{html.escape(markdown.words(node.children[0].token))}</a>'
             contents.append(f'<li class="{node.tag}">{link}</li>')
-    body = parser.renderer.render(tokens, parser.options, {"folder": folder, "figures": count(1)})
+    body = parser.renderer.render(tokens, parser.options, {"pictures": pictures, "figures": count(1)})
     body = body.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     body = body.replace(f"<p>{_PLACE}</p>", explorer, 1)
     page, style, script = (Path(__file__).with_name(f"page.{end}").read_text("utf-8") for end in ("html", "css", "js"))
@@ -65,16 +71,18 @@ def _font(path: Path, letters: set[int]) -> str:
 
 
 def _image(renderer, tokens, index, options, env) -> str:
-    """The picture itself; its text alone where it lies elsewhere than in figures/ or holds more than a picture does."""
-    text, address = html.escape(markdown.words(tokens[index])), tokens[index].attrGet("src")
-    picture = figures.read(env["folder"], address, f"f{next(env['figures'])}-")
-    if picture is None:
+    """The picture itself, or its text alone where there is none of this name."""
+    text, name = html.escape(markdown.words(tokens[index])), tokens[index].attrGet("src").removeprefix("figures/")
+    if name not in env["pictures"]:
         return text
-    if address.endswith(".png"):
-        return f'<img alt="{text}" src="{data_uri(picture, "image/png")}">'
-    svg = picture.decode().replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
-    width = re.match(r'<svg[^>]* width="([\d.]+)pt"', svg)
-    inches = float(width[1]) / 72 if width else 7.0
+    if name.endswith(".png"):
+        return f'<img alt="{text}" src="{data_uri(env["pictures"][name], "image/png")}">'
+    svg = _INVISIBLE.sub("", env["pictures"][name].decode()).replace("<svg ", f'<svg style="{_JOINS}" ', 1)
+    if not set(re.findall(r"<([^\s/>]+)", svg)) <= _SHAPES:
+        return text
+    svg = re.sub(r'( id="|href="#|url\(#)', rf"\1f{next(env['figures'])}-", svg)  # ids are unique in the page
+    svg = svg.replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
+    inches = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1]) / 72
     style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.8 * inches:.2f}in" if inches > 5 else "")
     return f'<span role="img" aria-label="{text}" style="{style}">{svg}</span>'
 

@@ -15,7 +15,7 @@ import ziamath
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
-from mmutils.report import figures, markdown, plots
+from mmutils.report import markdown, plots
 
 _MARKUP = {  # of nodes that others stand in, or that have no text
     **dict.fromkeys(("root", "inline", "thead", "tbody"), "{}"),
@@ -34,11 +34,11 @@ _MARKUP = {  # of nodes that others stand in, or that have no text
 }
 
 
-def render(text: str, folder: Path) -> bytes:
-    """The PDF of the report's filled Markdown, without the explorer; pictures are relative to `folder`."""
+def render(text: str, pictures: dict[str, bytes]) -> bytes:
+    """The PDF of the report's filled Markdown, without the explorer, and its pictures by the name of their file."""
     tokens = markdown.parser().parse(markdown.without_comments(text))
     with tempfile.TemporaryDirectory() as build:
-        body = _Writer(Path(build), folder).markup(SyntaxTreeNode(tokens))
+        body = _Writer(Path(build), pictures).markup(SyntaxTreeNode(tokens))
         body = body.replace("#heading(level: 2)", "#contents\n\n#heading(level: 2)", 1)
         head = f"#set document(title: {_literal(markdown.words(tokens[1]))}, date: none)\n"
         source = head + Path(__file__).with_name("page.typ").read_text("utf-8") + body
@@ -52,8 +52,8 @@ def _literal(text: str) -> str:
 class _Writer:
     """Writes tokens as Typst markup; pictures and formulas are stored under numbers in the folder where Typst runs."""
 
-    def __init__(self, build: Path, folder: Path):
-        self.build, self.folder, self.numbers = build, folder, count(1)
+    def __init__(self, build: Path, pictures: dict[str, bytes]):
+        self.build, self.pictures, self.numbers = build, pictures, count(1)
 
     def markup(self, node: SyntaxTreeNode) -> str:
         if node.type == "inline" and {child.type for child in node.children} == {"image", "softbreak"}:
@@ -85,9 +85,9 @@ class _Writer:
 
     def image(self, token: Token) -> str:
         """A call of Typst's image with the Markdown's text for those who do not see it; else a box with that text."""
-        text, address = _literal(markdown.words(token)), token.attrGet("src")
-        content = figures.read(self.folder, address)
-        return f"image({self.store(content, Path(address).suffix)}, alt: {text})" if content else f"box({text})"
+        text, name = _literal(markdown.words(token)), token.attrGet("src").removeprefix("figures/")
+        content = self.pictures.get(name)
+        return f"image({self.store(content, Path(name).suffix)}, alt: {text})" if content else f"box({text})"
 
     def formula(self, source: str, inline: bool) -> str:
         svg = re.sub(r"\s+", " ", ziamath.Latex(source.strip(), size=10.5, inline=inline).svg())

@@ -127,24 +127,6 @@ def reliability(bins: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def paired_dots(rows: list[dict], names: dict[str, str], xlabel: str) -> Figure:
-    """A line for each row below its `label`; on it a dot for each key of `names`: `estimate`, `low` and `high`."""
-    figure, axis = new_figure(4.6, 0.7 + 0.72 * len(rows))
-    for y, row in enumerate(rows):
-        estimates = [row[key]["estimate"] for key in names]
-        axis.hlines(y, min(estimates), max(estimates), color=GREY, linewidth=5, alpha=0.35)
-        axis.text(0, y - 0.34, row["label"], transform=axis.get_yaxis_transform(), va="center", fontsize=9)
-    for key, colour, shift in zip(names, PALETTE, np.linspace(-0.06, 0.06, len(names)), strict=False):
-        dots = pd.DataFrame([row[key] for row in rows])
-        y, look = dots.index + shift, {"color": LANGUAGE_COLOURS.get(key, colour)}
-        axis.hlines(y, dots["low"], dots["high"], **look)
-        axis.plot(dots["estimate"], y, "o", **look, markersize=6.5, label=_listed(names[key]))
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderpad=0, handletextpad=0.1)
-    _finish_rows(axis, xlabel, (len(rows) - 0.65, -0.6))
-    axis.set_yticks([])
-    return figure
-
-
 def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure:
     """Dots with intervals under each other, groups under headings.
 

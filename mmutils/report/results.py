@@ -17,23 +17,18 @@ SCORED = {"crisis": ("f1_macro", 10_000), "memes": ("auroc", 2_000), "transfer":
 
 
 class Study:
-    """The readable records of one study under `folder`/runs, all or those of the data set with a fingerprint.
+    """The readable records of one study: those given, or else all under `folder`/runs.
 
     Left out with a warning: runs whose record does not fit their predictions or, in the crisis study, others' classes.
     """
 
-    def __init__(self, folder: str | Path, name: str, data: str | None = None, records: list[dict] | None = None):
+    def __init__(self, folder: str | Path, name: str, records: list[dict] | None = None):
         self.root, self.name = Path(folder) / "runs", name
         self.score, self.resamples = SCORED.get(name, ("f1_macro", 2_000))
-        if records is None:  # not read before
+        if records is None:
             records = runs.load_records(self.root) if self.root.is_dir() else []
         self._cache: dict[tuple, object] = {}
-        known = [r for r in records if data is None or (r["data"] and r["data"].get("fingerprint") == data)]
-        self.records = {r["run"]: r for r in known if r["study"] == name}
-        if data is None and any(r["data"].get("built_in") for r in self.records.values()):  # others have own chapters
-            self.records = {run: r for run, r in self.records.items() if r["data"].get("built_in") or not r["data"]}
-        self.failed = [r for r in known if r["status"] != "ok" and r["study"] in (name, None)]
-        bad = {}
+        self.records, bad = {r["run"]: r for r in records if r["study"] == name}, {}
         for run, record in self.records.items():
             try:
                 if record["status"] == "ok":
@@ -48,7 +43,6 @@ class Study:
         for run, reason in bad.items():
             warnings.warn(f"run {run} is left out: {reason}", stacklevel=2)
             del self.records[run]
-        self.classes = next((r["classes"] for r in self.records.values() if r["classes"]), [])
         self.built_in = any(r["data"].get("built_in") for r in self.records.values())  # the package's examples
 
     def _check(self, record: dict) -> None:
@@ -64,21 +58,17 @@ class Study:
     def _table(self, run: str) -> pd.DataFrame:
         return self.cached(("run", run), lambda: runs.load_predictions(self.root / run))
 
-    def missing(self, *prefixes: str) -> list[str]:
-        """The prefixes of a run's name without a run that went well."""
-        good = [name for name, record in self.records.items() if record["status"] == "ok"]
-        return [p for p in prefixes if not any(name == p or name.startswith(p + "-") for name in good)]
-
     @cached_property
     def systems(self) -> list[dict]:
-        """All systems of all runs that went well, each with its run's name and its scores by seed on val and test."""
+        """All systems of all runs that went well, with their run, classes, data, and scores by seed on val and test."""
         systems = []
         for run, record in self.records.items():
             for system in record["systems"] if record["status"] == "ok" and record["scores"] else ():
                 scores = pd.DataFrame(record["scores"]).set_index("seed").query("system == @system['system']")
                 by_split = {split: part.drop(columns=["system", "split"]) for split, part in scores.groupby("split")}
                 if "test" in by_split:  # else all its seeds failed
-                    systems.append({**system, "run": run, **by_split})
+                    more = {"run": run, "classes": record["classes"], "data": record["data"]}
+                    systems.append({**system, **more, **by_split})
         return systems
 
     def predictions(self, system: dict, split: str = "test") -> pd.DataFrame:
@@ -107,6 +97,6 @@ class Study:
     def averaged(self, system: dict) -> pd.DataFrame:
         """Probabilities averaged over seeds, a row for each test example (index: id), with `label` and `guess`."""
         table = self.predictions(system)
-        columns = [f"p_{k}" for k in range(len(self.records[system["run"]]["classes"]))]
+        columns = probability_columns(table)
         mean = table.groupby("id")[columns].mean()
         return mean.assign(label=table.groupby("id")["label"].first(), guess=mean.to_numpy().argmax(1))

@@ -1,0 +1,117 @@
+"""A page: what the runs of one study on one data set say, set as Markdown; and how numbers look in its cells."""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from mmutils.report import markdown
+from mmutils.report.results import Study
+from mmutils.statistics import Interval
+
+LANGUAGES = {"en": "English", "hi": "Hindi"}
+SCORES = {"f1_macro": "macro F1", "f1_weighted": "weighted F1", "accuracy": "accuracy", "auroc": "AUROC"}
+DATA = {"photos": "photographs", "harmeme": "memes about COVID-19", "crisismmd": "crisis tweets"}  # in a sentence
+_NOTES = Path(__file__).with_name("notes.md").read_text(encoding="utf-8")
+NOTES = {  # paragraphs, captions and heads of tables by name; a paragraph becomes one line
+    name: re.sub(r"(?<!\n)\n(?![|\n]|\{head)", " ", text.strip())
+    for name, text in re.findall(r"^## (\S+)\n(.*?)(?=^##|\Z)", _NOTES, re.MULTILINE | re.DOTALL)
+}
+
+
+@dataclass
+class Page:
+    """Where blocks write to: the study's results, and the figures made so far."""
+
+    study: Study
+    draw: bool = True  # False: only the text is wanted, no picture is written
+    prefix: str = ""  # of the names of its pictures
+    made: dict[str, bytes] = field(default_factory=dict)  # pictures by the name of their file
+    problems: list[str] = field(default_factory=list)  # what could not be shown, and why
+
+    @property
+    def name(self) -> str:
+        """The data set's name; of a table that of its first run."""
+        run, record = next(iter(self.study.records.items()))
+        name = "emoji" if self.study.built_in else record["data"].get("name", "table")
+        return run if name == "table" else name
+
+    @property
+    def warning(self) -> str:
+        """What stands above each table made from built-in data."""
+        return f"Emoji data, not {'memes' if self.study.name == 'memes' else 'crisis tweets'}."
+
+    def guarded(self, name: str, build: Callable[["Page"], str]) -> str:
+        """What `build(page)` gives; where it fails, a line that says so: records may come from anywhere."""
+        try:
+            return build(self)
+        except Exception as error:  # odd numbers and names in a record may lead to any
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        self.problems.append(f"{self.name}, {name}: {reason}")
+        return f"*Cannot be shown, {markdown.escape(name)}: {markdown.escape(reason)}*"
+
+    def table(self, name: str, rows: list[list[str]], **values) -> str:
+        """Rows under their caption and head in NOTES, filled with `values`; "" without rows."""
+        caption, head = NOTES[name].format(score=SCORES[self.study.score], **values).split("\n", 1)
+        warning = f"**{self.warning}** " if self.study.built_in else ""
+        lines = [f"*{warning}{caption}*\n", head, *(f"| {' | '.join(row)} |" for row in rows)]
+        return "\n".join(lines) if rows else ""
+
+    def figure(self, name: str, figure: Figure, text: str) -> str:
+        """A figure as figures/NAME.svg, in Markdown; `text` is for those who do not see it."""
+        content = io.BytesIO()
+        if self.draw:
+            figure.savefig(content, format="svg", metadata={"Date": None})  # so the same figure has the same bytes
+        return self.file(f"{name}.svg", content.getvalue, text)
+
+    def file(self, name: str, make: Callable[[], bytes], text: str) -> str:
+        """The same for any picture file, whose content `make` gives."""
+        name = self.prefix + re.sub(r"[^A-Za-z0-9._-]", "-", name)
+        self.made[name] = make() if self.draw else b""
+        return f"![{markdown.escape(text)}](figures/{name})"
+
+    def record(self, run: str, label: str) -> str:
+        """A link from a row to the record of the run that it was made from."""
+        return f"[{markdown.escape(label)}](runs/{run}/record.json)"
+
+
+def percent(value: float | None, form: str = ".1f") -> str:
+    """0.8263 -> '82.6', with a real minus sign; a dash for what could not be computed, which a record holds as None."""
+    return "–" if value is None else f"{100 * value:{form}}".replace("-", "−")
+
+
+points = partial(percent, form="+.1f")  # a difference with its sign: 0.047 -> '+4.7'
+
+
+def span(value: Interval | None, show: Callable[[float], str] = percent) -> str:
+    """An estimate with its interval; a dash for None."""
+    return f"{show(value.estimate)} [{show(value.low)}, {show(value.high)}]" if value else "–"
+
+
+def tested(value: Interval | None) -> str:
+    """A difference with its interval and p-value."""
+    return span(value, points) + (f", p {p_value(value.p_value)}" if value else "")
+
+
+def recorded(row: dict, key: str, ends: str = "", p: float | None = None) -> Interval:
+    """An interval that a record holds: its estimate under `key`, its ends under low and high with `ends` before."""
+    return Interval(row[key], row[f"{ends}low"], row[f"{ends}high"], groups=0, seeds=0, p_value=p)
+
+
+def spread(values) -> str:
+    """Mean ± standard deviation over seeds, in percent; of one seed the value alone."""
+    return percent(values.mean()) + (f" ± {percent(values.std(ddof=1))}" if len(values) > 1 else "")
+
+
+def p_value(p: float | None) -> str:
+    """A p-value for a cell, never as 0."""
+    return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".")
+
+
+def dot(interval: Interval) -> dict[str, float]:
+    """Estimate and interval in percent, as figures take them."""
+    return {key: 100 * getattr(interval, key) for key in ("estimate", "low", "high")}

@@ -1,0 +1,137 @@
+"""The systems and the pairs of systems that a page speaks of: what val picked, and what is compared with what.
+
+A fine-tuning run names for each system its `start`, the start that is its `baseline` (or None), the `share` of labels,
+its `networks` and, in `model`, the encoders: `run:name` was saved by the pretraining run of that name,
+`start:run:name` is the same network with the weights which that pretraining began with, anything else a package's.
+A pretraining run calls its encoders "<form>, <network>", beside "random, <network>" or "before, <network>", the same
+network before training; each is two systems, one per probe.
+"""
+
+from itertools import combinations
+
+from mmutils.report.page import LANGUAGES, Page
+
+INPUTS = {"text": "Text", "image": "Picture", "image+text": "Picture + text"}
+PROBES = {"knn": "neighbours", "linear": "linear probe"}
+BEFORE = ("random, ", "before, ")
+SETTINGS = {"none": "as published", "plain": "unchanged pictures", "two": "two views", "same": "one view"}
+Pairs = dict[tuple[str, str], tuple[dict, dict]]  # (what is compared, where) -> two systems
+
+
+def title(system: dict) -> str:
+    """What a system reads."""
+    inputs, language = system["inputs"], LANGUAGES.get(system["language"], system["language"])
+    return INPUTS.get(inputs, inputs) + (f", {language}" if language and "text" in inputs else "")
+
+
+def description(page: Page, system: dict) -> str:
+    """Its networks, what was trained, and by what each was pretrained: a method, "package", or nothing ("random")."""
+    networks = "; ".join(system.get("networks") or [system["model"]])
+    networks = "" if networks in system["system"] else f"{networks}; "
+    weights = [part.rpartition(": ")[2].split(" ")[0] for part in system["weights"].split("; ")]
+    for number, encoder in enumerate(system["model"].split(" and ")[: len(weights)]):
+        run, _, saved = encoder.partition(":")
+        if saved and run in page.study.records:
+            weights[number] = method(page.study.records[run])
+    return f"{networks}trained: {system['trained']}; weights: {', '.join(dict.fromkeys(weights))}"
+
+
+def method(record: dict) -> str:
+    """The method of a pretraining run."""
+    return next((s["method"] for s in record["systems"] if s["method"] not in ("random", "before")), "")
+
+
+def share(system: dict) -> float:
+    """The share of the labels that a system was trained on."""
+    return system.get("share") or 1
+
+
+def shown(page: Page) -> list[dict]:
+    """The systems of the tables: fine-tuned ones where there are any, else all."""
+    return [system for system in page.study.systems if system.get("start")] or page.study.systems
+
+
+def kinds(page: Page) -> dict[tuple, dict]:
+    """By inputs and language of the text the best system on val: of those that val picked in their run, else of all.
+
+    All have the data set of the best with both inputs, and its run where that has such a system.
+    """
+    full = [system for system in shown(page) if share(system) == 1]
+    full.sort(key=lambda s: (s["inputs"] == "image+text", s["chosen"], s["val"][page.study.score].mean()))
+    same = [s for s in full if s["data"]["name"] == full[-1]["data"]["name"]]
+    same.sort(key=lambda s: s["run"] == full[-1]["run"])
+    best = {(s["inputs"], s["language"] if "text" in s["inputs"] else None): s for s in same}  # the last one stays
+    return dict(sorted(best.items(), key=lambda item: ([*INPUTS].index(item[0][0]), item[0][1] or "")))
+
+
+def named(page: Page) -> dict[str, tuple[str, dict]]:
+    """The systems of the diagnostics, titles with them, by short names: the best of each input, or of each run."""
+    if page.study.name == "memes":
+        return {s["run"]: (f"{s['run']}: {s['system']}", s) for s in shown(page) if s["chosen"]}
+    return {"-".join(filter(None, key)): (title(system), system) for key, system in kinds(page).items()}
+
+
+def inputs(page: Page) -> Pairs:
+    """Both inputs against each alone, and the languages against each other, by the systems of `kinds`."""
+    best, pairs = kinds(page), []
+    for both in (kind for kind in best if kind[0] == "image+text"):
+        pairs += [(both, ("text", both[1])), (both, ("image", None))]
+    pairs += [((kind, "en"), (kind, "hi")) for kind in ("text", "image+text")]
+    systems = [(best[first], best[second]) for first, second in pairs if first in best and second in best]
+    return {(f"{title(first)} – {title(second)}", ""): (first, second) for first, second in systems}
+
+
+def finetuning(page: Page) -> Pairs:
+    """Each fine-tuned system against its baseline, of the same run where it is there."""
+    systems, pairs = [system for system in page.study.systems if system.get("start")], {}
+    for system in systems:
+        alike = [s for s in systems if s["start"] == system.get("baseline") and s is not system]
+        for key in ("inputs", "language", "share", "trained"):
+            alike = [s for s in alike if s[key] == system[key]]
+        for key in ("name", "splits"):
+            alike = [s for s in alike if s["data"].get(key) == system["data"].get(key)]
+        if alike:
+            baseline = min(alike, key=lambda s: s["run"] != system["run"])
+            runs = {s["run"] for s in systems if s["start"] == system["start"]}
+            name = f"{system['start']} ({system['run']})" if len(runs) > 1 else system["start"]
+            other = "" if system["networks"] == baseline["networks"] else " (other networks)"
+            amount = "all labels" if share(system) == 1 else f"{100 * share(system):.3g} % of the labels"
+            labels = f"{amount} ({system['labels']:,} of train, {system['val_labels']:,} of val)"
+            pairs[f"{name} – {baseline['start']}{other}", labels] = system, baseline
+    return pairs
+
+
+def probed(page: Page) -> dict[tuple[str, str, str], dict]:
+    """The systems of pretraining by run, encoder and probe."""
+    return {(s["run"], s["encoder"], s["probe"]): s for s in page.study.systems if s.get("probe")}
+
+
+def pretraining(page: Page) -> Pairs:
+    """Each pretrained encoder against the same network before training, by each probe."""
+    pairs, systems = {}, probed(page)
+    for (run, encoder, probe), system in systems.items():
+        for before in (start + encoder.split(", ")[-1] for start in BEFORE):
+            if (run, before, probe) in systems and not encoder.startswith(BEFORE):
+                pairs[f"{encoder} – {before} ({run})", PROBES[probe]] = system, systems[run, before, probe]
+    return pairs
+
+
+def forms(page: Page) -> Pairs:
+    """Forms of a method that differ in one thing only, by branch and probe."""
+    pairs = {}
+    for old, new in combinations([system for system in page.study.systems if system.get("variant")], 2):
+        places = {(s["run"], s["encoder"].split(", ")[-1], s["probe"]) for s in (old, new)}
+        if len(places) == 1 and (change := changed(old["variant"], new["variant"])):
+            [(_, branch, probe)] = places
+            pairs[change, f"{branch}, {PROBES[probe]}"] = new, old
+    return dict(sorted(pairs.items(), key=lambda item: item[0][0]))
+
+
+def changed(old: dict, new: dict) -> str:
+    """What differs between two forms, where that is one thing; else empty."""
+    differences = [key for key in old.keys() | new.keys() if new.get(key) != old.get(key)]
+    if len(differences) != 1:
+        return ""
+    values = (variant[differences[0]] for variant in (new, old))
+    after, before = (SETTINGS.get(v, v) if isinstance(v, str) else f"{100 * v:.0f} %" for v in values)
+    return f"{differences[0].replace('_', ' ')}: {after} instead of {before}"

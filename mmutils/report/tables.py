@@ -1,0 +1,130 @@
+"""Tables of a page's systems: their scores, paired tests, few labels, what pretraining learned."""
+
+from itertools import groupby
+from typing import NamedTuple
+
+from mmutils import statistics
+from mmutils.report import markdown, plots, systems
+from mmutils.report.page import NOTES, SCORES, Page, dot, p_value, span, spread, tested
+
+MORE = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_weighted", "f1_weighted")
+FAMILIES = {  # of paired tests: within each Holm corrects
+    "inputs": systems.inputs,
+    "finetuning": systems.finetuning,
+    "pretraining": systems.pretraining,
+    "forms": systems.forms,
+}
+
+
+class Test(NamedTuple):
+    """A paired comparison: what is compared, where, both systems, and what came out."""
+
+    name: str
+    where: str
+    first: dict
+    second: dict
+    result: statistics.Comparison
+
+
+def tests(page: Page, family: str) -> list[Test]:
+    """The paired comparisons of a family."""
+    pairs = FAMILIES[family](page)
+    results = page.study.cached(("tests", family), lambda: page.study.compare(pairs))
+    return [Test(*key, *pairs[key], result) for key, result in results.items()]
+
+
+def comparisons(page: Page, family: str) -> str:
+    """Paired tests of a family, a row each, below what they say of each change of a form."""
+    rows, verdicts = [], {}
+    for test in tests(page, family):
+        difference, p_holm = test.result
+        count = difference.seeds if test.first.get("probe") else test.first.get("pretrainings") or 1
+        seeds = "" if family == "inputs" else f"; {count} pretrainings" if count > 1 else "; one pretraining"
+        cells = [markdown.escape(test.name), markdown.escape(test.where + seeds)]
+        rows.append([*cells, tested(difference), p_value(p_holm), test.result.verdict])
+        verdicts.setdefault(cells[0], []).append(test.result.verdict)
+    table = page.table("tests", rows, about=NOTES[f"tests-{family}"], resamples=page.study.resamples)
+    if family != "forms" or not rows:
+        return table
+    said = [
+        f"{change}: {v.count('better')} better, {v.count('worse')} worse of {len(v)}" for change, v in verdicts.items()
+    ]
+    return f"**Clear differences.** {'; '.join(said)}.\n\n{table}"
+
+
+def chosen(page: Page) -> str:
+    """All scores of the systems that val picked."""
+    return _scores(page, "chosen", [system for _, system in systems.named(page).values()], MORE)
+
+
+def every(page: Page) -> str:
+    """Figure and table of everything that was trained, chosen or not; of the same input the best on val first."""
+    measure, dots = page.study.score, []
+    rows = sorted(systems.shown(page), key=lambda s: (systems.title(s), -s["val"][measure].mean()))
+    for system in rows:
+        if systems.share(system) == 1:
+            colour = plots.LANGUAGE_COLOURS.get(system["language"], plots.PALETTE[2])
+            look = {"group": systems.title(system), "filled": system["chosen"], "colour": colour}
+            dots.append({"label": _label(page, system), **look, **dot(page.study.interval(system))})
+    if not dots:
+        return ""
+    chance, score = 100 * statistics.chance(page.study.predictions(rows[0]))[measure], SCORES[measure]
+    figure = plots.forest(dots, f"{score} on test, % (95 % intervals; filled: chosen on val)", chance)
+    image = page.figure("systems", figure, f"{score} of every system with its interval")
+    return f"{image}\n\n{_scores(page, 'systems', rows, MORE[:1] if measure == 'auroc' else MORE[::5])}"
+
+
+def _label(page: Page, system: dict) -> str:
+    alike = [other for other in page.study.systems if other["system"] == system["system"]]
+    return f"{system['system']} ({system['run']})" if len(alike) > 1 else system["system"]
+
+
+def _scores(page: Page, caption: str, rows: list[dict], columns: tuple[str, ...]) -> str:
+    """A row for each system; what chance reaches is marked."""
+    measure, cells = page.study.score, []
+    columns = [column for column in columns if column != measure]
+    for system in rows:
+        interval = page.study.interval(system)
+        chance = interval.low <= statistics.chance(page.study.predictions(system))[measure]
+        label = markdown.escape(_label(page, system)) + (" (= chance)" if chance else "")
+        link = page.record(system["run"], systems.title(system))
+        what, picked = markdown.escape(systems.description(page, system)), "yes" if system["chosen"] else ""
+        test = f"{spread(system['test'][measure])} {span(interval).partition(' ')[2]}"
+        others = [spread(system["test"][column]) for column in columns]
+        cells.append([f"{link}: {label}", what, picked, spread(system["val"][measure]), test, *others])
+    names = [column.replace("f1", "F1").replace("_", " ").capitalize() for column in columns]
+    head = markdown.table(["System", "What it is", "Chosen", "Val", "Test", *names], [], slice(3, None))
+    return page.table(caption, cells, head=head)
+
+
+def shares(page: Page) -> str:
+    """The score over the share of labels, a figure for each run that has several."""
+    images, score = [], SCORES[page.study.score]
+    trained = [s for s in page.study.systems if s.get("share") and not s.get("reference")]  # references: all labels
+    for run, group in groupby(trained, key=lambda system: system["run"]):
+        rows = [{"label": s["start"], "share": 100 * s["share"], **dot(page.study.interval(s))} for s in group]
+        if len({row["share"] for row in rows}) > 1:
+            figure = plots.step_curves(rows, "share", "share of the labels, %", f"{score} on test, %", chance=50)
+            images.append(page.figure(f"shares-{run}", figure, f"{score} over the share of labels, run {run}"))
+    return "Mean over seeds with 95 % interval.\n\n" + "\n".join(images) if images else ""
+
+
+def learned(page: Page) -> str:
+    """Each pretrained encoder by neighbours and by a linear probe, with its effective rank; then the paired tests."""
+    probed, rows = systems.probed(page), []
+    for run, record in page.study.records.items():
+        for encoder, epoch in {s["encoder"]: s.get("kept") for s in record["systems"] if s.get("probe")}.items():
+            pair = [probed.get((run, encoder, probe)) for probe in systems.PROBES]
+            link = page.record(run, f"{encoder} ({run})") + ("" if pair[-1] else " **FAILED**")
+            scores = [span(system and page.study.interval(system)) for system in pair]
+            probes = [row for row in record["extra"].get("probes", []) if row["encoder"] == encoder]
+            ranks = [row["effective_rank"] for row in probes if row["split"] == "test"]
+            rank = f"{sum(ranks) / len(ranks):.1f}" if ranks else "–"
+            rows.append([link, markdown.escape(epoch or "–"), *scores, rank])
+    return f"{page.table('learned', rows)}\n\n{comparisons(page, 'pretraining')}"
+
+
+def published(page: Page) -> str:
+    """What others published on the same data sets."""
+    names = dict.fromkeys(f"published-{record['data']['name']}" for record in page.study.records.values())
+    return "\n\n".join(NOTES[name] for name in names if name in NOTES)
