@@ -78,12 +78,13 @@ def scripts(texts: Iterable[str], share: float = 0.01) -> set[str]:
 
 
 def _classifier(encoder: Encoder, description: dict, weights: dict) -> Classifier:
-    """The classifier with these weights, in which those of frozen encoders may be missing."""
+    """The classifier with these weights, in which those that do not learn may be missing."""
     trained_on = CachedEncoder("features", encoder.dim) if description["plain_head"] else encoder
     classifier = Classifier(trained_on, len(description["classes"]))
     classifier.encoder = encoder
     missing, unexpected = classifier.load_state_dict(weights, strict=False)
-    missing = [key for key in missing if not key.startswith(tuple(_frozen(classifier)))]
+    resting = {name for name, parameter in classifier.named_parameters() if not parameter.requires_grad}
+    missing = [key for key in missing if key not in resting and not key.startswith(tuple(_frozen(classifier)))]
     if missing or unexpected:
         raise ValueError(f"the weights are of another classifier: without {missing[:3]}, with {unexpected[:3]} besides")
     return classifier

@@ -98,21 +98,19 @@ def cached_features(encoder: Encoder, tables: Mapping[str, pd.DataFrame], key: s
     return extras
 
 
-def cached_below(
-    encoder: TextEncoder, tables: Mapping[str, pd.DataFrame], layers: int, key: str = "text"
+def with_last_layers(
+    encoder: Encoder, tables: Mapping[str, pd.DataFrame], layers: int, key: str = "text"
 ) -> tuple[Encoder, Extras]:
-    """A text encoder of the last `layers` layers, to be copied for each training, and its cached inputs by split.
+    """An encoder whose last `layers` layers learn, all with -1, and by split what Batches takes as `extra` for it.
 
-    With 0 layers it only reads the whole encoder's features, with -1 it is the whole encoder, without cached inputs.
-    Batches take the inputs as `extra`. ValueError for more layers than the encoder has.
+    With 0 layers it reads the features of the whole encoder, computed once, by `key`. Else there is no extra, and
+    `batch_inputs` says what it reads. ValueError for more layers than the encoder has.
     """
-    if layers < 0:
-        return encoder, {split: {} for split in tables}
     if not layers:
         return CachedEncoder(key, encoder.dim), cached_features(encoder, tables, key)
-    lower, upper = encoder.split(layers, key)
-    extras = cached_features(lower, tables, key, tokens=True)
-    return upper, {split: {name: extra[name] for name in extra if name != key} for split, extra in extras.items()}
+    learning = copy.deepcopy(encoder).requires_grad_(True)
+    learning.frozen = False
+    return learning if layers < 0 else learning.train_last(layers), {split: {} for split in tables}
 
 
 def frozen_features(encoder: Encoder, examples: pd.DataFrame) -> Tensor:

@@ -166,11 +166,13 @@ class FusedEncoder(Encoder):
 def fused_encoder(encoders: Sequence[Encoder], fusion: str, features_only: bool = False) -> Encoder:
     """A copy of one encoder, or of an image and a text encoder, fused; with a frozen one by their features only.
 
-    fusion: a name in FUSIONS, with its default widths; ValueError for another.
+    fusion: a name in FUSIONS, with its default widths; ValueError for another. Copies share what does not learn.
     """
-    if len(encoders) == 1:
-        return copy.deepcopy(encoders[0])
-    image, text = (copy.deepcopy(encoder) for encoder in encoders)
+    resting = {id(p): p for encoder in encoders for p in encoder.parameters() if not p.requires_grad}
+    image, *texts = (copy.deepcopy(encoder, dict(resting)) for encoder in encoders)
+    if not texts:
+        return image
+    [text] = texts
     features_only = features_only or image.frozen or text.frozen
     return FusedEncoder(image, text, fusion_class(fusion)(image.dim, text.dim), features_only)
 

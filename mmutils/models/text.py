@@ -1,24 +1,15 @@
 """Text encoder: any Hugging Face encoder by its name, and what replaces a frozen one in training."""
 
-import copy
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmutils.models.encoder import CachedEncoder, Encoded, Encoder, check_layers, entry, masked_mean
-from mmutils.models.transformer import (
-    TextModel,
-    cut,
-    layer_list,
-    load_model,
-    lost_marks,
-    new_model,
-    train_tokenizer,
-)
+from mmutils.models.transformer import TextModel, layer_list, load_model, lost_marks, new_model, train_tokenizer
 
 PROBE = "हिन्दी में मात्राएँ: कि की कु कू कृ के कै को कौ कं कः काँ ड़ ज़"
 
@@ -92,33 +83,6 @@ class TextEncoder(Encoder):
         rest = check_layers(layers, len(stack), self.name)
         lower = ("embed", *(f"{path}.{number}." for number in range(rest)))
         return [f"model.{name}" for name, _ in self.model.named_parameters() if name.startswith(lower)]
-
-    def split(self, layers: int, key: str = "text") -> tuple["TextEncoder", "UpperLayers"]:
-        """(lower, upper): a frozen encoder without the last `layers` layers, and an encoder of these on its tokens.
-
-        Together they are this encoder and share its weights, so train a deepcopy of `upper`, which reads
-        batch["<key>_tokens"] and batch["<key>_mask"]. ValueError for a model that cannot be cut there.
-        """
-        below, above = cut(self.model, layers)
-        lower = copy.copy(self)
-        lower._modules = {"model": below}
-        return lower.freeze(), UpperLayers(above.requires_grad_(True), key, self.pooling)
-
-
-class UpperLayers(Encoder):
-    """The last layers of a text encoder, on batch["<key>_tokens"] (B, T, D) and batch["<key>_mask"] (B, T)."""
-
-    def __init__(self, model: nn.Module, key: str, pooling: str):
-        super().__init__()
-        self.model, self.key, self.pooling, self.dim = model, key, pooling, model.config.hidden_size
-
-    def encode(self, batch: dict) -> Encoded:
-        hidden = entry(batch, f"{self.key}_tokens", "give Batches the lower layers' tokens and mask as extra")
-        mask = batch[f"{self.key}_mask"].bool()
-        longest = int(mask.sum(dim=1).max())  # of this batch; the cache is padded to the longest of all
-        hidden, mask = hidden[:, :longest].float(), mask[:, :longest]
-        tokens = self.model(inputs_embeds=hidden, attention_mask=mask.long()).last_hidden_state
-        return Encoded(pool(tokens, mask, self.pooling), tokens, mask)
 
 
 def pool(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:

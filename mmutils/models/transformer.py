@@ -1,11 +1,9 @@
-"""What text encoders need of Hugging Face: models and tokenizers, loaded by name, cut in two, or trained on texts.
+"""What text encoders need of Hugging Face: models and tokenizers, loaded by name, or trained on texts.
 
 In Devanagari the vowels after a consonant are combining marks. A tokenizer that strips accents, as uncased BERT
 vocabularies do (https://github.com/huggingface/tokenizers/issues/572), drops most of them: हिन्दी becomes हनद.
 """
 
-import copy
-import inspect
 import unicodedata
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -84,31 +82,6 @@ def layer_list(model: nn.Module) -> tuple[str, nn.ModuleList]:
     raise ValueError(f"a {type(model).__name__} has no list of its {total} layers: it learns whole or not at all")
 
 
-def cut(model: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
-    """Two models that share the parameters: one without the last `count` layers; one of these, on inputs_embeds."""
-    (path, _), total = layer_list(model), model.config.num_hidden_layers
-    if "inputs_embeds" not in inspect.signature(model.forward).parameters:
-        raise ValueError(f"a {type(model).__name__} cannot be cut: that takes inputs_embeds; train it whole")
-    if not 0 < count < total:
-        raise ValueError(f"cannot cut {count} of {total} layers off: choose 1 to {total - 1}")
-    shared = {id(parameter): parameter for parameter in model.parameters()}  # what deepcopy is not to copy
-    below, above = copy.deepcopy(model, dict(shared)), copy.deepcopy(model, dict(shared))
-    for part, dropped in (below, slice(total - count, None)), (above, slice(total - count)):
-        del part.get_submodule(path)[dropped]
-        part.config.num_hidden_layers = len(part.get_submodule(path))
-    above.embeddings = IdentityEmbeddings()
-    if hasattr(above, "embeddings_project"):  # ELECTRA
-        above.embeddings_project = nn.Identity()
-    return below, above
-
-
-class IdentityEmbeddings(nn.Module):
-    """In the place of a model's embeddings: returns the inputs_embeds that the model was called with."""
-
-    def forward(self, input_ids=None, inputs_embeds=None, *_, **__) -> Tensor:
-        return inputs_embeds
-
-
 def add_prefix(tokenizer: PreTrainedTokenizerFast, prefix: str) -> None:
     """Let the tokenizer itself write `prefix` before every text, so that whoever tokenizes cannot forget it."""
     backend = tokenizer.backend_tokenizer
@@ -139,5 +112,7 @@ def lost_marks(tokenizer, texts: Sequence[str]) -> set[str]:
     def marks(text: str) -> Counter:
         return Counter(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c).startswith("M"))
 
-    decoded = (tokenizer.decode(tokenizer(text, verbose=False)["input_ids"], skip_special_tokens=True) for text in texts)
+    decoded = (
+        tokenizer.decode(tokenizer(text, verbose=False)["input_ids"], skip_special_tokens=True) for text in texts
+    )
     return {mark for text, again in zip(texts, decoded, strict=True) for mark in marks(text) - marks(again)}

@@ -1,7 +1,8 @@
 """Checkpoints: the whole state of a training on disk, from which it continues exactly.
 
 A checkpoint is one file of tensors, numbers and text (read with weights_only=True), written whole or not at all, with
-checksums that are compared when it is read. That of a finished training keeps only the chosen weights.
+checksums that are compared when it is read. That of a finished training keeps only the chosen weights. Parameters that
+do not learn are not in it: a digest of them is.
 """
 
 import hashlib
@@ -85,7 +86,7 @@ class TrainingState:
             problem = f"{folder} holds the checkpoint of another run, which differs in {', '.join(changed)}"
             raise ValueError(f"{problem} ({differences}): delete this folder, or give the run another one")
         self.history, self.best = state["history"], state["best"]
-        method.load_state_dict(state["method"])
+        method.load_state_dict(method.state_dict() | state["method"])
         self.optimizer = state["optimizer"] and optimizer
         if self.optimizer:
             optimizer.load_state_dict(state["optimizer"])
@@ -99,14 +100,14 @@ class TrainingState:
                 raise ValueError(f"{self.select} is not defined in epoch 1: AUROC needs two classes or more in val")
             earlier = [past[self.select] for past in self.history if not math.isnan(past[self.select])]
             if row[self.select] > max(earlier, default=-math.inf):
-                self.best = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
+                self.best = {name: value.detach().cpu().clone() for name, value in self._changing().items()}
         self.history.append(row)
         self._save()
 
     def finish(self) -> None:
         """Put the best epoch's weights back, if there is a score to select by, and save nothing but these."""
         if self.best is not None:
-            self.method.load_state_dict(self.best)
+            self.method.load_state_dict(self.method.state_dict() | self.best)
             self.best = None
         if self.optimizer:
             self.optimizer = None
@@ -115,7 +116,12 @@ class TrainingState:
     def _save(self) -> None:
         if self.file and is_main():
             state = {"identity": self.identity, "history": self.history, "best": self.best}
-            state["method"] = self.method.state_dict()
+            state["method"] = self._changing()
             state["optimizer"] = self.optimizer and self.optimizer.state_dict()
             with whole_file(self.file) as draft:
                 torch.save(state, draft)
+
+    def _changing(self) -> dict:
+        """The state dict without parameters that do not learn."""
+        resting = {name for name, parameter in self.method.named_parameters() if not parameter.requires_grad}
+        return {name: value for name, value in self.method.state_dict().items() if name not in resting}

@@ -178,23 +178,19 @@ def test_prefix_is_part_of_the_tokenizer(text, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "electra"])
-def test_split_equals_the_whole(architecture):
+def test_the_last_layers_of_any_architecture_learn(architecture):
+    """A gradient reaches the last layer alone, and the features are those of the whole encoder."""
     whole = TextEncoder.small(TEXTS, architecture=architecture, width=32, layers=3, heads=2, vocabulary=300).eval()
-    batch = tokenize(whole)
-    lower, upper = whole.freeze().split(1)
-    with torch.inference_mode():
-        expected, cached = whole.encode(batch), lower.encode(batch)
-    assert not torch.allclose(cached.features, expected.features, atol=1e-3)
-    given = {"text_tokens": cached.tokens.clone(), "text_mask": cached.mask.clone()}
-    encoded = upper.eval().encode(given)
-    torch.testing.assert_close(encoded.features, expected.features, atol=1e-5, rtol=0)
-    torch.testing.assert_close(encoded.tokens, expected.tokens, atol=1e-5, rtol=0)
-    upper.train()(given).sum().backward()
-    assert all(p.grad is not None for p in upper.parameters()) and not any(p.requires_grad for p in lower.parameters())
-    parts = {id(p) for p in [*lower.parameters(), *upper.parameters()]}
-    assert parts == {id(p) for p in whole.parameters()}  # shared, so that the whole learns with the upper part
-    with pytest.raises(ValueError, match="1 to 2"):
-        whole.split(3)
+    batch, expected = tokenize(whole), whole(tokenize(whole))
+    with pytest.raises(ValueError, match="has 3 layers: let its last 1 to 2 learn"):
+        whole.train_last(3)
+    whole.train_last(1).train()
+    resting = [name for name, module in whole.named_modules() if name and not module.training]
+    assert any("embed" in name for name in resting) and any(name.endswith("layer.1") for name in resting)
+    whole(batch).sum().backward()
+    learned = {name for name, parameter in whole.named_parameters() if parameter.grad is not None}
+    assert learned and all(".2." in name for name in learned)
+    torch.testing.assert_close(whole.eval()(batch), expected)
 
 
 PUBLISHED = {  # hub name: configuration as published, its parameters without a pooling layer
@@ -284,8 +280,6 @@ def test_clip_text(tmp_path):
     save(encoder, tmp_path / "again")
     again = TextEncoder(tmp_path / "again").eval()
     assert again.pooling == "own" and torch.equal(again(batch), encoder(batch))
-    with pytest.raises(ValueError, match="cannot be cut"):
-        encoder.split(1)
     with pytest.raises(ValueError, match="'own' and 'mean'"):
         TextEncoder(tmp_path, pooling="cls")
 

