@@ -98,8 +98,8 @@ def _undescribed(names: list[str]) -> dict[str, dict]:
 def _gap(run: Run, planned: dict) -> dict:
     systems = {"Picture": {"inputs": "image", "language": None}}
     for code, language in (("en", "English"), ("hi", "Hindi")):
-        systems[f"Text, {language}"] = {"inputs": "text", "language": code}
-        systems[f"Picture + text, {language}"] = {"inputs": "image+text", "language": code}
+        systems[f"Text, {language}"] = {"inputs": "text", "language": code, "labels": 900}
+        systems[f"Picture + text, {language}"] = {"inputs": "image+text", "language": code, "labels": 900}
     return _supervised(run, planned, systems, "gap")
 
 

@@ -17,8 +17,7 @@ from mmutils.statistics.scores import scores
 RESCUED = 8  # examples that are shown
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
 RIGHT = {(True, True): "both", (True, False): "text", (False, True): "picture", (False, False): "neither"}
-WATCHED = {"CLIP": ("loss", "effective_rank_image"), "DINO": ("loss", "teacher_entropy", "effective_rank_teacher")}
-AGREEMENT = ("agreement", "effective_rank_cnn", "effective_rank_vit")  # CASS and CASS-MM
+WATCHED = {"loss", "agreement", "teacher_entropy", *(f"effective_rank_{w}" for w in ("image", "teacher", "cnn", "vit"))}
 
 
 def counts(page: Page) -> str:
@@ -163,18 +162,14 @@ def modality_use(page: Page) -> str:
     for run, record in page.study.records.items():
         extra, where = record["extra"], record["data"].get("language") or run
         for system, rows in extra.get("modality_use", {}).items():
-            title, cells = f"{system} ({where})", []
-            for row in rows:
-                value, change = recorded(row, "score"), recorded(row, "change", "change_", row["p_value"])
-                full = row["model"] == "full"
-                dots.append({"label": row["model"], "group": title, "filled": full, **dot(value)})
-                cells.append([markdown.escape(row["model"]), span(value), "–" if full else tested(change)])
-                if row["model"] == "additive":
-                    kind = "unclear" if 0 in change else "clear"
-                    kind = "chance" if chance and 0.5 in value else kind
-                    said = NOTES[f"additive-{kind}"].format(
-                        score=score, value=span(value), change=points(change.estimate)
-                    )
+            title = f"{system} ({where})"
+            values = {row["model"]: recorded(row, "score") for row in rows}
+            changes = {row["model"]: recorded(row, "change", "change_", row["p_value"]) for row in rows}
+            dots += [{"label": m, "group": title, "filled": m == "full", **dot(value)} for m, value in values.items()]
+            cells = [[markdown.escape(m), span(values[m]), "–" if m == "full" else tested(changes[m])] for m in values]
+            value, change = values["additive"], changes["additive"]
+            kind = "chance" if chance and 0.5 in value else "unclear" if 0 in change else "clear"
+            said = NOTES[f"additive-{kind}"].format(score=score, value=span(value), change=points(change.estimate))
             table = page.table("modalities", cells, link=page.record(run, title))
             parts += [f"**{markdown.escape(title)}.** {said}", table]
         for system, rows in extra.get("noise", {}).items():
@@ -192,14 +187,13 @@ def modality_use(page: Page) -> str:
 
 
 def collapse(page: Page) -> str:
-    """Loss or agreement, effective rank, and neighbours over the epochs, all forms of a method side by side."""
+    """What was watched over the epochs of each pretraining, with all its forms side by side."""
     parts = []
     for run, record in page.study.records.items():
-        name, table, images = systems.method(record), pd.DataFrame(record["history"]), []
+        name, images = systems.method(record), []
+        table = pd.DataFrame(record["history"] if record["extra"].get("probes") else [])
         table = table.rename(columns=lambda column: re.sub("^knn_([^_]*).*", r"knn \1", column))
-        nearest = [column for column in table if column.startswith("knn ") and name == "CASS-MM"]
-        watched = WATCHED.get(name, AGREEMENT) if record["extra"].get("probes") else ()
-        for column in [column for column in watched if column in table] + nearest:
+        for column in [column for column in table if column in WATCHED or column.startswith("knn ")]:
             lines, title = [table], column.replace("_", " ")
             if column == "loss" and "loss_chance" in table:
                 chance = table.groupby("epoch", as_index=False)["loss_chance"].mean()

@@ -1,28 +1,18 @@
 """The two questions, in plain sentences: what pictures do to the gap between languages, and what pretraining brings."""
 
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems, tables
 from mmutils.report.page import DATA, NOTES, SCORES, Page, dot, percent, points, recorded, span, tested
-from mmutils.statistics import Interval
 
 SYSTEMS = ("Text, English", "Text, {}", "Picture + text, English", "Picture + text, {}")  # of the_gap.ipynb
 _rounded = partial(percent, form=".0f")
 PLACES = {"in both languages": "Hindi", "in English alone": "English, asked in Hindi"}  # of its labels
 
 
-class Setting(NamedTuple):
-    """A row of the table of gaps: scores in English and Hindi of text alone and with the picture, and their gaps."""
-
-    run: str
-    name: str
-    scores: list[str]
-    text: Interval
-    fused: Interval | None = None
-    reduction: Interval | None = None
-    share: Interval | None = None
+Setting = tuple[str, str, list[str], statistics.LanguageGap]  # run, name, scores in both languages, what they say
 
 
 def settings(page: Page) -> list[Setting]:
@@ -40,32 +30,32 @@ def settings(page: Page) -> list[Setting]:
         gap = page.study.cached(("gap", *key), compute)
         name = f"{four[0]['labels']:,} {key[1]}" if key[1] else "systems chosen on val"
         scores = [percent(system["test"]["f1_macro"].mean()) for system in four]
-        share = None if 0 in gap.text else gap.share
-        rows.append(Setting(four[0]["run"], name, scores, gap.text, gap.fused, gap.reduction, share))
+        rows.append((four[0]["run"], name, scores, replace(gap, share=None) if 0 in gap.text else gap))
     for run, record in page.study.records.items():  # of language_transfer.ipynb
         asked = record["extra"].get("gap", [])
         for row, p in zip(asked, statistics.holm([row["p_value"] for row in asked]), strict=True):
             name = f"one classifier trained in English, {record['extra']['paired']} examples, {SCORES[row['score']]}"
             scores = [percent(row["en_estimate"]), percent(row["hi_estimate"]), "–", "–"]
-            rows.append(Setting(run, name, scores, recorded(row, "estimate", p=p)))
+            gap = statistics.LanguageGap(recorded(row, "estimate", p=p), None, None, None, "")
+            rows.append((run, name, scores, gap))
     return rows
 
 
 def gaps(page: Page) -> str:
     """The gaps of all settings, with a figure where there are several."""
     rows = []
-    for run, name, scores, *gap, share in settings(page):
-        text, fused, closed = map(tested, gap)
-        rows.append([page.record(run, name), *scores[:2], text, *scores[2:], fused, closed, span(share, _rounded)])
+    for run, name, scores, gap in settings(page):
+        text, fused, closed = map(tested, (gap.text, gap.fused, gap.reduction))
+        rows.append([page.record(run, name), *scores[:2], text, *scores[2:], fused, closed, span(gap.share, _rounded)])
     return f"{_dots(page) if len(rows) > 1 else ''}\n\n{page.table('gaps', rows)}"
 
 
 def _dots(page: Page) -> str:
     """A figure of the gaps without and with the picture."""
     rows = []
-    for setting in (setting for setting in settings(page) if setting.fused):
-        for label, side in (("text alone", setting.text), ("with the picture", setting.fused)):
-            rows.append({"group": setting.name, "label": label, "filled": side is setting.fused, **dot(side)})
+    for _, name, _, gap in settings(page):
+        for label, side in {"text alone": gap.text, "with the picture": gap.fused}.items() if gap.fused else ():
+            rows.append({"group": name, "label": label, "filled": side is gap.fused, **dot(side)})
     figure = plots.forest(rows, "English minus Hindi, points of macro F1 on test (95 % interval)") if rows else None
     text = f"Gap between English and Hindi without and with the picture, {page.name}"
     return page.figure("gap", figure, text) if rows else ""
@@ -88,18 +78,18 @@ def _answer(page: Page, found: str, use: str, image: str = "") -> str:
 def languages(page: Page) -> str:
     """What holds with the most labels, and in which settings the picture closes some of the gap."""
     rows, found = settings(page), []
-    for row in rows[: len(PLACES) if page.study.name == "gap" else 1]:
-        kind = "none" if 0 in row.text else "ahead"
-        if row.fused and row.text.low > 0:
-            kind = "open" if 0 in row.reduction else "closes" if row.reduction.estimate > 0 else "widens"
-        values = {"ahead": "English" if row.text.estimate > 0 else "Hindi"}
-        values |= {"share": span(row.share, _rounded), "fused": span(row.fused, points)}
-        found.append(NOTES[f"gap-{kind}"].format(name=row.name, text=span(row.text, points), **values))
-    clear = [row.name for row in rows if row.reduction and row.reduction.low > 0]
+    for _, name, _, gap in rows[: len(PLACES) if page.study.name == "gap" else 1]:
+        kind = "none" if 0 in gap.text else "ahead"
+        if gap.fused and gap.text.low > 0:
+            kind = "open" if 0 in gap.reduction else "closes" if gap.reduction.estimate > 0 else "widens"
+        values = {"name": name, "ahead": "English" if gap.text.estimate > 0 else "Hindi"}
+        values |= {"text": span(gap.text, points), "fused": span(gap.fused, points), "share": span(gap.share, _rounded)}
+        found.append(NOTES[f"gap-{kind}"].format(**values))
+    clear = [name for _, name, _, gap in rows if gap.reduction and gap.reduction.low > 0]
     use = "use-depends" if clear else "use-text"
     use = "use-transfer" if page.study.name == "transfer" else "use-both" if len(clear) == len(rows) else use
     image = _dots(page) if len(rows) == 1 else ""
-    return _answer(page, "; ".join(found), NOTES[use].format(where="; ".join(clear)), image) if rows else ""
+    return _answer(page, f"{'; '.join(found)}.", NOTES[use].format(where="; ".join(clear)), image) if rows else ""
 
 
 def pretraining(page: Page) -> str:
@@ -111,13 +101,13 @@ def pretraining(page: Page) -> str:
         name, accuracy = markdown.escape(system["system"]), percent(system["test"]["accuracy"].mean())
         scores = f"{SCORES[measure]} {span(page.study.interval(system))}, accuracy {accuracy}"
         said.append(f"{name} (of {labels:,} labels): {scores}")
-    found, image = _gain(page) if tables.tests(page, "finetuning") else (NOTES["no-baseline"], "")
+    found, image = _gain(page) if tables.tests(page, systems.finetuning) else (NOTES["no-baseline"], "")
     return _answer(page, found, NOTES["use-best"].format(systems="; ".join(said)), image) if said else ""
 
 
 def _gain(page: Page) -> tuple[str, str]:
     """The sentence and the figure of the best pretrained start and its baseline, of the same networks if possible."""
-    tests, measure, rows = tables.tests(page, "finetuning"), page.study.score, []
+    tests, measure, rows = tables.tests(page, systems.finetuning), page.study.score, []
     tests.sort(key=lambda t: (systems.share(t.first), "(other" not in t.name, t.first["val"][measure].mean()))
     best, baseline, (gain, _) = tests[-1][2:]
     for test in tests:

@@ -6,19 +6,44 @@ are made from records and predictions alone. The same records give the same byte
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 from mmutils import runs
-from mmutils.report import chapters, html, markdown, pdf, questions
+from mmutils.report import diagnostics, html, markdown, pdf, questions, systems, tables
 from mmutils.report.explorer import explorer_html
-from mmutils.report.page import NOTES, Page
+from mmutils.report.page import LANGUAGES, NOTES, Page
+from mmutils.report.results import Study
 from mmutils.runs import files
 
 REPOSITORY = Path(__file__).parents[2]
 WANTED = ("data", "text-en", "text-hi", "image", "fusion-en", "fusion-hi", "finetuning")  # of the committed report
-ALONE = "\n".join(
-    f"<!-- begin: {name} -->\n<!-- end: {name} -->\n" for name in ("answers", "real", "emoji", "explorer")
-)
+STUDIES = {  # in the order of their chapters
+    "gap": "the gap between languages",
+    "crisis": "one input and both",
+    "transfer": "two languages",
+    "memes": "fine-tuning and pretraining",
+}
+BLOCKS = {  # by title
+    "Examples": diagnostics.counts,
+    "The gap between the languages": questions.gaps,
+    "Chosen systems": tables.chosen,
+    "Text, picture and both": partial(tables.comparisons, family=systems.inputs),
+    "Pretrained or not": partial(tables.comparisons, family=systems.finetuning),
+    "Few labels": tables.shares,
+    "What pretraining learned": tables.learned,
+    "What matters in CASS-MM": partial(tables.comparisons, family=systems.forms),
+    "Did it collapse?": diagnostics.collapse,
+    "Retrieval": diagnostics.retrieval,
+    "All systems": tables.every,
+    "What others published": tables.published,
+    "Errors by kind": diagnostics.errors,
+    "Parts of the test split": diagnostics.slices,
+    "Are both modalities used?": diagnostics.modality_use,
+    "Training, confusion, calibration": diagnostics.each,
+    "Classes": diagnostics.classes,
+    "Failures": diagnostics.failures,
+}
 
 
 def render(
@@ -35,7 +60,7 @@ def render(
     folder.mkdir(parents=True, exist_ok=True)
     files.sweep(folder)
     text, pages = filled(folder, profile, alone)
-    shown = [page.guarded("explorer", chapters.explorer) for page in pages]
+    shown = [page.guarded("explorer", explorer) for page in pages]
     pictures = {name: content for page in pages for name, content in page.made.items()}
     for name, content in pictures.items():
         files.write(folder / "figures" / name, content)
@@ -61,15 +86,51 @@ def filled(folder: Path, profile: str, alone: bool = False, draw: bool = True) -
     missing = [name for name in WANTED if not any(f"{run}-".startswith(f"{name}-") for run in done)]
     said = f"*Not run yet: {', '.join(missing)}.* Command: `python -m mmutils.reproduce --profile {profile}`"
     if alone:
-        prose, missing = f"# Runs in {markdown.escape(folder.resolve().name)}\n\n{ALONE}", []
+        markers = "\n".join(block[0] for block in markdown.BLOCK.finditer(prose))
+        prose, missing = f"# Runs in {markdown.escape(folder.resolve().name)}\n\n{markers}", []
         said = "There are no runs with a record that can be read."
-    pages = chapters.pages(folder, records, draw)
+    pages = pages_of(folder, records, draw)
     parts = [[page for page in pages if page.study.built_in == built_in] for built_in in (False, True)]
-    blocks = dict(zip(("real", "emoji"), map(chapters.chapters, parts), strict=True))
+    blocks = dict(zip(("real", "emoji"), map(chapters, parts), strict=True))
     blocks["answers"] = "\n\n".join([questions.answers(pages), *[said] * bool(missing or not records)])
     blocks["explorer"] = f"## Explorer\n\n{NOTES['explorer']}" if any(page.study.systems for page in parts[1]) else ""
     up = Path(os.path.relpath(REPOSITORY, folder.resolve())).as_posix()
     return markdown.fill(prose, blocks).replace("](../", f"]({up}/"), pages
+
+
+def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]:
+    """A page for each study on each data set, all built-in ones together, which come last."""
+    parts: dict[tuple, list[dict]] = {}
+    for record in records:
+        data = bool(record["data"].get("built_in")) or str(record["data"].get("fingerprint"))
+        parts.setdefault((record["study"], data), []).append(record)
+    order = [*STUDIES, *{study for study, _ in parts} - {*STUDIES}].index
+    keys = sorted(parts, key=lambda key: (key[1] is True, order(key[0])))
+    studies = [Study(folder, study, parts[study, data]) for study, data in keys]
+    return [Page(study, draw, f"{number}-") for number, study in enumerate(studies, 1) if study.records]
+
+
+def chapters(pages: list[Page]) -> str:
+    """A chapter for each page, of the blocks that are not empty."""
+    parts = []
+    for page in pages:
+        parts.append(f"## {markdown.escape(page.name)}: {STUDIES.get(page.study.name, 'runs')}")
+        for name, build in BLOCKS.items():
+            block = page.guarded(name, build).strip()
+            parts += [f"### {name}\n\n{block}"] if block else []
+    return "\n\n".join(parts)
+
+
+def explorer(page: Page) -> tuple | None:
+    """What `explorer_html` shows: the best of each input; None where examples do not come with the package."""
+    kinds = systems.kinds(page).values() if page.study.built_in else []
+    shown = [(systems.title(system), system, page.study.averaged(system)) for system in kinds]
+    if not shown:
+        return None
+    _, first, _ = shown[0]
+    spoken = [code for code in LANGUAGES if code in {system["language"] for system in kinds}] or ["en"]
+    examples = {code: diagnostics.examples(page, first["run"], code) for code in spoken}
+    return page.warning.rstrip("."), examples, shown, first["classes"]
 
 
 def readme(text: str, report: str) -> str:

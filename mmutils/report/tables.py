@@ -1,5 +1,6 @@
 """Tables of a page's systems: their scores, paired tests, few labels, what pretraining learned."""
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import NamedTuple
 
@@ -8,12 +9,6 @@ from mmutils.report import markdown, plots, systems
 from mmutils.report.page import NOTES, SCORES, Page, dot, p_value, span, spread, tested
 
 MORE = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_weighted", "f1_weighted")
-FAMILIES = {  # of paired tests: within each Holm corrects
-    "inputs": systems.inputs,
-    "finetuning": systems.finetuning,
-    "pretraining": systems.pretraining,
-    "forms": systems.forms,
-}
 
 
 class Test(NamedTuple):
@@ -26,25 +21,25 @@ class Test(NamedTuple):
     result: statistics.Comparison
 
 
-def tests(page: Page, family: str) -> list[Test]:
-    """The paired comparisons of a family."""
-    pairs = FAMILIES[family](page)
+def tests(page: Page, family: Callable[[Page], systems.Pairs]) -> list[Test]:
+    """The paired comparisons of a family of pairs, corrected by Holm within it."""
+    pairs = family(page)
     results = page.study.cached(("tests", family), lambda: page.study.compare(pairs))
     return [Test(*key, *pairs[key], result) for key, result in results.items()]
 
 
-def comparisons(page: Page, family: str) -> str:
-    """Paired tests of a family, a row each, below what they say of each change of a form."""
+def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
+    """Paired tests of a family, a row each; of forms also how many are clear for each thing that was changed."""
     rows, verdicts = [], {}
     for test in tests(page, family):
         difference, p_holm = test.result
         count = difference.seeds if test.first.get("probe") else test.first.get("pretrainings") or 1
-        seeds = "" if family == "inputs" else f"; {count} pretrainings" if count > 1 else "; one pretraining"
+        seeds = "" if family is systems.inputs else f"; {count} pretrainings" if count > 1 else "; one pretraining"
         cells = [markdown.escape(test.name), markdown.escape(test.where + seeds)]
         rows.append([*cells, tested(difference), p_value(p_holm), test.result.verdict])
         verdicts.setdefault(cells[0], []).append(test.result.verdict)
-    table = page.table("tests", rows, about=NOTES[f"tests-{family}"], resamples=page.study.resamples)
-    if family != "forms" or not rows:
+    table = page.table("tests", rows, about=NOTES[f"tests-{family.__name__}"], resamples=page.study.resamples)
+    if family is not systems.forms or not rows:
         return table
     said = [
         f"{change}: {v.count('better')} better, {v.count('worse')} worse of {len(v)}" for change, v in verdicts.items()
@@ -121,7 +116,7 @@ def learned(page: Page) -> str:
             ranks = [row["effective_rank"] for row in probes if row["split"] == "test"]
             rank = f"{sum(ranks) / len(ranks):.1f}" if ranks else "–"
             rows.append([link, markdown.escape(epoch or "–"), *scores, rank])
-    return f"{page.table('learned', rows)}\n\n{comparisons(page, 'pretraining')}"
+    return f"{page.table('learned', rows)}\n\n{comparisons(page, systems.pretraining)}"
 
 
 def published(page: Page) -> str:

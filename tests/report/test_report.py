@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score, roc_curve
 
 from mmutils import data, runs, statistics
-from mmutils.report import answers, chapters, diagnostics, markdown, plots, questions, systems, tables
+from mmutils.report import answers, diagnostics, markdown, plots, questions, systems, tables
 from mmutils.report import rendering as report
 from mmutils.report.curves import threshold_curves
 from mmutils.report.page import Page
@@ -368,7 +368,7 @@ def test_several_pretrainings_are_said_where_tests_stand(memes, tmp_path):
         system["pretrainings"] = 5 if system["start"].startswith("CLIP") else 1
     path.write_text(json.dumps(record))
     page = Page(Study(tmp_path, "memes"), draw=False)
-    table = tables.comparisons(page, "finetuning")
+    table = tables.comparisons(page, systems.finetuning)
     assert "| all labels (1,200 of train, 90 of val); 5 pretrainings |" in table
     assert "; one pretraining |" in table and "Several: each seed has a pretraining of its own" in table
     assert "(each seed has a pretraining of its own)" in questions.pretraining(page)
@@ -509,7 +509,7 @@ def test_a_strange_extra_leaves_only_its_run_out_of_a_section(rendered, tmp_path
         path = tmp_path / "runs" / name / runs.RECORD
         path.write_text(json.dumps(json.loads(path.read_text()) | {"extra": extra}))
     page = Page(Study(tmp_path, "crisis"), draw=False)
-    text = chapters.chapters([page])
+    text = report.chapters([page])
     assert "*Cannot be shown, Are both modalities used?: KeyError" in text and "### Chosen systems" in text
     assert page.problems[0].startswith("emoji, Are both modalities used?: KeyError")
     shutil.rmtree(tmp_path / "runs" / "fusion-en")
