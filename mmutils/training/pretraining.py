@@ -100,36 +100,26 @@ class Pretraining:
         probed = set(self.encoders)
         for seed in self.seeds:
             torch.manual_seed(seed)
-            method, weights, starts, trained, inside = build(), {}, {}, {}, {}
+            method = build()
             every = {key: part for key, part in method.encoders().items() if not isinstance(part, CachedEncoder)}
             kept = save or {key: key for key in every}
             origins = {key: before_training(every[key], labelled["train"]) for key in kept.values()}
-            for branch, key in branches.items():
-                encoder = every[key]
-                source = weights_source(encoder)
-                start = f"{'random' if source == 'random' else 'before'}, {branch}"
-                if start not in probed:
-                    starts[start] = origins[key]
-                name = form if form.endswith(f", {branch}") else f"{form}, {branch}"
-                trained[name] = inside[branch] = encoder
-                weights[start] = weights[name] = {"weights": source}
-            self.encoders |= {name: weights[name] for name in starts}
-            self.encoders |= {name: weights[name] | description for name in trained}
             for name, key in kept.items():
                 name += f"-{seed}" if len(self.seeds) > 1 else ""
                 self.saved |= {name: every[key], f"{name}{START}": origins[key]}
-            batches.seed = seed
+            starts, trained, weights = {}, {}, {}
+            for branch, key in branches.items():
+                source = weights_source(every[key])
+                start = f"{'random' if source == 'random' else 'before'}, {branch}"
+                starts |= {} if start in probed else {start: origins[key]}
+                name = form if form.endswith(f", {branch}") else f"{form}, {branch}"
+                trained[name] = every[key]
+                weights[start] = weights[name] = {"weights": source}
+            self.encoders |= {name: weights[name] for name in starts}
+            self.encoders |= {name: weights[name] | description for name in trained}
             try:
-                history = fit(
-                    method,
-                    batches,
-                    replace(self.config, seed=seed),
-                    evaluate=lambda _, encoders=inside: knn_on_val(encoders, labelled),
-                    select="knn" if self.keep == "knn" else None,
-                    checkpoint=place(self.checkpoints, form, seed),
-                    evaluated_on=labelled,
-                )
-                self.history += [{"system": form, "seed": seed, **row} for row in history]
+                inside = {branch: every[key] for branch, key in branches.items()}
+                self._fit(form, method, inside, batches, labelled, seed)
             except FloatingPointError as error:
                 for name, probe in product(trained, PROBES):
                     self._fail(name, probe, seed, str(error))
@@ -137,6 +127,19 @@ class Pretraining:
             if starts | trained:
                 self._probe(starts | trained, labelled, seed)
         return method
+
+    def _fit(self, form: str, method: Method, encoders: dict, batches: Batches, labelled: dict, seed: int) -> None:
+        batches.seed = seed
+        history = fit(
+            method,
+            batches,
+            replace(self.config, seed=seed),
+            evaluate=lambda _: knn_on_val(encoders, labelled),
+            select="knn" if self.keep == "knn" else None,
+            checkpoint=place(self.checkpoints, form, seed),
+            evaluated_on=labelled,
+        )
+        self.history += [{"system": form, "seed": seed, **row} for row in history]
 
     def _probe(self, encoders: dict, labelled: Mapping[str, Batches], seed: int) -> None:
         predictions, rows = probe_encoders(encoders, labelled, self.classes, seed)
