@@ -149,7 +149,10 @@ def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure
     if chance is not None:
         axis.axvline(chance, **_DASHED)
         axis.annotate("chance", (chance, bottom - 0.4), (3, 0), textcoords="offset points", va="center")
-    _finish_rows(axis, xlabel, (bottom + 0.1, y[0] - 0.6))
+    axis.set(xlabel=xlabel, ylim=(bottom + 0.1, y[0] - 0.6))
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.grid(axis="x")
     return figure
 
 
@@ -170,13 +173,6 @@ def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: fl
     axis.grid(axis="y")
     figure.legend(loc="outside lower left", handlelength=3)
     return figure
-
-
-def _finish_rows(axis: Axes, xlabel: str, ylim: tuple[float, float]) -> None:
-    axis.set(xlabel=xlabel, ylim=ylim)
-    axis.tick_params(axis="y", length=0)
-    axis.spines["left"].set_visible(False)
-    axis.grid(axis="x")
 
 
 def _listed(name: str) -> str:
