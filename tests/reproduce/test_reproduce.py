@@ -440,6 +440,19 @@ def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):
     assert status == 0 and "data set: two" in output and "one   " in output, output
 
 
+def test_a_run_may_need_several_folders(repository):
+    check = "assert root.endswith('posts') and words.endswith('texts'), (root, words)"
+    repository.notebook("toy.ipynb", PARAMETERS + 'data: str = "toy"\nroot: str = ""\nwords: str = ""', check, RECORD)
+    repository.experiments({"name": "one", "root": {"root": "toy", "words": "texts"}}, roots=["toy", "texts"])
+    for name in ("posts", "texts"):
+        (repository.folder / name).mkdir()
+    status, output = repository.run("--root", f"toy={repository.folder / 'posts'}", "--list")
+    assert status == 0 and "left out" in output and "one" in output.rpartition("data set")[2], output
+    folders = [f"toy={repository.folder / 'posts'}", f"texts={repository.folder / 'texts'}"]
+    status, output = repository.run("--root", folders[0], "--root", folders[1])
+    assert (status, state(output, "one")) == (0, "ok"), output
+
+
 def test_a_reader_that_has_enough_ends_the_list_quietly(repository):
     repository.experiments({"name": "one"})
     child = repository.start("--list")
