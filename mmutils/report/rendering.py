@@ -104,8 +104,8 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
     for record in records:
         data = bool(record["data"].get("built_in")) or str(record["data"].get("fingerprint"))
         parts.setdefault((record["study"], data), []).append(record)
-    order = [*STUDIES, *{study for study, _ in parts} - {*STUDIES}].index
-    keys = sorted(parts, key=lambda key: (key[1] is True, order(key[0])))
+    order = {study: number for number, study in enumerate(STUDIES)}
+    keys = sorted(parts, key=lambda key: (key[1] is True, order.get(key[0], len(order))))
     studies = [Study(folder, study, parts[study, data]) for study, data in keys]
     return [Page(study, draw, f"{number}-") for number, study in enumerate(studies, 1) if study.records]
 

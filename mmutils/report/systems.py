@@ -28,7 +28,8 @@ def description(page: Page, system: dict) -> str:
     """Its networks, what was trained, and by what each was pretrained: a method, "package", or nothing ("random")."""
     networks = "; ".join(system.get("networks") or [system["model"]])
     networks = "" if networks in system["system"] else f"{networks}; "
-    weights = [part.rpartition(": ")[2].split(" ")[0] for part in system["weights"].split("; ")]
+    weights = [part.rpartition(": ")[2] for part in system["weights"].split("; ")]
+    weights = ["package" if "package" in part else part.partition(" ")[0] for part in weights]
     for number, encoder in enumerate(system["model"].split(" and ")[: len(weights)]):
         run, _, saved = encoder.partition(":")
         if saved and run in page.study.records:

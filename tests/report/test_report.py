@@ -354,6 +354,8 @@ def test_the_weights_of_a_start_say_what_pretrained_it(memes):
         ("start:clip:image and e5", "random; package e5 1.0"): "random, package",
         ("start:clip:image and e5", "package net 1.0; package e5 1.0"): "package",
         ("random:clip:image and e5", "random; package e5 1.0"): "random, package",
+        ("start:cass-mm:cnn", "random, package e5 1.0"): "package",
+        ("net", "net: package net 1.0; e5: package e5 1.0"): "package",
     }
     for (model, weights), expected in said.items():
         told = systems.description(page, system | {"model": model, "weights": weights})
