@@ -38,12 +38,9 @@ def compare_pairs(pairs: Sequence[tuple[str, Mapping[str, pd.DataFrame]]], score
         f"{name}, {' minus '.join(sides)}: {100 * difference.estimate:+.1f} points of {SCORES[score]} on test "
         f"(95 % interval {low:+.1f} to {high:+.1f}): {'no clear' if 0 in difference else 'a clear'} difference."
     )
-    first = next(iter(sides))
-    rows = [
-        {"group": name, "label": side, "filled": side == first, **_dot(table, score)}
-        for name, sides in pairs
-        for side, table in sides.items()
-    ]
+    rows = []
+    for group, sides in pairs:
+        rows += [{"group": group, "label": s, "filled": not n, **_dot(sides[s], score)} for n, s in enumerate(sides)]
     return plots.forest(rows, f"{SCORES[score]} on test, % (95 % interval)")
 
 

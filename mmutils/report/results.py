@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmutils import runs, statistics
 from mmutils.runs.storage import check_predictions
-from mmutils.statistics.panel import check_probabilities, probability_columns
+from mmutils.statistics.panel import probability_columns
 
 # score and resamples of the intervals and tests of a study; with 2,000 p-values are at least .001, for many tests
 SCORED = {"crisis": ("f1_macro", 10_000), "memes": ("auroc", 2_000), "transfer": ("f1_macro", 2_000)}
@@ -50,7 +50,6 @@ class Study:
         if table.empty and not record["scores"]:
             return
         rows = check_predictions(table, len(record["classes"]), record["systems"], record["failed"])
-        check_probabilities(rows["label"].to_numpy(), rows[probability_columns(rows)].to_numpy())
         scored = {(score["system"], score["seed"], score["split"]) for score in record["scores"]}
         if scored != set(rows[["system", "seed", "split"]].drop_duplicates().itertuples(index=False, name=None)):
             raise ValueError("its scores and its predictions are not of the same systems, seeds and splits")
