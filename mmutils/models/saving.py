@@ -67,8 +67,9 @@ def initial_encoder(start: str, folder: str | Path, size: int | None = None, pad
     """The encoder that a training starts from.
 
     Args:
-        start: "run:name", saved by that run in its folder in `folder`; "start:run:name", the same network with the
-            weights that pretraining began with; or a model's name, of Hugging Face if it has a slash, else of timm.
+        start: "run:name", saved by that run in its folder in `folder`, as "clip:image-0" of the seed 0;
+            "start:run:name", the same network with the weights that pretraining began with; or a model's name, of
+            Hugging Face if it has a slash, else of timm.
         size: pixels of a timm model's input; pad: see `ImageEncoder`.
     """
     if ":" not in start:
@@ -128,7 +129,7 @@ def network_names(*encoders: Encoder) -> list[str]:
     """For the record: each network inside by its name, as "resnet50, 224 px"."""
     modules = [module for encoder in encoders for module in encoder.modules()]
     images = [f"{module.name}, {module.size} px" for module in modules if isinstance(module, ImageEncoder)]
-    return images + [module.name for module in modules if isinstance(module, TextEncoder)]
+    return images + [module.name.replace(START, "") for module in modules if isinstance(module, TextEncoder)]
 
 
 def save_weights(state: dict[str, Tensor], folder: Path, name: str) -> None:

@@ -94,7 +94,7 @@ class Pretraining:
         Args:
             branches: readable name -> name in `method.encoders()`.
             labelled: batches of train, val and test, by which the features are judged; description: for the record.
-            save: name in `saved` -> name in `method.encoders()`; by default all of these that are not cached features.
+            save: name -> name in `method.encoders()`, in `saved` as "<name>-<seed>"; by default all that are not cached.
         """
         data.require_labels({split: rows.examples for split, rows in labelled.items()})
         probed = set(self.encoders)
@@ -105,8 +105,7 @@ class Pretraining:
             kept = save or {key: key for key in every}
             origins = {key: before_training(every[key], labelled["train"]) for key in kept.values()}
             for name, key in kept.items():
-                name += f"-{seed}" if len(self.seeds) > 1 else ""
-                self.saved |= {name: every[key], f"{name}{START}": origins[key]}
+                self.saved |= {f"{name}-{seed}": every[key], f"{name}-{seed}{START}": origins[key]}
             starts, trained, weights = {}, {}, {}
             for branch, key in branches.items():
                 source = weights_source(every[key])
