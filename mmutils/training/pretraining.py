@@ -94,7 +94,7 @@ class Pretraining:
         Args:
             branches: readable name -> name in `method.encoders()`.
             labelled: batches of train, val and test, by which the features are judged; description: for the record.
-            save: name -> name in `method.encoders()`, in `saved` as "<name>-<seed>"; by default all that are not cached.
+            save: name, in `saved` with "-<seed>", -> name in `method.encoders()`; by default all that are not cached.
         """
         data.require_labels({split: rows.examples for split, rows in labelled.items()})
         probed = set(self.encoders)
