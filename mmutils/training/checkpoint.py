@@ -2,7 +2,7 @@
 
 A checkpoint is one file of tensors, numbers and text (read with weights_only=True), written whole or not at all, with
 checksums that are compared when it is read. That of a finished training keeps only the chosen weights. Parameters that
-do not learn are not in it: a digest of them is.
+rest in encoders are not in it: a digest of them is.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from mmutils.models.encoder import Encoder
 from mmutils.runs.files import BusyError, lock, sweep, whole_file
 from mmutils.runs.identity import digest, of_code, of_network
 from mmutils.training.distributed import is_main
@@ -122,6 +123,9 @@ class TrainingState:
                 torch.save(state, draft)
 
     def _changing(self) -> dict:
-        """The state dict without parameters that do not learn."""
-        resting = {name for name, parameter in self.method.named_parameters() if not parameter.requires_grad}
+        """The state dict without weights that rest in encoders. A teacher gets no gradient either, but it changes."""
+        resting = set()
+        for path, module in self.method.named_modules():
+            if isinstance(module, Encoder) and (module.frozen or module.layers >= 0):
+                resting |= {f"{path}.{name}" for name, weight in module.named_parameters() if not weight.requires_grad}
         return {name: value for name, value in self.method.state_dict().items() if name not in resting}

@@ -1,5 +1,6 @@
 """The loop: schedules against closed forms, what a step does, which epoch is kept, and an exact resumption."""
 
+import copy
 import math
 import os
 import subprocess
@@ -13,8 +14,16 @@ from PIL import Image
 from torch import nn
 
 from mmutils.batches import Batches
-from mmutils.batches.augment import Augment
+from mmutils.batches.augment import Augment, MultiCrop
+from mmutils.data import emoji_topics, subset
 from mmutils.methods import Method
+from mmutils.methods.dino import DINO
+from mmutils.methods.supervised import Supervised
+from mmutils.models.classifier import Classifier
+from mmutils.models.features import batch_inputs
+from mmutils.models.fusion import fused_encoder
+from mmutils.models.image import ImageEncoder
+from mmutils.models.text import TextEncoder
 from mmutils.training.checkpoint import place
 from mmutils.training.loop import TrainConfig, fit, warmup_cosine
 
@@ -241,6 +250,44 @@ def test_wrong_config_is_refused(wrong):
 def test_nothing_to_train_is_refused():
     with pytest.raises(ValueError, match="nothing to train"):
         fit(Toy().requires_grad_(False), batches(), TrainConfig(1))
+
+
+@pytest.mark.parametrize("kind", ["teacher", "last layers", "frozen side"])
+def test_what_changes_without_a_gradient_is_in_the_checkpoint_and_what_rests_is_not(kind, tmp_path):
+    rows = subset(emoji_topics.examples(None, "val"), 16)
+    encoder = {"image": ImageEncoder("resnet10t", size=32), "text": TextEncoder.small(rows["text"], width=32, layers=2)}
+
+    def build():
+        torch.manual_seed(0)
+        image, text = (copy.deepcopy(part) for part in encoder.values())
+        if kind == "teacher":
+            return DINO(image, 16, hidden=8)
+        sides = [image.freeze(), text] if kind == "frozen side" else [image.train_last(1), text.train_last(1)]
+        return Supervised(Classifier(fused_encoder(sides, "gated"), 7))
+
+    def train(folder, stop=False):
+        method, inputs = build(), batch_inputs(*encoder.values())
+        views = {"augment": MultiCrop.dino(32, 32, 0)} if kind == "teacher" else {}
+        inputs = {"image_size": 32} if kind == "teacher" else inputs
+
+        def after_epoch(_):
+            if stop and (folder / "checkpoint.pt").exists():
+                raise KeyboardInterrupt
+            return {}
+
+        batches = Batches(rows, 8, shuffle=True, **inputs, **views)
+        fit(method, batches, TrainConfig(3, learning_rate=1e-2), evaluate=after_epoch, checkpoint=folder)
+        return method.state_dict()
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "part", stop=True)
+    resumed = train(tmp_path / "part")
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    saved = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)["method"]
+    start = build().state_dict()
+    assert all(torch.equal(whole[name], start[name]) for name in whole.keys() - saved.keys())
+    assert (saved.keys() == whole.keys()) == (kind == "teacher")
 
 
 def test_a_damaged_checkpoint_is_named_with_what_to_do(tmp_path):
