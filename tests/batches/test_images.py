@@ -49,7 +49,7 @@ def test_decode_equals_pillow_and_is_done_once(pictures, monkeypatch):
     order = [pictures[2], pictures[0], pictures[1], pictures[3]]
     read = []
     monkeypatch.setattr(
-        images_module, "read_picture", lambda path, size: (read.append(path), read_picture(path, size))[1]
+        images_module, "read_picture", lambda path, size, pad: (read.append(path), read_picture(path, size))[1]
     )
     decoded = decode(order, 24)
     assert isinstance(decoded, np.memmap)
