@@ -212,7 +212,7 @@ def _inside(encoder: str, planned: dict, size: int) -> dict[str, list[str]]:
     """The networks inside an encoder of a start, by what they read."""
     if ":" not in encoder:
         return {"text": [encoder]} if "/" in encoder else {"image": [f"{encoder}, {size} px"]}
-    run, name = encoder.removeprefix("start:").removesuffix("-{seed}").split(":")
+    run, name = encoder.removeprefix("start:").rpartition("-")[0].split(":")  # without its seed
     by = planned[run]
     words = by.get("text_encoder") or "small transformer"
     if name == "text":
