@@ -23,7 +23,7 @@ class Encoder(nn.Module):
 
     dim: int
     frozen = False
-    layers = -1  # that learn, counted from the end; -1: all
+    last_layers = -1  # that learn; -1: all
 
     def encode(self, batch: dict) -> Encoded:
         """Features and tokens of a batch."""
@@ -46,12 +46,12 @@ class Encoder(nn.Module):
         """Let only the last `layers` layers learn, and what comes after them; those below stay as if frozen."""
         for name in self.below(layers):
             self.get_parameter(name).requires_grad_(False)
-        self.layers = layers
+        self.last_layers = layers
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode and not self.frozen)
-        if self.layers >= 0:
+        if self.last_layers >= 0:
             for module in list(self.modules())[1:]:
                 learning = [parameter.requires_grad for parameter in module.parameters()]
                 module.train(module.training and (any(learning) or not learning))

@@ -126,6 +126,6 @@ class TrainingState:
         """The state dict without weights that rest in encoders. A teacher gets no gradient either, but it changes."""
         resting = set()
         for path, module in self.method.named_modules():
-            if isinstance(module, Encoder) and (module.frozen or module.layers >= 0):
+            if isinstance(module, Encoder) and (module.frozen or module.last_layers >= 0):
                 resting |= {f"{path}.{name}" for name, weight in module.named_parameters() if not weight.requires_grad}
         return {name: value for name, value in self.method.state_dict().items() if name not in resting}

@@ -114,7 +114,7 @@ def _kinds(*encoders: Encoder) -> list[str]:
 
 def _described(names: Sequence[str], encoders: Sequence[Encoder], seeds: Sequence[int]) -> dict:
     """What the record says of a start; `pretrainings`: of how many seeds."""
-    layers = {" and ".join(_kinds(encoder)): 0 if encoder.frozen else encoder.layers for encoder in encoders}
+    layers = {" and ".join(_kinds(encoder)): 0 if encoder.frozen else encoder.last_layers for encoder in encoders}
     amounts = {kind: "all" if count < 0 else f"last {count}" for kind, count in layers.items() if count}
     trained = ["head", *(f"{amount} layers of {kind}" for kind, amount in amounts.items())]
     sources = [
