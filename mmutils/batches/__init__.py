@@ -62,6 +62,8 @@ class Batches:
         for column in inputs:
             if absent := count - sum(isinstance(value, str) for value in self.examples[column]):
                 raise ValueError(f"{absent} of {count} examples have no {column}: leave them out, or do without")
+        if self.by_length and self.drop_last:
+            raise ValueError("by_length=True with drop_last=True would always leave out long texts: choose one")
         if self.augment and self.image_size is None:
             raise ValueError("augment needs pictures: give image_size as well")
         for name, tensor in self.extra.items():
@@ -98,10 +100,7 @@ class Batches:
         return [order[self.slices[i]] for i in torch.randperm(len(self), generator=generator)]
 
     def _lengths(self) -> Tensor:
-        """Tokens of each row's text, counted or by the mask of cached ones; 0 where no text is read."""
-        masks = [tensor for name, tensor in self.extra.items() if name.endswith("_mask")]
-        if self.tokens is None and masks:
-            return masks[0].sum(dim=1)
+        """Tokens of each row's text; 0 where no text is read."""
         return torch.tensor([len(ids) for ids in self.tokens or [()] * len(self.examples)])
 
     def longest_first(self) -> Iterator[tuple[Tensor, dict]]:

@@ -86,7 +86,9 @@ def read_task(
         table["repaired"] = table["text"] != rows["tweet_text"]
     if language != "en":
         file = Path(translations or beside(root) / "translations" / f"{language}.tsv")
-        table["text"] = _translated(table["group"], file, root)
+        name = "crisismmd" if task == "humanitarian" else f"crisismmd_{task}"
+        command = f"python -m mmutils.translate {name} --root {root} --to {file.stem}"
+        table["text"] = _translated(table["group"], file, command)
     table = reading.settle_missing(table, missing, path, f"Unpack CrisisMMD_v2.0.tar.gz into {home} (from {WHERE})")
     return check(table, classes, str(path))
 
@@ -116,9 +118,8 @@ def _find(home, name: str) -> Path | None:
     return min(Path(home).rglob(name), key=lambda path: (len(path.parts), path), default=None) if home else None
 
 
-def _translated(ids: pd.Series, path: Path, root) -> pd.Series:
+def _translated(ids: pd.Series, path: Path, command: str) -> pd.Series:
     if not path.is_file():
-        command = f"python -m mmutils.translate crisismmd --root {root} --to {path.stem}"
         raise FileNotFoundError(f"no translations {path}: `{command}` makes them from the English texts")
     rows = reading.tsv(path, ("id", "text"))
     wrong = rows["id"].duplicated() | (rows["text"].str.strip() == "")
@@ -126,5 +127,6 @@ def _translated(ids: pd.Series, path: Path, root) -> pd.Series:
         raise ValueError(f"{path}, line {rows.index[wrong][0]}: needs each id once and no text empty")
     texts = ids.map(rows.set_index("id")["text"])
     if len(lacking := ids[texts.isna()]):
-        raise ValueError(f"{path} has no translation of {len(lacking)} rows, such as tweet {lacking.iloc[0]}")
+        problem = f"{path} has no translation of {len(lacking)} rows, such as tweet {lacking.iloc[0]}"
+        raise ValueError(f"{problem}: delete it, and `{command}` translates all")
     return texts
