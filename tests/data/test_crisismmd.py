@@ -152,7 +152,7 @@ def test_hindi_comes_from_a_table_of_translations(root) -> None:
     (root / "translations" / "hi.tsv").write_text("\n".join(lines), encoding="utf-8")
     assert crisismmd.examples(root, "train", language="hi")["text"].tolist() == ["पाठ 2", "पाठ 2", "पाठ 3"]
     (root / "translations" / "hi.tsv").write_text("\n".join(lines[:-1]), encoding="utf-8")
-    with pytest.raises(ValueError, match="of 1 rows, such as tweet 905952332923338753: delete it, and `python -m mmutils.translate crisismmd "):
+    with pytest.raises(ValueError, match=r"such as tweet 905952332923338753: delete it, and `.*translate crisismmd "):
         crisismmd.examples(root, "train", language="hi")
 
 
