@@ -1,6 +1,8 @@
-"""Statistics that the package does not use (yet), in working order: BCa intervals, DeLong, McNemar, perceptual score.
+"""Statistics that the package does not use (yet), in working order: BCa, few seeds, DeLong, McNemar, perceptual score.
 
 - Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14 (BCa): https://doi.org/10.1201/9780429246593
+- Satterthwaite, An Approximate Distribution of Estimates of Variance Components, 1946 (few seeds):
+  https://doi.org/10.2307/3002019
 - DeLong, DeLong & Clarke-Pearson, Comparing the Areas under Two or More Correlated Receiver Operating Characteristic
   Curves, 1988: https://doi.org/10.2307/2531595
 - Sun & Xu, Fast Implementation of DeLong's Algorithm, 2014: https://doi.org/10.1109/LSP.2014.2337313
@@ -21,6 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
+from scipy.stats import t as student
 from statsmodels.stats import contingency_tables
 
 from mmutils.statistics import Interval, estimate, to_predictions
@@ -75,6 +78,21 @@ def _jackknife(draws: Draws) -> list[np.ndarray]:
                 left_out[:, number] = (scores.sum() - scores) / (len(seeds) - 1)
         units.append(left_out)
     return units
+
+
+def few_seeds_interval(draws: Draws, by_seed: np.ndarray, level: float = 0.95) -> WithError:
+    """Interval of the first system minus the second: the bootstrap's standard error by Student's distribution.
+
+    A variance that S seeds make up has S - 1 degrees of freedom; of the seeds' share in the whole, Satterthwaite's rule
+    gives those of both. by_seed: differences on all examples (S,). One seed, or none that matters: the normal quantile.
+    """
+    drawn, value = draws.draws @ [1, -1], float(draws.means @ [1, -1])
+    error, count = drawn.std(ddof=1), len(by_seed)
+    between = by_seed.var(ddof=1) / count if count > 1 else 0.0
+    freedom = (count - 1) * (error**2 / between) ** 2 if between > 0 else np.inf
+    reach = float(student.ppf((1 + level) / 2, freedom)) * error
+    p_value = float(2 * student.sf(abs(value) / error, freedom)) if error > 0 else float(value == 0)
+    return WithError(value, value - reach, value + reach, draws.groups, count, p_value, float(error))
 
 
 def _p_value(draws: np.ndarray, bias: float, acceleration: float) -> float:
