@@ -10,7 +10,8 @@ import pandas as pd
 
 from mmutils import runs, statistics
 from mmutils.runs.storage import check_predictions
-from mmutils.statistics.panel import probability_columns
+from mmutils.statistics.bootstrap import Draws
+from mmutils.statistics.panel import panels, probability_columns
 
 # score and resamples of the intervals and tests of a study; with 2,000 p-values are at least .001, for many tests
 SCORED = {"crisis": ("f1_macro", 10_000), "memes": ("auroc", 2_000), "transfer": ("f1_macro", 2_000)}
@@ -78,14 +79,42 @@ class Study:
 
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""
-        score, table = score or self.score, self.predictions(system)
-        key = ("interval", system["run"], system["system"], score)
-        return self.cached(key, lambda: statistics.bootstrap_interval(table, score, resamples=self.resamples))
+        draws, place = self._drawn(system, score or self.score)
+        return draws.interval(lambda means: means[..., place])
 
     def compare(self, pairs: Mapping) -> dict:
         """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""
-        tables = {key: (self.predictions(a), self.predictions(b)) for key, (a, b) in pairs.items()}
-        return statistics.compare_pairs(tables, self.score, resamples=self.resamples)
+        differences = [self._difference(*pair) for pair in pairs.values()]
+        corrected = statistics.holm([difference.p_value for difference in differences])
+        return {k: statistics.Comparison(d, float(p)) for k, d, p in zip(pairs, differences, corrected, strict=True)}
+
+    def _difference(self, a: dict, b: dict) -> statistics.Interval:
+        (draws, first), (others, second) = self._drawn(a, self.score), self._drawn(b, self.score)
+        if draws is others:
+            return draws.interval(lambda means: means[..., first] - means[..., second], test=True)
+        tables = self.predictions(a), self.predictions(b)
+        return statistics.paired_difference(*tables, self.score, resamples=self.resamples)
+
+    def _drawn(self, system: dict, score: str) -> tuple[Draws, int]:
+        """Resampled scores of a system and of all that are like it, and its place among them.
+
+        Drawn once for all, they give the intervals and tests that `statistics` gives for one or two systems.
+        """
+        tables, place = self._alike[system["run"], system["system"]]
+        key = ("drawn", id(tables), score)
+        return self.cached(key, lambda: Draws(panels(tables), score, self.resamples)), place
+
+    @cached_property
+    def _alike(self) -> dict[tuple[str, str], tuple[list[pd.DataFrame], int]]:
+        """By run and name of a system the predictions on test of all with its examples and seeds, and its place."""
+        alike, places = {}, {}
+        for system in self.systems:
+            table = self.predictions(system)
+            rows = pd.util.hash_pandas_object(table[["seed", "id", "group", "label"]], index=False)
+            tables = alike.setdefault(rows.to_numpy().tobytes(), [])
+            places[system["run"], system["system"]] = tables, len(tables)
+            tables.append(table)
+        return places
 
     def cached(self, key: tuple, compute: Callable):
         """What `compute()` gave the first time it was asked for under this key."""
