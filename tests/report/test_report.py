@@ -328,14 +328,16 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     for start in ("CLIP and e5", "random and e5"):
         rows = table[table["system"] == f"{start}, 100 % of labels"]
         means[start] = f"{100 * np.mean([roc_auc_score(p['label'], p['p_1']) for _, p in rows.groupby('seed')]):.1f}"
-    without = f"{means['random and e5']} with random and e5, without this pretraining"
-    sentence = f"AUROC is {means['CLIP and e5']} with CLIP and e5 and {without}"
-    assert f"> **On emoji, pretraining helps: {sentence}" in text
-    first = text[: text.index("## Real data")]
-    assert "(one pretraining)" in first and "p =" not in first and "p <" not in first
-    verdicts = re.findall(r"\| (?:all labels|10 % of the labels) \([^)]*\); one pretraining \|.*\| (\w+) \|\n", text)
-    better, worse = (verdicts.count(verdict) or "none" for verdict in ("better", "worse"))
-    assert f"Of {len(verdicts)} comparisons {better} are clearly better with pretraining, {worse} worse" in text
+    aurocs = f"its AUROC is {means['CLIP and e5']}, against {means['random and e5']} of random and e5"
+    first = text[: text.index("<!-- end: answers")]
+    assert f"Val picks CLIP and e5: {aurocs}, a difference of +" in first
+    assert "points with all labels. Each was pretrained once" in first
+    assert "p =" not in first and "p <" not in first
+    table = text.partition("### Pretrained or not")[2].partition("\n### ")[0]
+    verdicts = re.findall(r"\| (?:all labels|10 % of the labels) \([^)]*\); one pretraining \|.*\| (\w+) \|\n", table)
+    better, worse, same = (verdicts.count(verdict) or "none" for verdict in ("better", "worse", "inconclusive"))
+    assert f"> **On emoji**, of {len(verdicts)} comparisons of a pretrained start with its baseline, which" in first
+    assert f"{better} are clearly better, {worse} clearly worse, and {same} show no clear difference" in first
     assert "inconclusive" in verdicts
     row = next(x for x in text.splitlines() if "record.json): CLIP and e5, 100 % of labels" in x)
     assert f"| {means['CLIP and e5']} ± " in row and "; weights: CLIP, package |" in row
@@ -373,7 +375,7 @@ def test_several_pretrainings_are_said_where_tests_stand(memes, tmp_path):
     table = tables.comparisons(page, systems.finetuning)
     assert "| all labels (1,200 of train, 90 of val); 5 pretrainings |" in table
     assert "; one pretraining |" in table and "Several: each seed has a pretraining of its own" in table
-    assert "(each seed has a pretraining of its own)" in questions.pretraining(page)
+    assert "points with all labels. Each seed has a pretraining of its own." in questions.pretraining(page)
 
 
 def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
@@ -382,7 +384,7 @@ def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
     best = max(tuned, key=lambda system: system["val"]["auroc"].mean())
     auroc, accuracy = (f"{100 * best['test'][score].mean():.1f}" for score in ("auroc", "accuracy"))
     said = questions.answers([page])
-    assert f"{best['system']} (of 1,200 labels): AUROC {auroc} [" in said and f"accuracy {accuracy}" in said
+    assert f"by what val picks: {best['system']} (AUROC {auroc} [" in said and f", accuracy {accuracy} %)." in said
 
 
 def test_every_failure_is_in_the_report_of_ones_own_runs(memes, tmp_path):
@@ -432,14 +434,16 @@ def test_memes_tables_begin_with_the_warning_and_hold_no_markup(memes):
 def test_readme_shows_the_second_answer(memes):
     markers = "# x\n<!-- begin: results -->\n<!-- end: results -->\n"
     text = report.readme(markers, (memes / "report.md").read_text())
-    assert "> **On emoji, pretraining helps" in text and "**Asked:** does pretraining" in text
+    assert "> **On emoji**, of 8 comparisons" in text and "**Asked:** Does pretraining" in text
     assert re.search(r"\]\(report/figures/\d-gain.svg\)", text)
 
 
 def test_pretraining_that_changes_nothing_is_not_clear(tmp_path):
     make_memes_records(tmp_path, _examples(tmp_path, "en", 60), gain=0.0)
     page = Page(Study(tmp_path, "memes"), draw=False)
-    assert questions.pretraining(page).startswith("> **On emoji, pretraining makes no clear difference")
+    said = questions.pretraining(page)
+    assert "> **On emoji**, of 8 comparisons of a pretrained start with its baseline" in said
+    assert "none are clearly better, none clearly worse, and 8 show no clear difference" in said
     assert tables.every(page).count("(= chance)") >= 2
 
 
@@ -533,7 +537,7 @@ def test_runs_elsewhere_get_a_report_that_speaks_of_them_alone(rendered, tmp_pat
     assert not problems and "Not run yet" not in text and "source project" not in text and "<script>" not in text
     first, second = text.split("\n## ")[1:3]
     answer = text.split("\n## ")[0]
-    assert answer.count("> **") == 1 and "> **On emoji, with systems chosen on val: the picture closes" in answer
+    assert answer.count("> **") == 1 and "> **On emoji**, with the best systems on val, English is ahead" in answer
     assert second.startswith("emoji") and "Emoji data" in second and "### The gap between the languages" in second
     assert first.startswith("table") and "### The gap" not in first and "Emoji data" not in first
     assert "-own/record.json" not in second
@@ -570,7 +574,7 @@ def test_gaps_are_those_of_the_predictions_and_open_both_reports(rendered, tmp_p
     problems = []
     text = report.render(tmp_path, problems=problems, alone=True).with_suffix(".md").read_text()
     answer = text.split("\n## ")[0]
-    assert not problems and "> **On photographs, with 900 labels in both languages: " in answer
+    assert not problems and "> **On photographs**, with 900 labels in both languages, " in answer
     assert f"{100 * expected.text.estimate:+.1f} [" in answer and "p =" not in answer and "p <" not in answer
     rows = re.findall(r"^\| \[(\d+) labels (in [\w ]+)\]\(runs/[\w-]+/record.json\) \|(.*)", text, re.MULTILINE)
     places = ("in both languages", "in English alone")
@@ -582,7 +586,7 @@ def test_gaps_are_those_of_the_predictions_and_open_both_reports(rendered, tmp_p
         )
     shutil.copytree(rendered / "runs", tmp_path / "runs", dirs_exist_ok=True)
     whole = report.filled(tmp_path, "demo", draw=False)[0]
-    assert whole.index("> **On photographs, with 900 labels") < whole.index("> **On emoji, with systems chosen on val")
+    assert whole.index("> **On photographs**, with 900") < whole.index("> **On emoji**, with the best systems on val")
     assert whole.index("## photos: the gap between languages") < whole.index("## emoji: one input and both")
 
 
@@ -785,7 +789,9 @@ def test_forms_are_compared_that_differ_in_one_thing():
     assert systems.changed(cured, hidden) == systems.changed(cured, cured) == ""
 
 
-@pytest.mark.parametrize(("sign", "verdict"), [(1, "English is ahead"), (-1, "Hindi is ahead"), (0, "no clear gap")])
+@pytest.mark.parametrize(
+    ("sign", "verdict"), [(1, "English is ahead"), (-1, "Hindi is ahead"), (0, "there is no clear gap")]
+)
 def test_transfer_names_who_is_ahead(tmp_path, sign, verdict):
     low, high = sorted((0.1 * sign, 0.3 * sign)) if sign else (-0.1, 0.3)
     row = {"score": "f1_macro", "estimate": 0.2 * sign, "low": low, "high": high, "p_value": 0.001}
@@ -794,10 +800,68 @@ def test_transfer_names_who_is_ahead(tmp_path, sign, verdict):
     extra = {"gap": [row], "paired": 98, "encoder": "e5"}
     page.study.records = {"run": {"status": "failed", "data": {"name": "crisismmd"}, "extra": extra}}
     said, text = questions.languages(page), questions.gaps(page)
-    assert said.startswith(
-        "> **On crisis tweets, with one classifier trained in English, 98 examples, macro F1: " + verdict
+    name = "one classifier trained in English and asked in both, 98 examples (macro F1)"
+    assert said.startswith(f"> **On crisis tweets**, with {name}, {verdict}")
+    assert f"| [{name}](runs/run/record.json) | 50.0 | 50.0 |" in text
+
+
+def _said_of(monkeypatch, tmp_path, *gaps: tuple[str, float, float, float]) -> str:
+    """The answer about gaps, each by the name of its setting: text alone, with the picture, half of the intervals."""
+    rows = []
+    for name, text, fused, half in gaps:
+        sides = [statistics.Interval(x, x - half, x + half, 9, 2, 0.5) for x in (text, fused, text - fused)]
+        share = statistics.Interval((text - fused) / text, 0.2, 0.9, 9, 2, 0.5) if sides[0].low > 0 else None
+        rows.append(("run", name, [], statistics.LanguageGap(*sides, share, "")))
+    monkeypatch.setattr(questions, "settings", lambda page: rows)
+    study = Study(tmp_path, "gap")
+    study.records = {"posts": EMPTY | {"data": {"name": "table"}}}
+    return questions.languages(Page(study, draw=False))
+
+
+def test_settings_that_differ_in_their_labels_are_said_in_one_sentence(monkeypatch, tmp_path):
+    both, english = "labels in both languages", "labels in English alone"
+    gaps = [(f"900 {both}", 0.01, 0.0, 0.03), (f"900 {english}", 0.09, 0.02, 0.03)]
+    gaps += [(f"30 {both}", 0.02, 0.1, 0.03), (f"30 {english}", 0.08, 0.02, 0.03)]
+    said = _said_of(monkeypatch, tmp_path, *gaps)
+    assert said.startswith(f"> **On posts**, with 900 {both}, there is no clear gap between English and Hindi (+1.0 [")
+    assert f"; with 900 {english}, English is ahead, with a gap of +9.0 [+6.0, +12.0] points, of which adding" in said
+    use = said.partition("**To use:** ")[2]
+    assert use == (
+        f"Picture and text together with 30 and 900 {english}: the gap is clearly smaller. With 900 {both}, adding the "
+        f"picture does not clearly change the gap. Text alone with 30 {both}: the picture widens the gap."
     )
-    assert "98 examples, macro F1](runs/run/record.json) | 50.0 | 50.0 |" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "fused", "verdict", "use"),
+    [
+        (0.09, 0.02, "of which adding the picture closes 78 [20, 90] %.", "Picture and text together with"),
+        (0.02, 0.09, "there is no clear gap between English and Hindi (+2.0 [", "Text alone with"),
+        (-0.09, -0.02, "Hindi is ahead, with a gap of −9.0 [", "Picture and text together with"),
+        (-0.04, -0.12, "Hindi is ahead, with a gap of −4.0 [", "Text alone with"),
+        (0.04, -0.12, "English is ahead, with a gap of +4.0 [", "Text alone with"),
+        (0.09, 0.08, "points. **To use:** With 9 labels, adding the picture does not clearly change the gap.", ""),
+    ],
+)
+def test_losses_are_said_as_gains_are_whoever_is_ahead(monkeypatch, tmp_path, text, fused, verdict, use):
+    said = _said_of(monkeypatch, tmp_path, ("9 labels", text, fused, 0.03))
+    assert verdict in said and f"**To use:** {use}" in said
+
+
+def test_the_question_about_own_data_names_their_classes(memes, tmp_path):
+    assert "help to tell whether a picture and a name belong together?" in (memes / "report.md").read_text()
+    shutil.copytree(memes / "runs", tmp_path / "runs")
+    for path in tmp_path.glob("runs/*/record.json"):
+        record = json.loads(path.read_text())
+        record["data"] |= {"name": "table", "built_in": False}
+        path.write_text(json.dumps(record))
+    for classes, name in ((["ad", "news"], "table"), (["not harmful", "harmful"], "harmeme")):
+        page = Page(Study(tmp_path, "memes"), draw=False)
+        for record in page.study.records.values():
+            record["classes"], record["data"] = classes, record["data"] | {"name": name}
+        first = questions.answers([page]).split("\n")[0]
+        assert ("tell ad and news apart?" in first) == (name == "table")
+        assert ("harmful memes" in first) == (name == "harmeme")
 
 
 def test_views_are_a_row_for_each_picture():
