@@ -1,13 +1,15 @@
 # Thin: each target is a plain command that the README gives too.
 PYTHON ?= python3
-PROFILE ?= demo
-OUT ?= report
+PROFILE ?= report
 BIN := .venv/bin
 
-.PHONY: report test lint dry-run clean address
+.PHONY: demo report test lint dry-run clean address
+
+demo: .venv/report.stamp # both studies in minutes, into outputs/demo
+	$(BIN)/python -m mmutils.reproduce --profile demo
 
 report: .venv/report.stamp
-	$(BIN)/python -m mmutils.reproduce --profile $(PROFILE) --out $(OUT)
+	$(BIN)/python -m mmutils.reproduce --profile $(PROFILE)
 
 test: lint
 	$(BIN)/python -m pytest

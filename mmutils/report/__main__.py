@@ -8,7 +8,7 @@ from mmutils.report.rendering import render
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m mmutils.report", description=render.__doc__.split("\n")[0])
     parser.add_argument("--out", metavar="DIR", help="with runs/: a report of these alone (default: report/)")
-    parser.add_argument("--profile", default="demo", help="named in the command that a missing section prints")
+    parser.add_argument("--profile", default="report", help="named in the command that a missing section prints")
     options = parser.parse_args()
     problems = []
     print(render(options.out, options.profile, problems, alone=options.out is not None))

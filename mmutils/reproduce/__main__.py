@@ -93,7 +93,7 @@ def _render(out: Path, profile: str) -> bool:
         message = f"{traceback.format_exc()}\nthe runs are kept, but the report could not be rendered: {error!r}"
         print(printable(message), file=sys.stderr)
         return False
-    print(printable(f"report rendered into {out} in {time.monotonic() - begun:.1f} s"))
+    print(printable(f"report rendered in {time.monotonic() - begun:.1f} s; open {out / 'report.html'}"))
     for problem in problems:
         print(printable(f"not in the report: {problem}"), file=sys.stderr)
     return not problems

@@ -43,7 +43,7 @@ class Runner:
         for job in range(jobs):
             self.free_gpus.put(self.gpus[job % len(self.gpus)])
         begun, unreadable, waiting, running = time.monotonic(), self._without_weights(), list(self.runs), {}
-        layout = "{desc} |{bar:20}| {n_fmt} of {total_fmt} runs, {elapsed}"
+        layout = "{desc} |{bar:20}| {n_fmt} of {total_fmt} runs, {elapsed}, about {remaining} left"
         bar = tqdm(total=len(self.runs), bar_format=layout, disable=None, leave=False, file=sys.stdout)
         with bar, ThreadPoolExecutor(jobs) as pool:
             try:
