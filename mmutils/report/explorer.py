@@ -6,6 +6,7 @@ Strings are data, not markup: JSON with `<` written as an escape, and shown as t
 import html
 import io
 import json
+from itertools import permutations
 from pathlib import Path
 
 import pandas as pd
@@ -52,6 +53,10 @@ def explorer_html(explorers: list[tuple[str, dict[str, pd.DataFrame], list[tuple
         named = [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems]
         content = {"classes": classes, "languages": list(tables), "systems": named, "examples": examples}
         options = {"classes": enumerate(classes), "languages": [(code, LANGUAGES[code]) for code in tables]}
+        options["questions"] = [
+            (f"gap {a} {b}", f"text right in {LANGUAGES[a]}, wrong in {LANGUAGES[b]}, right there with the picture")
+            for a, b in permutations(tables, 2)
+        ]
         for kind, names in options.items():
             options[kind] = "".join(f'<option value="{value}">{html.escape(name)}</option>' for value, name in names)
         data = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")

@@ -22,6 +22,7 @@ MATHEMATICS = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf
 _SLANTED = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6FC, 0x1D714)}  # what single letters are shown as
 _PLACE = "EXPLORER-GOES-HERE"
 _INVISIBLE = re.compile(r"<!--.*?-->|<[!?][^>]*>|<(metadata|style).*?</\1>|\s+(?=<)", re.DOTALL)
+MANY = 4  # figures and tables; a section with more is closed until it is asked for
 _SHAPES = {"svg", "g", "defs", "use", "clipPath", "path", "rect"}  # no script, no link, no picture from elsewhere
 _JOINS = "stroke-linejoin:round;stroke-linecap:butt"  # what matplotlib says in a rule for the whole page
 _TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[<=])|(?<=[<=±]) (?=[.\d])")
@@ -44,7 +45,7 @@ def render(text: str, pictures: dict[str, bytes], explorer: str = "") -> str:
             contents.append(f'<li class="{node.tag}">{link}</li>')
     body = parser.renderer.render(tokens, parser.options, {"pictures": pictures, "figures": count(1)})
     body = body.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
-    body = body.replace(f"<p>{_PLACE}</p>", explorer, 1)
+    body = "".join(map(_folded, re.split("(?=<h[123])", body))).replace(f"<p>{_PLACE}</p>", explorer, 1)
     page, style, script = (Path(__file__).with_name(f"page.{end}").read_text("utf-8") for end in ("html", "css", "js"))
     letters = {*map(ord, html.unescape(body))}
     style = style.replace("DEVANAGARI", _font(plots.FONT, letters | {0x200C, 0x200D, 0x25CC}))
@@ -53,6 +54,16 @@ def render(text: str, pictures: dict[str, bytes], explorer: str = "") -> str:
     parts = {"TITLE": html.escape(markdown.words(tokens[1])), "STYLE": style, "BODY": body}
     parts |= {"CONTENTS": "\n".join(contents), "SCRIPT": script, "SCRIPT_HASH": digest}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
+
+
+def _folded(section: str) -> str:
+    """A section of the page with its content in a box that opens, where that is long."""
+    counts = {"figures": section.count('role="img"'), "tables": section.count("<table>")}
+    if sum(counts.values()) <= MANY or not section.startswith("<h3"):
+        return section
+    head, _, rest = section.partition("</h3>\n")
+    said = " and ".join(f"{count} {kind if count > 1 else kind[:-1]}" for kind, count in counts.items() if count)
+    return f'{head}</h3>\n<details class="fold"><summary>{said}</summary>\n{rest}</details>\n'
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -83,7 +94,7 @@ def _image(renderer, tokens, index, options, env) -> str:
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\1f{next(env['figures'])}-", svg)  # ids are unique in the page
     svg = svg.replace(plots.INK, "currentColor").replace(f"fill: {plots.PAPER}", "fill: none")
     inches = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1]) / 72
-    style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.8 * inches:.2f}in" if inches > 5 else "")
+    style = f"max-width:{1.25 * inches:.2f}in" + (f";min-width:{0.75 * inches:.2f}in" if inches > 5 else "")
     return f'<span role="img" aria-label="{text}" style="{style}">{svg}</span>'
 
 

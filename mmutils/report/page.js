@@ -21,6 +21,53 @@ for (const table of document.querySelectorAll("main .scroll > table")) {
     });
   });
 }
+const element = (name, text, kind) => {
+  const node = document.createElement(name);
+  if (text !== undefined) node.textContent = text;
+  if (kind) node.className = kind;
+  return node;
+};
+// Long tables of systems: filtered by words and by what a row reads, its language and where its weights come from. The
+// first cell begins with a link, "INPUT, LANGUAGE"; a second one says "weights: METHOD, METHOD".
+for (const table of document.querySelectorAll("main .scroll > table")) {
+  const rows = [...table.tBodies[0].rows];
+  if (rows.length < 10 || table.tHead.rows[0].cells[0].textContent.trim() !== "System") continue;
+  const read = (row) => (row.cells[0].querySelector("a")?.textContent ?? "").split(", ");
+  const facets = {
+    Input: (row) => read(row).slice(0, 1),
+    Language: (row) => read(row).slice(1),
+    Method: (row) => /weights: (.*)$/.exec(row.cells[1].textContent)?.[1].split(", ") ?? [],
+  };
+  const form = element("form", undefined, "filters"), words = element("input"), output = element("output");
+  const field = (name, node) => { const label = element("label", name); label.append(node); form.append(label); };
+  words.type = "search";
+  field("Search", words);
+  const chosen = [];
+  for (const [name, values] of Object.entries(facets)) {
+    const found = [...new Set(rows.flatMap(values))].sort();
+    if (found.length < 2) continue;
+    const select = element("select");
+    select.append(new Option("any", ""), ...found.map((value) => new Option(value)));
+    field(name, select);
+    chosen.push([select, values]);
+  }
+  const update = () => {
+    const wanted = words.value.toLowerCase().split(/\s+/);
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !wanted.every((word) => text.includes(word))
+        || chosen.some(([select, values]) => select.value && !values(row).includes(select.value));
+    }
+    output.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} systems`;
+  };
+  form.append(output);
+  form.addEventListener("input", update);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  table.parentNode.before(form);
+  update();
+}
+// Print: all that is closed is opened.
+window.addEventListener("beforeprint", () => { for (const box of document.querySelectorAll("details.fold")) box.open = true; });
 // Contents: closed on a narrow window, so that the first screen shows the answer.
 if (window.innerWidth < 1376) document.querySelector("nav details").open = false;
 // Explorer: the examples lie as JSON in the page; cards are made as they are shown, every string as text.
@@ -30,12 +77,6 @@ for (const box of document.querySelectorAll(".explorer")) {
   const form = box.querySelector("form"), cards = box.querySelector(".cards"), more = box.querySelector(".more");
   const PAGE = 24;
   let found = [], shown = 0;
-  const element = (name, text, kind) => {
-    const node = document.createElement(name);
-    if (text !== undefined) node.textContent = text;
-    if (kind) node.className = kind;
-    return node;
-  };
   const right = (example, system) => example.guess[system][0] === example.label;
   const kinds = (language) => {  // positions of the systems that this language's tests compare
     const find = (inputs) => data.systems.findIndex((s) => s.inputs === inputs && s.language === language);
@@ -45,6 +86,11 @@ for (const box of document.querySelectorAll(".explorer")) {
     const k = kinds(language), has = (...names) => names.every((n) => k[n] >= 0);
     if (rule === "rescued") return has("text", "fusion") && !right(example, k.text) && right(example, k.fusion);
     if (rule === "lost") return has("text", "fusion") && right(example, k.text) && !right(example, k.fusion);
+    if (rule.startsWith("gap ")) {  // right in one language, wrong in another, right there with the picture
+      const [good, bad] = rule.split(" ").slice(1).map(kinds);
+      return [good.text, bad.text, bad.fusion].every((s) => s >= 0)
+        && right(example, good.text) && !right(example, bad.text) && right(example, bad.fusion);
+    }
     if (rule === "all") return data.systems.every((_, s) => right(example, s));
     if (rule === "none") return data.systems.every((_, s) => !right(example, s));
     return true;
@@ -90,5 +136,5 @@ for (const box of document.querySelectorAll(".explorer")) {
   form.language.parentNode.hidden = data.languages.length < 2;
   form.addEventListener("submit", (event) => event.preventDefault());
   more.addEventListener("click", extend);
-  update();
+  box.addEventListener("toggle", update, {once: true});
 }

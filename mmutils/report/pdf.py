@@ -49,6 +49,13 @@ def _literal(text: str) -> str:
     return json.dumps(markdown.visible(text), ensure_ascii=False)  # Typst escapes control characters in another way
 
 
+def _widths(table: SyntaxTreeNode) -> list[int]:
+    """About how many letters each column needs: as its longest cell, or the longest word of its head, at most 26."""
+    head, *rows = [[markdown.words(c.children[0].token) for c in r.children] for r in table.walk() if r.type == "tr"]
+    longest = [max(map(len, [*column, *name.split(), "-" * 5])) for name, *column in zip(head, *rows, strict=True)]
+    return [min(length, 26) for length in longest]
+
+
 class _Writer:
     """Writes tokens as Typst markup; pictures and formulas are stored under numbers in the folder where Typst runs."""
 
@@ -80,7 +87,8 @@ class _Writer:
                 styles = [cell.attrGet("style") for cell in node.walk() if cell.type == "th"]
                 aligned = ", ".join("right" if style == "text-align:right" else "left" for style in styles)
                 vertical = "horizon" if any(child.type == "image" for child in node.walk()) else "top"
-                return f"#report-table({len(styles)}, ({aligned},), {vertical}, ({inside}))\n\n"
+                widths = ", ".join(map(str, _widths(node)))
+                return f"#report-table({len(styles)}, ({widths},), ({aligned},), {vertical}, ({inside}))\n\n"
         return _MARKUP[node.type].format(inside, node=node)
 
     def image(self, token: Token) -> str:

@@ -28,7 +28,14 @@ _STYLE = mpl.rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_de
 INK, PAPER, GREY = _STYLE["text.color"], _STYLE["figure.facecolor"], _STYLE["axes.edgecolor"]
 PALETTE = _STYLE["axes.prop_cycle"].by_key()["color"]
 LANGUAGE_COLOURS = {"en": PALETTE[0], "hi": PALETTE[1], None: PALETTE[2]}
-_LINES = [{"color": colour, "dashes": dashes} for dashes in ("", (4, 1.5), (1, 1)) for colour in PALETTE]
+LINES = [{"color": colour, "dashes": dashes} for dashes in ("", (4, 1.5), (1, 1)) for colour in PALETTE]
+AXES = {  # of what is watched while training; the rest is named by its column
+    "loss": "loss, train",
+    "f1_macro": "macro F1, val",
+    "auroc": "AUROC, val",
+    "accuracy": "accuracy, val",
+    "teacher_entropy": "entropy of the teacher, nats",
+}
 _OPACITY = LinearSegmentedColormap.from_list("opacity", [to_rgba(PALETTE[0], alpha) for alpha in (0, 1)])
 _BARE = {"squeeze": False, "subplot_kw": {"frame_on": False, "xticks": [], "yticks": []}}
 _DASHED = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (4, 3))}
@@ -72,22 +79,37 @@ def views(views: list, count: int = 4) -> Figure:
     return figure
 
 
-def curves(history: list[dict] | pd.DataFrame, columns: tuple[str, ...] = ("loss",), title: str = "") -> Figure:
-    """One panel for each column over the epochs: a line is a system's mean over seeds, its band their range."""
-    table = pd.DataFrame(history)
-    systems = table["system"].map(_listed) if "system" in table else pd.Series("", table.index)
-    lines = dict(zip(systems.unique(), cycle(_LINES), strict=False))
-    colours, dashes = ({system: line[key] for system, line in lines.items()} for key in ("color", "dashes"))
-    figure, axes = new_figure(3.4 * min(len(columns), 2), 2.1 + 0.18 * len(lines), ncols=len(columns), squeeze=False)
-    for axis, column in zip(axes.flat, columns, strict=True):
-        if not table.empty:
-            look = {"hue": systems, "palette": colours, "style": systems, "dashes": dashes, "legend": False}
-            sns.lineplot(table, x="epoch", y=column, errorbar=("pi", 100), **look, ax=axis)
-        axis.set(xlabel="epoch", ylabel="", title=title if title and len(columns) == 1 else column.replace("_", " "))
+def curves(
+    history: list[dict] | pd.DataFrame,
+    columns: tuple[str, ...] = ("loss",),
+    title: str = "",
+    across: int = 2,
+    limits: dict[str, tuple[float, float]] | None = None,
+    looks: dict[str, dict] | None = None,
+) -> Figure:
+    """One panel for each column over the epochs: a line is a system's mean over seeds, its band their range.
+
+    across: panels side by side; limits: ends of a column's axis; looks: `color` and `dashes` by system.
+    """
+    table, across = pd.DataFrame(history), min(len(columns), across)
+    table = table if "system" in table else table.assign(system="")
+    table = table.reindex(columns=["system", "epoch", *columns])
+    names = table["system"].unique()
+    looks = looks or dict(zip(names, cycle(LINES), strict=False))
+    rows, legend = -(-len(columns) // across), 0.18 * len(names) * (len(names) > 1)
+    figure, axes = new_figure(3.4 * across, 0.4 + 1.8 * rows + legend, nrows=rows, ncols=across, squeeze=False)
+    for axis, column in zip(axes.flat, columns, strict=False):
+        for name, part in table.dropna(subset=[column]).groupby("system", sort=False):
+            seeds = part.groupby("epoch")[column].agg(["mean", "min", "max"])
+            axis.fill_between(seeds.index, seeds["min"], seeds["max"], color=looks[name]["color"], alpha=0.2, lw=0)
+            axis.plot(seeds["mean"], **looks[name])
+        axis.set(xlabel="epoch", ylabel=AXES.get(column, column.replace("_", " ")), ylim=(limits or {}).get(column))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="y")
-    if len(lines) > 1:
-        figure.legend([Line2D([], [], **line) for line in lines.values()], lines, loc="outside lower left")
+    axes[0, 0].set_title(title)
+    if len(names) > 1:
+        lines = [Line2D([], [], **looks[name]) for name in names]
+        figure.legend(lines, map(_listed, names), loc="outside lower left", handlelength=3)
     return figure
 
 
@@ -115,14 +137,14 @@ def confusion_counts(predictions: pd.DataFrame, classes: int) -> np.ndarray:
     return confusion_matrix(predictions["label"], probabilities.argmax(1), labels=range(classes))
 
 
-def reliability(bins: pd.DataFrame, title: str = "") -> Figure:
+def reliability(bins: pd.DataFrame, title: str = "", colour: str = PALETTE[1]) -> Figure:
     """Accuracy against confidence, by `statistics.reliability`; grey: share of examples; no dot for fewer than 3."""
     figure, axis = new_figure(3.4, 2.9)
     axis.bar(bins["left"], bins["share"], bins["right"] - bins["left"], align="edge", color=GREY, alpha=0.35)
     axis.plot([0, 1], [0, 1], **_DASHED)
     bins = bins[bins["examples"] >= 3]
-    axis.vlines(bins["confidence"], bins["low"], bins["high"], color=PALETTE[1], linewidth=1)
-    axis.plot(bins["confidence"], bins["accuracy"], "o", color=PALETTE[1], markersize=3.5)
+    axis.vlines(bins["confidence"], bins["low"], bins["high"], color=colour, linewidth=1)
+    axis.plot(bins["confidence"], bins["accuracy"], "o", color=colour, markersize=3.5)
     axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy", title=title)
     return figure
 
@@ -157,13 +179,16 @@ def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure
 
 
 def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: float | None = None) -> Figure:
-    """A score over some values of `key`, at equal distances; rows: `label` (a line), key, `estimate`, `low`, `high`."""
+    """A score over some values of `key`, at equal distances, a line for each label.
+
+    rows: `label`, key, `estimate`, `low`, `high`; all may have `look`, the line's `color` and `dashes`.
+    """
     table = pd.DataFrame(rows).sort_values(key, kind="stable")
     count, steps = table["label"].nunique(), list(table[key].unique())
     figure, axis = new_figure(4.6, 2.5 + 0.18 * count)
     for number, (label, part) in enumerate(table.groupby("label", sort=False)):
         x = part[key].map(steps.index) + 0.03 * (number - (count - 1) / 2)  # so that no interval hides another
-        line = _LINES[number % len(_LINES)]
+        line = part["look"].iloc[0] if "look" in part else LINES[number % len(LINES)]
         axis.vlines(x, part["low"], part["high"], color=line["color"], linewidth=1)
         axis.plot(x, part["estimate"], **line, marker="o", markersize=3.5, label=_listed(label))
     if chance is not None:
