@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 from mmutils import data, statistics
 from mmutils.report import markdown, plots, systems
 from mmutils.report.explorer import thumbnail
-from mmutils.report.page import LANGUAGES, NOTES, SCORES, Page, dot, percent, points, recorded, span, tested
+from mmutils.report.page import LANGUAGES, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
 from mmutils.statistics.panel import probability_columns
 from mmutils.statistics.scores import scores
 
@@ -34,7 +34,7 @@ def counts(page: Page) -> str:
                 values = sum((Counter({row["what"]: row["values"]}) for row in audit[kind]), Counter())
                 repeated[kind] = ", ".join(f"{n:,} {AUDITED[what]}" for what, n in values.items()) or "nothing"
             tables.append(page.table("examples", rows, head=markdown.table(["Class", *splits], []), **repeated))
-    return "\n\n".join([f"{markdown.escape('; '.join(sizes))}.", *tables])
+    return "\n\n".join([f"{markdown.escape(readable('; '.join(sizes)))}.", *tables])
 
 
 def errors(page: Page) -> str:
@@ -162,7 +162,7 @@ def modality_use(page: Page) -> str:
     for run, record in page.study.records.items():
         extra, where = record["extra"], record["data"].get("language") or run
         for system, rows in extra.get("modality_use", {}).items():
-            title = f"{system} ({where})"
+            title = f"{readable(system)} ({where})"
             values = {row["model"]: recorded(row, "score") for row in rows}
             changes = {row["model"]: recorded(row, "change", "change_", row["p_value"]) for row in rows}
             dots += [{"label": m, "group": title, "filled": m == "full", **dot(value)} for m, value in values.items()]

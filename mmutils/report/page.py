@@ -21,6 +21,7 @@ NOTES = {  # paragraphs, captions and heads of tables by name; a paragraph becom
     name: re.sub(r"(?<!\n)\n(?![|\n]|\{head)", " ", text.strip())
     for name, text in re.findall(r"^## (\S+)\n(.*?)(?=^##|\Z)", _NOTES, re.MULTILINE | re.DOTALL)
 }
+NAMES = dict(re.findall(r"^\| (\S+) \| (.+) \|$", NOTES["names"], re.MULTILINE))  # of networks and settings
 
 
 @dataclass
@@ -77,6 +78,11 @@ class Page:
     def record(self, run: str, label: str) -> str:
         """A link from a row to the record of the run that it was made from."""
         return f"[{markdown.escape(label)}](runs/{run}/record.json)"
+
+
+def readable(text: str) -> str:
+    """The text with the names that readers know in place of those of code."""
+    return re.sub(r"[\w/-]+(?:\.[\w/-]+)*", lambda match: NAMES.get(match[0], match[0]), text)
 
 
 def percent(value: float | None, form: str = ".1f") -> str:

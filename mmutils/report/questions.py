@@ -12,9 +12,9 @@ _rounded = partial(percent, form=".0f")
 PLACES = {"in both languages": "Hindi", "in English alone": "English, asked in Hindi"}  # of its labels
 
 
-def settings(page: Page) -> list[tuple[str, str, list[str], statistics.LanguageGap]]:
-    """The settings of a page, most labels first: run, name, scores of text and of both in both languages, their gap."""
-    fours, rows, kinds = {}, [], systems.kinds(page)
+def fours(page: Page) -> list[tuple[str, list[dict]]]:
+    """The settings of a page, most labels first: name, and the systems of text and of both in both languages."""
+    fours, kinds = {}, systems.kinds(page)
     for run in page.study.records if page.study.name == "gap" else ():
         by_name = {system["system"]: system for system in page.study.systems if system["run"] == run}
         for place, second in PLACES.items():
@@ -22,10 +22,19 @@ def settings(page: Page) -> list[tuple[str, str, list[str], statistics.LanguageG
     if page.study.name == "crisis":
         fours["", ""] = [kinds.get((inputs, code)) for inputs in ("text", "image+text") for code in ("en", "hi")]
     complete = [(key, four) for key, four in fours.items() if None not in four]
-    for key, four in sorted(complete, key=lambda item: -item[1][0].get("labels", 0)):
+    complete.sort(key=lambda item: -item[1][0].get("labels", 0))
+    return [
+        (f"{f[0]['labels']:,} {place}" if place else "the systems chosen on other examples (val)", f)
+        for (_, place), f in complete
+    ]
+
+
+def settings(page: Page) -> list[tuple[str, str, list[str], statistics.LanguageGap]]:
+    """The settings of a page, most labels first: run, name, scores of text and of both in both languages, their gap."""
+    rows = []
+    for name, four in fours(page):
         compute = partial(statistics.language_gap, *map(page.study.predictions, four))
-        gap = page.study.cached(("gap", *key), compute)
-        name = f"{four[0]['labels']:,} {key[1]}" if key[1] else "the best systems on val"
+        gap = page.study.cached(("gap", four[0]["run"], name), compute)
         scores = [percent(system["test"]["f1_macro"].mean()) for system in four]
         rows.append((four[0]["run"], name, scores, gap if gap.text.low > 0 else replace(gap, share=None)))
     for run, record in page.study.records.items():  # of language_transfer.ipynb
@@ -54,25 +63,21 @@ def gaps(page: Page) -> str:
 
 
 def answers(pages: list[Page]) -> str:
-    """Each question that pages ask: what was asked, what was found on which data, what to use; no p-values."""
-    parts = []
+    """Each question that pages ask: what was asked, what was found on which data, what to use; then a figure."""
+    parts, drawn = [], [page.guarded("figure", gaps).split("\n")[0] for page in pages]
     for answer in (languages, pretraining):
         asked = [page for page in pages if (page.study.name == "memes") == (answer is pretraining)]
-        said = [text for page in asked if (text := page.guarded("answer", answer))]
-        images = [text.split("\n")[0] for page in asked if (text := page.guarded("gaps", gaps)).startswith("![")]
+        said = [(DATA.get(page.name, page.name), text) for page in asked if (text := page.guarded("answer", answer))]
         if said:
             classes = next(iter(asked[0].study.records.values()))["classes"] or ["the classes"]
             task = NOTES.get(f"task-{asked[0].name}", f"to tell {_listed([*map(markdown.escape, classes)])} apart")
-            parts += [NOTES[f"asked-{answer.__name__}"].format(task=task), *said, *images[:1]]
-    return "\n\n".join(parts)
+            parts.append(NOTES[f"asked-{answer.__name__}"].format(task=task))
+            parts += [f"> **On {markdown.escape(name)}**, {text}" for name, text in said]
+    return "\n\n".join([*parts, *[image for image in drawn if image.startswith("![")][:1]])
 
 
 def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _answer(page: Page, found: str, use: str) -> str:
-    return f"> **On {markdown.escape(DATA.get(page.name, page.name))}**, {found} **To use:** {use}"
 
 
 def languages(page: Page) -> str:
@@ -89,14 +94,13 @@ def languages(page: Page) -> str:
         found.append(said.format(**values))
     found = found[: len(PLACES) if page.study.name == "gap" else 1]
     use = [NOTES[f"use-{change}"].format(where=_where(uses[change])) for change in sorted(uses)]
-    return _answer(page, f"{'; '.join(found)}.", " ".join(use)) if rows else ""
+    return f"{'; '.join(found)}. **To use:** {' '.join(use)}" if rows else ""
 
 
 def _where(names: list[str]) -> str:
     """Settings in words: numbers of labels in the same language stand together."""
-    counts = {}
-    for count, _, place in (name.partition(" ") for name in reversed(names)):
-        counts.setdefault(place, []).append(count)
+    places = sorted({name.partition(" ")[2] for name in names})
+    counts = {place: [name.split()[0] for name in names[::-1] if name.endswith(place)] for place in places}
     return ", and ".join(f"{_listed(some)} {place}" for place, some in counts.items())
 
 
@@ -111,7 +115,7 @@ def pretraining(page: Page) -> str:
     scores = f"AUROC {span(page.study.interval(best))}, accuracy {percent(best['test']['accuracy'].mean())} %"
     use = NOTES["use-best"].format(inputs=systems.title(best), name=markdown.escape(best["system"]), scores=scores)
     if not tests:
-        return _answer(page, NOTES["no-baseline"], use)
+        return f"{NOTES['no-baseline']} **To use:** {use}"
     _, where, *pair, result = max(tests, key=lambda test: ("(other" not in test.name, *rank(test.first)))
     verdicts = [test.result.verdict for test in tests]
     found = NOTES["gain"].format(
@@ -121,8 +125,4 @@ def pretraining(page: Page) -> str:
         gain=f"{span(result.difference, points)} points with {where.partition(' (')[0]}",
         seeds=NOTES["gain-several" if (pair[0].get("pretrainings") or 1) > 1 else "gain-one"],
     )
-    rows = [{"label": t.name, "group": t.where.partition(" (")[0], "filled": t.result.verdict != "inconclusive"}
-            | dot(t.result.difference) for t in tests]  # fmt: skip
-    figure = plots.forest(rows, f"gain in {SCORES[measure]} on test, points (95 % interval; filled: clear)")
-    image = page.figure("gain", figure, f"{SCORES[measure]} gained or lost by pretraining, {page.name}")
-    return f"{_answer(page, found, use)}\n\n{image}"
+    return f"{found} **To use:** {use}"

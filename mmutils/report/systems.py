@@ -9,7 +9,7 @@ network before training; each is two systems, one per probe.
 
 from itertools import combinations
 
-from mmutils.report.page import LANGUAGES, Page
+from mmutils.report.page import LANGUAGES, Page, readable
 
 INPUTS = {"text": "Text", "image": "Picture", "image+text": "Picture + text"}
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
@@ -27,7 +27,7 @@ def title(system: dict) -> str:
 def description(page: Page, system: dict) -> str:
     """Its networks, what was trained, and by what each was pretrained: a method, "package", or nothing ("random")."""
     networks = "; ".join(system.get("networks") or [system["model"]])
-    networks = "" if networks in system["system"] else f"{networks}; "
+    networks = "" if networks in system["system"] else f"{readable(networks)}; "
     weights = [part.rpartition(": ")[2] for part in system["weights"].split("; ")]
     weights = ["package" if "package" in part else part.partition(" ")[0] for part in weights]
     for number, encoder in enumerate(system["model"].split(" and ")[: len(weights)]):

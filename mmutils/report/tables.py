@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems
-from mmutils.report.page import NOTES, SCORES, Page, dot, p_value, span, spread, tested
+from mmutils.report.page import NOTES, SCORES, Page, dot, p_value, readable, span, spread, tested
 
 MORE = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_weighted", "f1_weighted")
 
@@ -35,7 +35,7 @@ def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
         difference, p_holm = test.result
         count = difference.seeds if test.first.get("probe") else test.first.get("pretrainings") or 1
         seeds = "" if family is systems.inputs else f"; {count} pretrainings" if count > 1 else "; one pretraining"
-        cells = [markdown.escape(test.name), markdown.escape(test.where + seeds)]
+        cells = [markdown.escape(readable(test.name)), markdown.escape(test.where + seeds)]
         rows.append([*cells, tested(difference), p_value(p_holm), test.result.verdict])
         verdicts.setdefault(cells[0], []).append(test.result.verdict)
     table = page.table("tests", rows, about=NOTES[f"tests-{family.__name__}"], resamples=page.study.resamples)
@@ -71,7 +71,7 @@ def every(page: Page) -> str:
 
 def _label(page: Page, system: dict) -> str:
     alike = [other for other in page.study.systems if other["system"] == system["system"]]
-    return f"{system['system']} ({system['run']})" if len(alike) > 1 else system["system"]
+    return readable(system["system"]) + (f" ({system['run']})" if len(alike) > 1 else "")
 
 
 def _scores(page: Page, caption: str, rows: list[dict], columns: tuple[str, ...]) -> str:
@@ -110,7 +110,7 @@ def learned(page: Page) -> str:
     for run, record in page.study.records.items():
         for encoder, epoch in {s["encoder"]: s.get("kept") for s in record["systems"] if s.get("probe")}.items():
             pair = [probed.get((run, encoder, probe)) for probe in systems.PROBES]
-            link = page.record(run, f"{encoder} ({run})") + ("" if pair[-1] else " **FAILED**")
+            link = page.record(run, f"{readable(encoder)} ({run})") + ("" if pair[-1] else " **FAILED**")
             scores = [span(system and page.study.interval(system)) for system in pair]
             probes = [row for row in record["extra"].get("probes", []) if row["encoder"] == encoder]
             ranks = [row["effective_rank"] for row in probes if row["split"] == "test"]
