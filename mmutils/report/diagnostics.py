@@ -17,6 +17,11 @@ from mmutils.statistics.scores import scores
 RESCUED = 8  # examples that are shown
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
 RIGHT = {(True, True): "both", (True, False): "text", (False, True): "picture", (False, False): "neither"}
+SHOWN = {
+    "loss": "Loss on train and score on val over the epochs",
+    "confusion": "Confusion matrix, rows the true classes",
+    "reliability": "Accuracy by confidence, beside the share of examples",
+}
 WATCHED = {"loss", "agreement", "teacher_entropy", *(f"effective_rank_{w}" for w in ("image", "teacher", "cnn", "vit"))}
 
 
@@ -112,10 +117,13 @@ def each(page: Page) -> str:
         rows.append([page.record(system["run"], title), *numbers])
         alike = [s for s in page.study.systems if all(s.get(key) == system.get(key) for key in keys)]
         history = [e for s in alike for e in page.study.records[s["run"]]["history"] if e["system"] == s["system"]]
-        figures = {"loss": plots.curves(history, ("loss",), title)} if history else {}
+        watched = tuple(name for name in ("loss", page.study.score) if any(name in epoch for epoch in history))
+        looks, limits = {s["system"]: page.look(s) for s in alike if s.get("start")}, {page.study.score: (0, 1)}
+        figures = {"loss": plots.curves(history, watched, title, 1, limits, looks)} if watched else {}
         figures["confusion"] = plots.confusion(table, system["classes"], title)
-        figures["reliability"] = plots.reliability(statistics.reliability(table), f"{title}: error {error} %")
-        images += [page.figure(f"{kind}-{name}", figure, f"{kind}, {title}") for kind, figure in figures.items()]
+        bins = statistics.reliability(table)
+        figures["reliability"] = plots.reliability(bins, f"{title}: error {error.split()[0]} %", page.look(system)["color"])
+        images += [page.figure(f"{kind}-{name}", drawn, f"{SHOWN[kind]}: {title}") for kind, drawn in figures.items()]
     return f"{NOTES['each']}\n\n{page.table('calibration', rows)}\n\n" + "\n".join(images) if rows else ""
 
 
@@ -198,7 +206,7 @@ def collapse(page: Page) -> str:
             if column == "loss" and "loss_chance" in table:
                 chance = table.groupby("epoch", as_index=False)["loss_chance"].mean()
                 lines.append(chance.rename(columns={"loss_chance": "loss"}).assign(system="chance", seed=0))
-            figure = plots.curves(pd.concat(lines), (column,), title)
+            figure = plots.curves(pd.concat(lines), (column,), title, limits=limits)
             images.append(page.figure(f"{run}-{column}", figure, f"{title} over the epochs, {name}, run {run}"))
         if images:
             parts += [f"**{markdown.escape(name)}**, run {run}. {NOTES.get(name, '')}", "\n".join(images)]
@@ -206,6 +214,8 @@ def collapse(page: Page) -> str:
 
 
 def retrieval(page: Page) -> str:
+            alike = [other for other in table if other[:4] == column[:4] in ("knn ", "effe")]  # on the same scale
+            limits = {column: (0, 1.05 * table[alike].max(axis=None))} if alike else {}
     """CLIP: in what share of the cases the partner is among the first 1, 5 or 10; and the pictures for a text."""
     rows, answers = [], []
     for run, record in page.study.records.items():

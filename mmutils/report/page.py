@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from mmutils.report import markdown
+from mmutils.report import markdown, plots
 from mmutils.report.results import Study
 from mmutils.statistics import Interval
 
@@ -33,6 +34,7 @@ class Page:
     prefix: str = ""  # of the names of its pictures
     made: dict[str, bytes] = field(default_factory=dict)  # pictures by the name of their file
     problems: list[str] = field(default_factory=list)  # what could not be shown, and why
+    coloured: dict[str, int] = field(default_factory=dict)  # starts by the number of their line
 
     @property
     def name(self) -> str:
@@ -66,7 +68,8 @@ class Page:
         """A figure as figures/NAME.svg, in Markdown; `text` is for those who do not see it."""
         content = io.BytesIO()
         if self.draw:
-            figure.savefig(content, format="svg", metadata={"Date": None})  # so the same figure has the same bytes
+            # as savefig does, but drawn once, not twice; without a date the same figure has the same bytes
+            FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
         return self.file(f"{name}.svg", content.getvalue, text)
 
     def file(self, name: str, make: Callable[[], bytes], text: str) -> str:
@@ -74,6 +77,12 @@ class Page:
         name = self.prefix + re.sub(r"[^A-Za-z0-9._-]", "-", name)
         self.made[name] = make() if self.draw else b""
         return f"![{markdown.escape(text)}](figures/{name})"
+
+    def look(self, system: dict) -> dict:
+        """Colour and dashes of a system's lines, the same in all figures: those of its start, else of its language."""
+        if start := system.get("start"):
+            return plots.LINES[self.coloured.setdefault(start, len(self.coloured)) % len(plots.LINES)]
+        return {"color": plots.LANGUAGE_COLOURS.get(system["language"], plots.PALETTE[2]), "dashes": ""}
 
     def record(self, run: str, label: str) -> str:
         """A link from a row to the record of the run that it was made from."""

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mmutils import runs
-from mmutils.report import diagnostics, html, markdown, pdf, questions, systems, tables
+from mmutils.report import diagnostics, diagrams, html, markdown, pdf, questions, systems, tables
 from mmutils.report.explorer import explorer_html
 from mmutils.report.page import LANGUAGES, NOTES, Page
 from mmutils.report.results import Study
@@ -61,7 +61,8 @@ def render(
     files.sweep(folder)
     text, pages = filled(folder, profile, alone)
     shown = [page.guarded("explorer", explorer) for page in pages]
-    pictures = {name: content for page in pages for name, content in page.made.items()}
+    pictures = {name: content for name, content in diagrams.drawn().items() if f"(figures/{name})" in text}
+    pictures |= {name: content for page in pages for name, content in page.made.items()}
     for name, content in pictures.items():
         files.write(folder / "figures" / name, content)
     for path in (folder / "figures").glob("*"):
