@@ -11,6 +11,7 @@ from mmutils import data, statistics
 from mmutils.report import markdown, plots, systems
 from mmutils.report.explorer import thumbnail
 from mmutils.report.page import LANGUAGES, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
+from mmutils.statistics.calibrated import calibrated_error
 from mmutils.statistics.panel import probability_columns
 from mmutils.statistics.scores import scores
 
@@ -97,10 +98,18 @@ def slices(page: Page) -> str:
     for run, record in page.study.records.items():
         for kind, cuts in record["extra"].get("slices", {}).items():
             names = [markdown.escape(cut["slice"].replace("_", " ")) for cut in cuts]
-            rows = [[n, f"{c['examples']:,}", span(recorded(c, "score"))] for n, c in zip(names, cuts, strict=True)]
+            rows = [[n, f"{c['examples']:,}", span(_accuracy(c))] for n, c in zip(names, cuts, strict=True)]
             link = page.record(run, f"Accuracy by {kind}")
             parts.append(page.table("slices", rows, kind=markdown.escape(kind.capitalize()), link=link))
     return "\n\n".join(parts)
+
+
+def _accuracy(cut: dict) -> statistics.Interval:
+    """That of a part of test; Wilson's interval where all is right or all wrong: no resample then differs."""
+    if cut["score"] not in (0, 1):
+        return recorded(cut, "score")
+    low, high = proportion_confint(cut["score"] * cut["examples"], cut["examples"], method="wilson")
+    return statistics.Interval(cut["score"], low, high, groups=0, seeds=0)
 
 
 def each(page: Page) -> str:
@@ -110,7 +119,9 @@ def each(page: Page) -> str:
         table, val = page.study.predictions(system), page.study.predictions(system, "val")
         temperatures = statistics.temperature(val)
         scaled = statistics.apply_temperature(table, temperatures)
-        error, after = (percent(statistics.calibration_error(t)) for t in (table, scaled))
+        error, after = (
+            f"{percent(statistics.calibration_error(t))} ({percent(calibrated_error(t))})" for t in (table, scaled)
+        )
         numbers = [error, after, f"{temperatures.mean():.2f}", f"{statistics.estimate(table, 'brier'):.3f}"]
         numbers += [percent(table[probability_columns(table)].max(axis=1).mean())]
         numbers += [percent(system["test"]["accuracy"].mean()), *_thresholds(page, system, val)]

@@ -14,6 +14,7 @@ from mmutils.report import diagnostics, diagrams, html, markdown, pdf, questions
 from mmutils.report.explorer import explorer_html
 from mmutils.report.page import LANGUAGES, NOTES, Page
 from mmutils.report.results import Study
+from mmutils.report.robustness import add_averages, robust
 from mmutils.runs import files
 
 REPOSITORY = Path(__file__).parents[2]
@@ -27,9 +28,12 @@ STUDIES = {  # in the order of their chapters
 BLOCKS = {  # by title
     "Examples": diagnostics.counts,
     "The gap between the languages": questions.gaps,
+    "How robust is the part that is closed?": robust,
     "Chosen systems": tables.chosen,
     "Text, picture and both": partial(tables.comparisons, family=systems.inputs),
+    "Which encoder, which fusion": partial(tables.comparisons, family=systems.choices),
     "Pretrained or not": partial(tables.comparisons, family=systems.finetuning),
+    "Methods against each other": partial(tables.comparisons, family=systems.methods),
     "Few labels": tables.shares,
     "What pretraining learned": tables.learned,
     "What matters in CASS-MM": partial(tables.comparisons, family=systems.forms),
@@ -108,6 +112,8 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
     order = {study: number for number, study in enumerate(STUDIES)}
     keys = sorted(parts, key=lambda key: (key[1] is True, order.get(key[0], len(order))))
     studies = [Study(folder, study, parts[study, data]) for study, data in keys]
+    for study in studies:
+        add_averages(study)
     return [Page(study, draw, f"{number}-") for number, study in enumerate(studies, 1) if study.records]
 
 

@@ -25,16 +25,21 @@ def title(system: dict) -> str:
 
 
 def description(page: Page, system: dict) -> str:
-    """Its networks, what was trained, and by what each was pretrained: a method, "package", or nothing ("random")."""
+    """Its networks, what was trained, and by what each was pretrained."""
     networks = "; ".join(system.get("networks") or [system["model"]])
     networks = "" if networks in system["system"] else f"{readable(networks)}; "
+    return f"{networks}trained: {system['trained']}; weights: {', '.join(dict.fromkeys(origins(page, system)))}"
+
+
+def origins(page: Page, system: dict) -> list[str]:
+    """By what each encoder was pretrained: a method, "package", or nothing ("random")."""
     weights = [part.rpartition(": ")[2] for part in system["weights"].split("; ")]
     weights = ["package" if "package" in part else part.partition(" ")[0] for part in weights]
     for number, encoder in enumerate(system["model"].split(" and ")[: len(weights)]):
         run, _, saved = encoder.partition(":")
         if saved and run in page.study.records:
             weights[number] = method(page.study.records[run])
-    return f"{networks}trained: {system['trained']}; weights: {', '.join(dict.fromkeys(weights))}"
+    return weights
 
 
 def method(record: dict) -> str:
@@ -82,24 +87,68 @@ def inputs(page: Page) -> Pairs:
     return {(f"{title(first)} – {title(second)}", ""): (first, second) for first, second in systems}
 
 
+def choices(page: Page) -> Pairs:
+    """The best on val of each input and language against all others that read the same; not for pretraining."""
+    pairs, keys = {}, ("inputs", "language", "labels")
+    for best in kinds(page).values() if page.study.name != "memes" else ():
+        for other in page.study.systems:
+            if other is not best and all(best.get(key) == other.get(key) for key in keys):
+                pairs[f"{best['system']} – {other['system']}", title(best)] = best, other
+    return pairs
+
+
 def finetuning(page: Page) -> Pairs:
     """Each fine-tuned system against its baseline, of the same run where it is there."""
     systems, pairs = [system for system in page.study.systems if system.get("start")], {}
     for system in systems:
         alike = [s for s in systems if s["start"] == system.get("baseline") and s is not system]
-        for key in ("inputs", "language", "share", "trained"):
-            alike = [s for s in alike if s[key] == system[key]]
-        for key in ("name", "splits"):
-            alike = [s for s in alike if s["data"].get(key) == system["data"].get(key)]
+        alike = [s for s in alike if _place(s) == _place(system)]
         if alike:
             baseline = min(alike, key=lambda s: s["run"] != system["run"])
             runs = {s["run"] for s in systems if s["start"] == system["start"]}
             name = f"{system['start']} ({system['run']})" if len(runs) > 1 else system["start"]
             other = "" if system["networks"] == baseline["networks"] else " (other networks)"
-            amount = "all labels" if share(system) == 1 else f"{100 * share(system):.3g} % of the labels"
-            labels = f"{amount} ({system['labels']:,} of train, {system['val_labels']:,} of val)"
-            pairs[f"{name} – {baseline['start']}{other}", labels] = system, baseline
+            pairs[f"{name} – {baseline['start']}{other}", labels(system)] = system, baseline
     return pairs
+
+
+def _place(system: dict) -> list:
+    """What has to be the same for both sides of a comparison of fine-tuned systems."""
+    about = [system["data"].get(key) for key in ("name", "splits")]
+    return [*about, *(system[key] for key in ("inputs", "language", "share", "trained"))]
+
+
+def labels(system: dict) -> str:
+    """How many labels a fine-tuned system was trained on."""
+    amount = "all labels" if share(system) == 1 else f"{100 * share(system):.3g} % of the labels"
+    return f"{amount} ({system['labels']:,} of train, {system['val_labels']:,} of val)"
+
+
+def methods(page: Page) -> Pairs:
+    """Two methods for the same networks, and two picture networks by one method, on the same inputs and labels.
+
+    A package's weights meet the start pretrained here that is best on val, whatever its networks.
+    """
+    tuned, pairs, package = [s for s in page.study.systems if s.get("start") and not s.get("reference")], {}, {}
+    tuned.sort(key=lambda s: s["val"][page.study.score].mean())
+    for pair in combinations(tuned, 2):
+        first, second = pair = sorted(pair, key=lambda s: (origins(page, s)[0] != "package", s["start"]))
+        by, (one, other) = [origins(page, s)[0] for s in pair], [_networks(page, s) for s in pair]
+        if "random" in by or _place(first) != _place(second) or first["start"] == second.get("baseline"):
+            continue
+        name = f"{first['start']} – {second['start']}", labels(first)
+        if one == other if by[0] != by[1] else one[0].split(",")[0] != other[0].split(",")[0]:
+            pairs[name] = pair
+        elif by[0] == "package" != by[1]:
+            package[first["run"], first["system"]] = name, pair  # the last one stays
+    return dict(sorted((pairs | dict(package.values())).items()))
+
+
+def _networks(page: Page, system: dict) -> list[str]:
+    """The networks of a fine-tuned system; for a text encoder that a run saved, the one that it began with."""
+    runs = page.study.records
+    origins = [(name, name.split("/")[0]) for name in system["networks"]]
+    return [runs[run]["parameters"].get("text_encoder", name) if run in runs else name for name, run in origins]
 
 
 def probed(page: Page) -> dict[tuple[str, str, str], dict]:

@@ -33,12 +33,16 @@ def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
     rows, verdicts = [], {}
     for test in tests(page, family):
         difference, p_holm = test.result
-        count = difference.seeds if test.first.get("probe") else test.first.get("pretrainings") or 1
-        seeds = "" if family is systems.inputs else f"; {count} pretrainings" if count > 1 else "; one pretraining"
+        several = max(system.get("pretrainings") or 1 for system in (test.first, test.second))
+        count = difference.seeds if test.first.get("probe") else several
+        seeds = f"; {count} pretrainings" if count > 1 else "; one pretraining"
+        seeds = "" if family in (systems.inputs, systems.choices) else seeds
         cells = [markdown.escape(readable(test.name)), markdown.escape(test.where + seeds)]
         rows.append([*cells, tested(difference), p_value(p_holm), test.result.verdict])
         verdicts.setdefault(cells[0], []).append(test.result.verdict)
-    table = page.table("tests", rows, about=NOTES[f"tests-{family.__name__}"], resamples=page.study.resamples)
+    counts = dict.fromkeys([page.study.resamples, page.study.fine(len(rows))])
+    resamples = ", where p is below .01 ".join(map("{:,}".format, counts))
+    table = page.table("tests", rows, about=NOTES[f"tests-{family.__name__}"], resamples=resamples)
     if family is not systems.forms or not rows:
         return table
     said = [

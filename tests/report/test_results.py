@@ -10,7 +10,7 @@ from mmutils.report.results import Study
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    make(folder, "demo")
+    make(folder, "report")
     return folder
 
 

@@ -311,6 +311,16 @@ def test_mcnemar_is_the_exact_binomial_test():
     assert reference.mcnemar(labels, a, a).p_value == 1
 
 
+def test_p_values_of_single_models_agree_with_delong_s_and_mcnemar_s():
+    """Of independent examples; McNemar's exact test is the more careful one."""
+    for number in range(15):
+        labels, scores = correlated_scores(np.random.default_rng(number), 300, shift=(1.2, 1.0))
+        pair, guesses = [table(labels, column) for column in scores], (scores > 0.5).astype(int)
+        area, accuracy = (st.paired_difference(*pair, name, resamples=2000).p_value for name in ("auroc", "accuracy"))
+        assert reference.delong(labels, *scores).p_value == pytest.approx(area, abs=0.05)
+        assert -0.02 < reference.mcnemar(labels, *guesses).p_value - accuracy < 0.1
+
+
 def test_holm_by_hand():
     assert st.holm([0.04, 0.01, 0.03, 0.005]).tolist() == pytest.approx([0.06, 0.03, 0.06, 0.02])
     assert st.holm([0.5, 0.9]).tolist() == [1, 1]

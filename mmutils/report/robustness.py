@@ -1,0 +1,81 @@
+"""How robust is the part of a gap that the picture closes? Asked in other ways; and the plainest fusion, an average."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+
+import pandas as pd
+
+from mmutils import statistics
+from mmutils.report import questions
+from mmutils.report.page import LANGUAGES, NOTES, Page, percent, points, readable, span
+from mmutils.report.results import Study
+from mmutils.statistics.panel import probability_columns
+from mmutils.statistics.scores import scores
+
+RESAMPLES = 2_000
+
+
+def add_averages(study: Study) -> None:
+    """Add to the systems the average, seed by seed, of text alone and picture alone that val picked."""
+    chosen = sorted((s for s in study.systems if s["chosen"]), key=lambda s: s["val"][study.score].mean())
+    for both in [system for system in chosen if system["inputs"] == "image+text"]:
+        alike = [s for s in chosen if s.get("labels") == both.get("labels")]
+        alike.sort(key=lambda s: s["run"] == both["run"])  # the last of each input stays
+        alone = {s["inputs"]: s for s in alike if s["inputs"] == "image" or s["language"] == both["language"]}
+        if {"text", "image"} <= alone.keys():
+            _add_average(study, both, alone["text"], alone["image"])
+
+
+def _add_average(study: Study, both: dict, text: dict, picture: dict) -> None:
+    name = f"average of text and picture, {LANGUAGES.get(both['language'], both['language'])}"
+    about = {"system": name, "model": f"{text['system']} and {picture['system']}", "trained": "nothing more"}
+    about |= {"weights": f"{text['weights']}; {picture['weights']}", "chosen": False}
+    for split in ("val", "test"):
+        first, second = (study.predictions(system, split) for system in (text, picture))
+        keys = ["seed", "id", "group", "label"]
+        if not first[keys].equals(second[keys]):  # other examples or other seeds
+            return
+        mean = {column: (first[column] + second[column]) / 2 for column in probability_columns(first)}
+        table = first.assign(system=name, **mean)
+        study.cached(("predictions", both["run"], name, split), lambda table=table: table)
+        about[split] = pd.DataFrame({seed: scores(rows) for seed, rows in table.groupby("seed")}).T
+    study.systems.append(both | about)
+
+
+def robust(page: Page) -> str:
+    """The gap and what each language gains from the picture, a row for each way to ask; their range in a sentence."""
+    rows, said, whole = [], [], partial(percent, form=".0f")
+    for name, four in questions.fours(page)[: len(questions.PLACES)]:  # with most labels
+        shares, gains = [], []
+        for way, systems, split, score in _ways(page, four):
+            tables = [page.study.predictions(system, split) for system in systems]
+            gap = statistics.language_gap(*tables, score=score, resamples=RESAMPLES)
+            pairs = zip(tables[2:], tables[:2], strict=True)
+            gained = [statistics.paired_difference(*pair, score, resamples=RESAMPLES) for pair in pairs]
+            shares += [gap.share.estimate] if gap.text.low > 0 else []
+            gains = gains or [f"{_verb(gain)} ({span(gain, points)} points)" for gain in gained]  # as asked first
+            cells = [span(value, points) for value in (gap.text, gap.fused, *gained)]
+            share = span(gap.share, whole) if gap.text.low > 0 else "–"
+            rows.append([page.record(four[2]["run"], f"{name}: {way}"), *cells, share])
+        values = {"name": name, "gains": gains, "clear": len(shares)}
+        if shares:
+            values |= {"least": whole(min(shares)), "most": whole(max(shares))}
+        said.append(NOTES["robust-range" if shares else "robust-none"].format(**values))
+    return "\n\n".join(filter(None, [*said, page.table("robust", rows)]))
+
+
+def _verb(gain: statistics.Interval) -> str:
+    return "gains nothing clear" if 0 in gain else "gains" if gain.estimate > 0 else "loses"
+
+
+def _ways(page: Page, four: list[dict]) -> Iterator[tuple]:
+    """What is asked in other ways, the four systems, the split, and the score; each fusion that both languages have."""
+    yield "as above", four, "test", "f1_macro"
+    yield "accuracy", four, "test", "accuracy"
+    yield "on val", four, "val", "f1_macro"
+    alike = [s for s in page.study.systems if all(s.get(key) == four[2].get(key) for key in ("inputs", "labels"))]
+    for pair in product(alike, alike) if four[3]["chosen"] else ():
+        names = {s["system"].removesuffix(f", {LANGUAGES.get(s['language'])}") for s in pair}
+        if [s["language"] for s in pair] == [*LANGUAGES] and len(names) == 1 and not all(s["chosen"] for s in pair):
+            yield f"{readable(names.pop())} in both languages", [*four[:2], *pair], "test", "f1_macro"

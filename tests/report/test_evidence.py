@@ -1,0 +1,145 @@
+"""What the report compares: methods, fusions and the plain average, ways to ask for the gap, resamples of families."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_records import make
+
+from mmutils import runs, statistics
+from mmutils.report import diagnostics, rendering, systems, tables
+from mmutils.report.results import Study
+from mmutils.report.robustness import robust
+from mmutils.statistics.bootstrap import Draws
+from mmutils.statistics.panel import panels
+
+SHARED = {"inputs": "image+text", "language": "en", "share": 1.0, "trained": "head", "labels": 9, "val_labels": 3}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The pages of the smoke profile's runs, from made records, by study."""
+    folder = tmp_path_factory.mktemp("made")
+    make(folder, "smoke")
+    made = rendering.pages_of(folder, runs.load_records(folder / "runs"), draw=False)
+    return {page.study.name: page for page in made}
+
+
+def started(start: str, model: str, networks: list[str], val: float, weights: str = "random", **more) -> dict:
+    about = {"system": f"{start}, 100 %", "start": start, "model": model, "networks": networks, "weights": weights}
+    about |= {"run": "tuned", "data": {"name": "d"}, "val": pd.DataFrame({"auroc": [val]}), "baseline": None}
+    return SHARED | about | more
+
+
+def study(*rows: dict):
+    records = {
+        name: {"systems": [{"method": "random"}, {"method": name.upper()}], "parameters": {"text_encoder": "words"}}
+        for name in ("clip", "cass", "dino", "cass-mm")
+    }
+    return SimpleNamespace(study=SimpleNamespace(systems=list(rows), records=records, score="auroc", name="memes"))
+
+
+def test_methods_are_compared_on_equal_networks_and_networks_by_one_method():
+    package = {"weights": "package a; package b"}
+    page = study(
+        started("CNN by CLIP", "clip:image and e5", ["cnn, 48 px", "e5"], 0.6, "clip/image; package b"),
+        started("CNN by DINO", "dino:cnn and e5", ["cnn, 48 px", "e5"], 0.7, "dino/cnn; package b"),
+        started("ViT by DINO", "dino:vit and e5", ["vit, 64 px", "e5"], 0.5, "dino/vit; package b"),
+        started("CNN untrained", "start:dino:cnn and e5", ["cnn, 48 px", "e5"], 0.5),
+        started("CNN, few labels", "cass:cnn and e5", ["cnn, 48 px", "e5"], 0.5, "cass/cnn; package b", share=0.1),
+        started(
+            "both by CLIP", "clip:image and clip:text", ["cnn, 32 px", "clip/text-0"], 0.5, "clip/image; clip/text"
+        ),
+        started("both by CASS-MM", "cass-mm:cnn", ["cnn, 32 px", "cass-mm/cnn-0-text"], 0.5, "cass-mm/cnn"),
+        started("package", "b0 and e5", ["b0, 112 px", "e5"], 0.9, **package),
+        started("its mean", "b0 and e5", ["b0, 112 px", "e5"], 0.9, reference=True, **package),
+    )
+    assert [name for name, _ in systems.methods(page)] == [
+        "CNN by CLIP – CNN by DINO",
+        "CNN by DINO – ViT by DINO",
+        "both by CASS-MM – both by CLIP",  # text encoders that began alike
+        "package – CNN by DINO",  # the best on val of those pretrained here
+    ]
+
+
+def test_the_best_on_val_meets_every_other_system_and_the_average(pages):
+    page = pages["crisis"]
+    pairs = systems.choices(page)
+    assert {where for _, where in pairs} == {"Text, English", "Text, Hindi", "Picture + text, English",
+                                             "Picture + text, Hindi"}  # fmt: skip
+    for best, other in pairs.values():
+        assert best["chosen"] and best["inputs"] == other["inputs"] and best["language"] == other["language"]
+    assert sum("average of text and picture" in name for name, _ in pairs) == 2
+    assert "– average of text and picture, Hindi | Picture + text, Hindi |" in tables.comparisons(page, systems.choices)
+
+
+def test_the_average_is_that_of_the_best_classifiers_of_each_input_seed_by_seed(pages):
+    page = pages["crisis"]
+    kinds = systems.kinds(page)
+    [average] = [s for s in page.study.systems if s["system"] == "average of text and picture, Hindi"]
+    parts = [page.study.predictions(kinds[key]) for key in (("text", "hi"), ("image", None))]
+    keys = ["seed", "id"]
+    expected = sum(part.set_index(keys).filter(regex=r"^p_\d") for part in parts) / 2
+    found = page.study.predictions(average).set_index(keys)
+    pd.testing.assert_frame_equal(found[expected.columns], expected)
+    right = expected.to_numpy().argmax(axis=1) == found["label"]
+    assert average["test"]["accuracy"].tolist() == pytest.approx(right.groupby("seed").mean().tolist())
+    assert not average["chosen"] and "average of text and picture, Hindi" in tables.every(page)
+
+
+def test_the_gap_is_asked_for_in_other_ways(pages):
+    page = pages["crisis"]
+    text = robust(page)
+    names = [f"average of text and picture, {language}" for language in ("English", "Hindi")]
+    averages = [next(s for s in page.study.systems if s["system"] == name) for name in names]
+    four = [systems.kinds(page)["text", code] for code in ("en", "hi")] + averages
+    gap = statistics.language_gap(*map(page.study.predictions, four), resamples=2000)
+    row = next(line for line in text.splitlines() if "average of text and picture in both languages" in line)
+    assert f"| {100 * gap.text.estimate:+.1f} [".replace("-", "−") in row
+    assert f"| {100 * gap.fused.estimate:+.1f} [".replace("-", "−") in row
+    ways = [line for line in text.splitlines() if line.startswith("| [")]
+    assert (
+        text.startswith("**With the best systems on val**, English ")
+        and sum("gated in both languages" in line for line in ways) == 1
+    )
+    assert "accuracy](" in text and "on val](" in text
+    assert robust(pages["memes"]) == ""
+
+
+def test_a_large_family_has_more_resamples_where_p_is_small(tmp_path):
+    generator = np.random.default_rng(0)
+    labels, ids = np.arange(200) % 2, np.arange(200).astype(str)
+    rows = pd.DataFrame({"id": ids, "group": ids, "label": labels})
+    sure = {
+        name: rows.assign(p_1=p, p_0=1 - p)
+        for name, p in (("good", 0.1 + 0.8 * labels), ("bad", generator.random(200)))
+    }
+    pairs = {(str(n), ""): ("good", "bad") if n < 2 else ("good", "good") for n in range(60)}
+
+    drawn = Draws(panels([*sure.values()]), "accuracy", 200)
+
+    def compare(pairs):
+        return statistics.compare_pairs(
+            {k: [sure[n] for n in pair] for k, pair in pairs.items()}, "accuracy", resamples=200
+        )
+
+    made = Study(tmp_path, "crisis", [])
+    made.score, made.resamples = "accuracy", 200
+    made.predictions, made._drawn = sure.get, lambda name, score: (drawn, [*sure].index(name))
+    coarse, found = compare(pairs), made.compare(pairs)
+    assert made.fine(60) == 15_000 and made.fine(999) == 20_000
+    assert [coarse[k].verdict for k in coarse] == ["inconclusive"] * 60  # 60 times 2/201
+    assert [found[k].verdict for k in found] == ["better"] * 2 + ["inconclusive"] * 58
+    assert found["0", ""].p_holm == pytest.approx(60 * 2 / 15_001)
+
+
+def test_a_part_of_test_that_is_all_right_has_wilson_s_interval():
+    cuts = {"class": [{"slice": "a", "examples": 80, "score": 1.0, "low": 1.0, "high": 1.0},
+                      {"slice": "b", "examples": 40, "score": 0.5, "low": 0.4, "high": 0.6}]}  # fmt: skip
+    page = SimpleNamespace(
+        study=SimpleNamespace(records={"r": {"extra": {"slices": cuts}}}),
+        record=lambda run, label: label,
+        table=lambda name, rows, **_: str(rows),
+    )
+    assert "'100.0 [95.4, 100.0]'" in diagnostics.slices(page) and "'50.0 [40.0, 60.0]'" in diagnostics.slices(page)
