@@ -17,12 +17,12 @@ from mmutils.statistics.scores import scores
 
 RESCUED = 8  # examples that are shown
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
-RIGHT = {(True, True): "both", (True, False): "text", (False, True): "picture", (False, False): "neither"}
 SHOWN = {
     "loss": "Loss on train and score on val over the epochs",
     "confusion": "Confusion matrix, rows the true classes",
     "reliability": "Accuracy by confidence, beside the share of examples",
 }
+RIGHT = {(True, True): "both", (True, False): "text", (False, True): "picture", (False, False): "neither"}
 WATCHED = {"loss", "agreement", "teacher_entropy", *(f"effective_rank_{w}" for w in ("image", "teacher", "cnn", "vit"))}
 
 
@@ -132,8 +132,8 @@ def each(page: Page) -> str:
         looks, limits = {s["system"]: page.look(s) for s in alike if s.get("start")}, {page.study.score: (0, 1)}
         figures = {"loss": plots.curves(history, watched, title, 1, limits, looks)} if watched else {}
         figures["confusion"] = plots.confusion(table, system["classes"], title)
-        bins = statistics.reliability(table)
-        figures["reliability"] = plots.reliability(bins, f"{title}: error {error.split()[0]} %", page.look(system)["color"])
+        bins, about = statistics.reliability(table), f"{title}: error {error.split()[0]} %"
+        figures["reliability"] = plots.reliability(bins, about, page.look(system)["color"])
         images += [page.figure(f"{kind}-{name}", drawn, f"{SHOWN[kind]}: {title}") for kind, drawn in figures.items()]
     return f"{NOTES['each']}\n\n{page.table('calibration', rows)}\n\n" + "\n".join(images) if rows else ""
 
@@ -214,6 +214,8 @@ def collapse(page: Page) -> str:
         table = table.rename(columns=lambda column: re.sub("^knn_([^_]*).*", r"knn \1", column))
         for column in [column for column in table if column in WATCHED or column.startswith("knn ")]:
             lines, title = [table], column.replace("_", " ")
+            alike = [other for other in table if other[:4] == column[:4] in ("knn ", "effe")]  # on the same scale
+            limits = {column: (0, 1.05 * table[alike].max(axis=None))} if alike else {}
             if column == "loss" and "loss_chance" in table:
                 chance = table.groupby("epoch", as_index=False)["loss_chance"].mean()
                 lines.append(chance.rename(columns={"loss_chance": "loss"}).assign(system="chance", seed=0))
@@ -225,8 +227,6 @@ def collapse(page: Page) -> str:
 
 
 def retrieval(page: Page) -> str:
-            alike = [other for other in table if other[:4] == column[:4] in ("knn ", "effe")]  # on the same scale
-            limits = {column: (0, 1.05 * table[alike].max(axis=None))} if alike else {}
     """CLIP: in what share of the cases the partner is among the first 1, 5 or 10; and the pictures for a text."""
     rows, answers = [], []
     for run, record in page.study.records.items():
