@@ -61,7 +61,7 @@ def test_every_baseline_has_its_comparisons_and_every_start_its_row(profile):
     tuned = {name: run for name, run in planned.items() if "starts" in run}
     cells = re.findall(
         r"^\| (.*) – (.*?) \| (?:all labels|[\d.]+ % of the labels) \((.*)\); (?:one|\d+) pretrainings? \|",
-        text,
+        "".join(re.findall(r"^### Pretrained or not\n(.*?)^##", text, re.MULTILINE | re.DOTALL)),
         re.MULTILINE,
     )
     rows = [(start, baseline.removesuffix(" (other networks)"), counts) for start, baseline, counts in cells]
