@@ -5,7 +5,7 @@ from functools import partial
 
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems, tables
-from mmutils.report.page import DATA, NOTES, SCORES, Page, dot, percent, points, recorded, span, tested
+from mmutils.report.page import DATA, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
 
 SYSTEMS = ("Text, English", "Text, {}", "Picture + text, English", "Picture + text, {}")  # of the_gap.ipynb
 _rounded = partial(percent, form=".0f")
@@ -107,13 +107,13 @@ def _where(names: list[str]) -> str:
 def pretraining(page: Page) -> str:
     """How many pretrained starts are better and worse, what the one that val picks brings, and the best system."""
     measure, tests = page.study.score, tables.tests(page, systems.finetuning)
-    tuned = [system for system in page.study.systems if system.get("start")]
-    if not tuned:
+    if not (tuned := [system for system in page.study.systems if system.get("start")]):
         return ""
     rank = lambda system: (systems.share(system), system["val"][measure].mean())  # noqa: E731
     best = max(tuned, key=rank)
+    name = markdown.escape(f"{best['start']} ({readable(_listed(best['networks']))}, trained: {best['trained']})")
     scores = f"AUROC {span(page.study.interval(best))}, accuracy {percent(best['test']['accuracy'].mean())} %"
-    use = NOTES["use-best"].format(inputs=systems.title(best), name=markdown.escape(best["system"]), scores=scores)
+    use = NOTES["use-best"].format(inputs=systems.title(best), name=name, scores=scores)
     if not tests:
         return f"{NOTES['no-baseline']} **To use:** {use}"
     _, where, *pair, result = max(tests, key=lambda test: ("(other" not in test.name, *rank(test.first)))
