@@ -99,6 +99,9 @@ def filled(folder: Path, profile: str, alone: bool = False, draw: bool = True) -
     blocks = dict(zip(("real", "emoji"), map(chapters, parts), strict=True))
     blocks["answers"] = "\n\n".join([questions.answers(pages), *[said] * bool(missing or not records)])
     blocks["explorer"] = f"## Explorer\n\n{NOTES['explorer']}" if any(page.study.systems for page in parts[1]) else ""
+    executed = sorted(path.name for path in (folder / "notebooks").glob("*.ipynb"))
+    links = ", ".join(f"[{markdown.escape(Path(name).stem)}](notebooks/{name})" for name in executed)
+    blocks["notebooks"] = f"Executed, with all outputs: {links}." if executed else ""
     up = Path(os.path.relpath(REPOSITORY, folder.resolve())).as_posix()
     return markdown.fill(prose, blocks).replace("](../", f"]({up}/"), pages
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mmutils.reproduce import execute
 from mmutils.reproduce.experiments import Run, read, rooted
+from mmutils.reproduce.notebooks import publish
 from mmutils.reproduce.ray_engine import RayEngine, UnavailableError
 from mmutils.reproduce.runner import Runner
 from mmutils.runs.files import claim
@@ -51,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no kernel is left behind
     try:
         good = _run(options, chosen, out / "runs", profile.jobs)
+        for reason in publish(all_runs, out) if profile.report else ():
+            print(printable(f"not among the executed notebooks: {reason}"), file=sys.stderr)
         return 0 if (not profile.report or _render(out, options.profile)) and good else 1
     except UnavailableError as error:
         print(printable(error), file=sys.stderr)

@@ -18,10 +18,10 @@ COMMITTED = Path(__file__).parents[2] / "report" / "report.html"
 # In the page: opens what is closed, and tells the page around it what is wider than its box and cannot be scrolled.
 INSIDE = """<script>
 addEventListener("load", () => {
-  const name = (e) => `${e.localName}.${e.className} in ${e.closest("section, details, div, p, main")?.textContent.trim().slice(0, 60)}`;
+  const name = (e) => `${e.localName}.${e.className}: ${e.textContent.trim().slice(0, 60)}`;
   const scrolls = (e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX);
-  const wide = () => [...document.querySelectorAll("body, body *:not(svg *, math *)")].filter((e) =>
-    e.clientWidth && e.scrollWidth > e.clientWidth + 1 && !scrolls(e) && !(e instanceof SVGElement)).map(name);
+  const all = () => [...document.querySelectorAll("body, body *:not(svg, svg *, math *)")];
+  const wide = () => all().filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1 && !scrolls(e)).map(name);
   for (const box of document.querySelectorAll("details")) box.open = true;
   setTimeout(() => {
     const root = document.documentElement;
@@ -35,7 +35,9 @@ addEventListener("load", () => {
 });
 </script>"""
 OUTSIDE = """<!doctype html><body>FRAMES<script>
-addEventListener("message", (e) => { document.body.append(Object.assign(document.createElement("pre"), {textContent: e.data})); });
+addEventListener("message", (e) => {
+  document.body.append(Object.assign(document.createElement("pre"), {textContent: e.data}));
+});
 </script>"""
 
 

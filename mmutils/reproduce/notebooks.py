@@ -1,0 +1,68 @@
+"""Executed notebooks for readers: one of each kind, without what only the machine that ran it knows."""
+
+import base64
+import io
+import json
+import platform
+import re
+from pathlib import Path
+
+from PIL import Image
+
+from mmutils.reproduce.experiments import Run
+from mmutils.runs.files import write
+from mmutils.runs.fingerprints import ROOT
+
+MOST_BYTES = 1_000_000
+_PATHS = re.compile(r"(?<![\w.:/<])/(?:[\w.@+-]+/)+(?=[\w.@+-])")  # absolute ones, up to their last part
+
+
+def publish(runs: list[Run], out: Path) -> list[str]:
+    """Copies the executed notebook of the first run of each notebook from out/runs to out/notebooks.
+
+    Returns what is left out, and why. A copy stays where a run has left no executed notebook, as in a clone.
+    """
+    left_out, first = [], {run.notebook: run for run in reversed(runs)}
+    for notebook, run in sorted(first.items()):
+        executed = out / "runs" / run.name / Path(notebook).name
+        if executed.is_file():
+            content = cleaned(json.loads(executed.read_text(encoding="utf-8"))).encode()
+            if len(content) > MOST_BYTES:
+                left_out.append(f"{executed.name}: {len(content):,} bytes, at most are {MOST_BYTES:,}")
+            else:
+                write(out / "notebooks" / executed.name, content)
+    return left_out
+
+
+def cleaned(notebook: dict) -> str:
+    """Its JSON without the state of widgets, times, absolute paths and the machine's name; pictures in 256 colours."""
+    kept = {key: notebook["metadata"][key] for key in ("kernelspec", "language_info") if key in notebook["metadata"]}
+    cells = []
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        cell |= {"metadata": {"tags": tags} if tags else {}}
+        if cell["cell_type"] == "code":
+            outputs = [
+                output for output in cell["outputs"] if not any("widget" in kind for kind in output.get("data", ()))
+            ]
+            cell |= {"outputs": _plain(outputs)} | (
+                {"source": _plain(cell["source"])} if "injected-parameters" in tags else {}
+            )
+        cells.append(cell)
+    return json.dumps(notebook | {"metadata": kept, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _plain(value, kind: str = ""):
+    """The same value with shorter texts and smaller pictures."""
+    if isinstance(value, dict):
+        return {key: _plain(part, key) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part, kind) for part in value]
+    if not isinstance(value, str) or (kind.startswith("image/") and kind != "image/png"):
+        return value
+    if kind != "image/png":
+        text = value.replace(f"{ROOT}/", "").replace(str(ROOT), ".").replace(platform.node() or "\0", "machine")
+        return _PATHS.sub("", text)
+    picture, small = Image.open(io.BytesIO(base64.b64decode(value))), io.BytesIO()
+    picture.convert("RGBA").quantize(256, method=Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
+    return min(value, base64.b64encode(small.getvalue()).decode(), key=len)

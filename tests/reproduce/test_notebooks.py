@@ -1,0 +1,58 @@
+"""Executed notebooks for readers: nothing of the machine, no widgets, at most 1 MB."""
+
+import base64
+import io
+import platform
+
+import nbformat
+import numpy as np
+from PIL import Image
+
+from mmutils.reproduce import notebooks
+from mmutils.reproduce.experiments import Run
+from mmutils.runs.fingerprints import ROOT
+
+
+def _png(side: int) -> str:
+    noise = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _write(folder, name, side=40):
+    """An executed notebook as papermill leaves it."""
+    injected = nbformat.v4.new_code_cell(f"out = '{ROOT}/report/runs/a'\nroot = '/data/mine'  # see https://a.b/c/d")
+    injected["metadata"] |= {"tags": ["injected-parameters"], "papermill": {"duration": 1}}
+    cell = nbformat.v4.new_code_cell("draw()")
+    text = f"/tmp/ipykernel_1/2.py:1: on {platform.node()}, {ROOT}/mmutils/data and 3/4 of a/b"
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "0 %"}
+    cell["outputs"] = [nbformat.v4.new_output("stream", text=text), nbformat.v4.new_output("display_data", view)]
+    cell["outputs"].append(nbformat.v4.new_output("display_data", {"image/png": _png(side), "text/plain": "<Figure>"}))
+    notebook = nbformat.v4.new_notebook(cells=[injected, cell])
+    notebook["metadata"] |= {"widgets": {"state": {}}, "papermill": {"output_path": str(folder)}}
+    (folder / "runs" / name).mkdir(parents=True)
+    nbformat.write(notebook, folder / "runs" / name / "A.ipynb")
+
+
+def test_the_first_run_of_a_notebook_is_published_without_the_machine(tmp_path):
+    _write(tmp_path, "first")
+    _write(tmp_path, "second", side=10)
+    runs = [Run(name, "A/A.ipynb") for name in ("first", "second")]
+    assert notebooks.publish(runs, tmp_path) == []
+    text = (tmp_path / "notebooks" / "A.ipynb").read_text(encoding="utf-8")
+    content = nbformat.reads(text, as_version=4)
+    nbformat.validate(content)
+    assert not {"widgets", "papermill"} & {*content["metadata"], *content.cells[0]["metadata"]}
+    assert content.cells[0]["source"] == "out = 'report/runs/a'\nroot = 'mine'  # see https://a.b/c/d"
+    stream, figure = content.cells[1]["outputs"]
+    assert stream["text"] == "2.py:1: on machine, mmutils/data and 3/4 of a/b"
+    assert Image.open(io.BytesIO(base64.b64decode(figure["data"]["image/png"]))).size == (40, 40)
+    assert str(tmp_path) not in text
+
+
+def test_what_is_too_large_is_left_out(tmp_path):
+    _write(tmp_path, "first", side=1200)
+    [reason] = notebooks.publish([Run("first", "A/A.ipynb")], tmp_path)
+    assert reason.startswith("A.ipynb: ")
+    assert not (tmp_path / "notebooks").exists()
