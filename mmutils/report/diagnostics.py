@@ -17,11 +17,6 @@ from mmutils.statistics.scores import scores
 
 RESCUED = 8  # examples that are shown
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
-SHOWN = {
-    "loss": "Loss on train and score on val over the epochs",
-    "confusion": "Confusion matrix, rows the true classes",
-    "reliability": "Accuracy by confidence, beside the share of examples",
-}
 RIGHT = {(True, True): "both", (True, False): "text", (False, True): "picture", (False, False): "neither"}
 WATCHED = {"loss", "agreement", "teacher_entropy", *(f"effective_rank_{w}" for w in ("image", "teacher", "cnn", "vit"))}
 
@@ -134,7 +129,7 @@ def each(page: Page) -> str:
         figures["confusion"] = plots.confusion(table, system["classes"], title)
         bins, about = statistics.reliability(table), f"{title}: error {error.split()[0]} %"
         figures["reliability"] = plots.reliability(bins, about, page.look(system)["color"])
-        images += [page.figure(f"{kind}-{name}", drawn, f"{SHOWN[kind]}: {title}") for kind, drawn in figures.items()]
+        images += [page.figure(f"{k}-{name}", plot, f"{NOTES[f'figure-{k}']}: {title}") for k, plot in figures.items()]
     return f"{NOTES['each']}\n\n{page.table('calibration', rows)}\n\n" + "\n".join(images) if rows else ""
 
 
@@ -222,24 +217,32 @@ def collapse(page: Page) -> str:
             figure = plots.curves(pd.concat(lines), (column,), title, limits=limits)
             images.append(page.figure(f"{run}-{column}", figure, f"{title} over the epochs, {name}, run {run}"))
         if images:
-            parts += [f"**{markdown.escape(name)}**, run {run}. {NOTES.get(name, '')}", "\n".join(images)]
+            note = "" if any(part.startswith((f"**{name},", f"**{name} ")) for part in parts) else NOTES.get(name, "")
+            parts += [f"**{markdown.escape(_pretrained(record))}**. {note}", "\n".join(images)]
     return "\n\n".join(parts)
+
+
+def _pretrained(record: dict) -> str:
+    """A run by its method, its network where it has one only, and its name."""
+    what = systems.method(record), readable(record["parameters"].get("image_encoder", ""))
+    return f"{', '.join(filter(None, what))} ({record['run']})"
 
 
 def retrieval(page: Page) -> str:
     """CLIP: in what share of the cases the partner is among the first 1, 5 or 10; and the pictures for a text."""
     rows, answers = [], []
     for run, record in page.study.records.items():
+        name = _pretrained(record)
         for language, shares in record["extra"].get("retrieval", {}).items():
             for way, words in (("text_to_image", "picture for a text"), ("image_to_text", "text for a picture")):
-                label = page.record(run, f"{run}, {LANGUAGES.get(language, language) or 'texts'}: {words}")
+                label = page.record(run, f"{name}, {LANGUAGES.get(language, language) or 'texts'}: {words}")
                 recalls = [percent(shares[f"{way}_r{k}"]) for k in (1, 5, 10)]
                 level = " / ".join(percent(k / shares["candidates"]) for k in (1, 5, 10))
                 rows.append([label, *recalls, f"{shares['candidates']:,}", level])
         queries = record["extra"].get("queries", {}) if page.study.built_in else {}
         paths = examples(page, run, "en")["image"] if queries else {}
         for query, ids in queries.items():
-            cells = [markdown.escape(f"{run}: {query}"), *(picture(page, i, paths[i]) for i in ids)]
+            cells = [markdown.escape(f"{name}: {query}"), *(picture(page, i, paths[i]) for i in ids)]
             answers.append(cells)
     head = markdown.table(["Text", *map(str, range(1, max(map(len, answers), default=1)))], [], slice(0))
     return f"{page.table('retrieval', rows)}\n\n{page.table('queries', answers, head=head)}"
