@@ -95,7 +95,7 @@ def curves(
     table = table if "system" in table else table.assign(system="")
     table = table.reindex(columns=["system", "epoch", *columns])
     names = table["system"].unique()
-    looks = looks or dict(zip(names, cycle(LINES), strict=False))
+    looks = dict(zip(names, cycle(LINES), strict=False)) | (looks or {})
     rows, legend = -(-len(columns) // across), 0.18 * len(names) * (len(names) > 1)
     figure, axes = new_figure(3.4 * across, 0.4 + 1.8 * rows + legend, nrows=rows, ncols=across, squeeze=False)
     for axis, column in zip(axes.flat, columns, strict=False):

@@ -36,20 +36,16 @@ def publish(runs: list[Run], out: Path) -> list[str]:
 
 def cleaned(notebook: dict) -> str:
     """Its JSON without the state of widgets, times, absolute paths and the machine's name; pictures in 256 colours."""
-    kept = {key: notebook["metadata"][key] for key in ("kernelspec", "language_info") if key in notebook["metadata"]}
-    cells = []
+    kept = {key: value for key, value in notebook["metadata"].items() if key in ("kernelspec", "language_info")}
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
-        cell |= {"metadata": {"tags": tags} if tags else {}}
-        if cell["cell_type"] == "code":
-            outputs = [
-                output for output in cell["outputs"] if not any("widget" in kind for kind in output.get("data", ()))
-            ]
-            cell |= {"outputs": _plain(outputs)} | (
-                {"source": _plain(cell["source"])} if "injected-parameters" in tags else {}
-            )
-        cells.append(cell)
-    return json.dumps(notebook | {"metadata": kept, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if "injected-parameters" in tags:
+            cell["source"] = _plain(cell["source"])
+        if "outputs" in cell:
+            shown = [out for out in cell["outputs"] if not any("widget" in kind for kind in out.get("data", ()))]
+            cell["outputs"] = _plain(shown)
+    return json.dumps(notebook | {"metadata": kept}, indent=1, ensure_ascii=False) + "\n"
 
 
 def _plain(value, kind: str = ""):
