@@ -30,14 +30,14 @@ def test_files_that_are_linked_are_there():
 
 
 def test_every_published_row_has_a_run_of_the_paper_profile():
-    rows = [line.split(" | ") for line in AUDIT.splitlines() if re.search(r"\| (verified|named)", line)]
-    assert len(rows) == 7 + 15
-    for row in rows:
-        runs, _, start = row[-1].removesuffix(" |").partition(": ")
-        for run in re.findall("`([^`]+)`", runs):
-            entry = RUNS["paper"][run]
-            starts = entry["parameters"].get("starts", [start]) if start else [start]
-            assert any(name.startswith(start) for name in starts), (run, start)
+    first, second = re.findall(r"^\| Published row .*?\n\n", AUDIT, re.MULTILINE | re.DOTALL)
+    runs = [re.search(r"\| `([^`]+)` \|$", line)[1] for line in first.strip().splitlines()[2:]]
+    assert len(runs) == 7 and set(runs) <= RUNS["paper"].keys()
+    rows = [re.search(r"(224|384) px .*\| ([^|]+) \|$", line).groups() for line in second.strip().splitlines()[2:]]
+    assert len(rows) == 15
+    for pixels, start in rows:
+        starts = RUNS["paper"][f"finetuning-both-{pixels}"]["parameters"]["starts"]
+        assert any(name.startswith(start) for name in starts), start
 
 
 @pytest.mark.parametrize(
