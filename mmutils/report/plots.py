@@ -106,7 +106,7 @@ def curves(
         axis.set(xlabel="epoch", ylabel=AXES.get(column, column.replace("_", " ")), ylim=(limits or {}).get(column))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="y")
-    axes[0, 0].set_title(title)
+    _title(figure, title)
     if len(names) > 1:
         lines = [Line2D([], [], **looks[name]) for name in names]
         figure.legend(lines, map(_listed, names), loc="outside lower left", handlelength=3)
@@ -127,7 +127,8 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") ->
     axis.set_xticks(axis.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
     axis.tick_params(axis="y", rotation=0)
     axis.tick_params(length=0)
-    axis.set(xlabel="predicted", ylabel="true", title=title)
+    axis.set(xlabel="predicted", ylabel="true")
+    _title(figure, title)
     return figure
 
 
@@ -145,7 +146,8 @@ def reliability(bins: pd.DataFrame, title: str = "", colour: str = PALETTE[1]) -
     bins = bins[bins["examples"] >= 3]
     axis.vlines(bins["confidence"], bins["low"], bins["high"], color=colour, linewidth=1)
     axis.plot(bins["confidence"], bins["accuracy"], "o", color=colour, markersize=3.5)
-    axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy", title=title)
+    axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
+    _title(figure, title)
     return figure
 
 
@@ -161,7 +163,7 @@ def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure
         table = pd.concat([headings, table]).sort_index(kind="stable", ignore_index=True)
     y = np.arange(len(table)) + 0.3 * table["estimate"].isna().cumsum()
     bottom = y.max() + 1
-    figure, axis = new_figure(6.4, 0.8 + 0.22 * bottom)
+    figure, axis = new_figure(6.4, 0.8 + 0.19 * bottom)
     axis.hlines(y, table["low"], table["high"], color=table["colour"])
     inside = table["colour"].where(table["filled"].eq(True), PAPER)
     axis.scatter(table["estimate"], y, 25, inside, edgecolors=table["colour"], linewidths=1, zorder=3)
@@ -171,7 +173,8 @@ def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure
     if chance is not None:
         axis.axvline(chance, **_DASHED)
         axis.annotate("chance", (chance, bottom - 0.4), (3, 0), textcoords="offset points", va="center")
-    axis.set(xlabel=xlabel, ylim=(bottom + 0.1, y[0] - 0.6))
+    figure.supxlabel(xlabel, fontsize=8.5)  # below the labels too, which can leave the axis little room
+    axis.set(ylim=(bottom + 0.1, y[0] - 0.6))
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x")
@@ -198,6 +201,11 @@ def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: fl
     axis.grid(axis="y")
     figure.legend(loc="outside lower left", handlelength=3)
     return figure
+
+
+def _title(figure: Figure, title: str) -> None:
+    if title:
+        figure.suptitle(textwrap.fill(title, 46), x=0.02, ha="left", fontsize=9)
 
 
 def _listed(name: str) -> str:
