@@ -99,10 +99,8 @@ def test_the_gap_is_asked_for_in_other_ways(pages):
     assert f"| {100 * gap.text.estimate:+.1f} [".replace("-", "−") in row
     assert f"| {100 * gap.fused.estimate:+.1f} [".replace("-", "−") in row
     ways = [line for line in text.splitlines() if line.startswith("| [")]
-    assert (
-        text.startswith("**With the best systems on val**, English ")
-        and sum("gated in both languages" in line for line in ways) == 1
-    )
+    assert text.startswith("**With ") and "**, English " in text
+    assert sum("gated in both languages" in line for line in ways) == 1
     assert "accuracy](" in text and "on val](" in text
     assert robust(pages["memes"]) == ""
 
