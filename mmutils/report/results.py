@@ -80,47 +80,51 @@ class Study:
 
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""
-        draws, place = self._drawn(system, score or self.score)
+        draws, place = self._drawn(system, score or self.score, self.resamples)
         return draws.interval(lambda means: means[..., place])
 
     def compare(self, pairs: Mapping) -> dict:
         """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""
-        differences = [self._difference(*pair, self.fine(len(pairs))) for pair in pairs.values()]
-        corrected = statistics.holm([difference.p_value for difference in differences])
-        return {k: statistics.Comparison(d, float(p)) for k, d, p in zip(pairs, differences, corrected, strict=True)}
+        differences, fine = {key: self._difference(*pair, self.resamples) for key, pair in pairs.items()}, {}
+        if self.fine(len(pairs)) > self.resamples:
+            fine = {key: pair for key, pair in pairs.items() if differences[key].p_value < 0.01}
+        among = {(system["run"], system["system"]) for pair in fine.values() for system in pair}
+        differences |= {key: self._difference(*pair, self.fine(len(pairs)), among) for key, pair in fine.items()}
+        corrected = statistics.holm([difference.p_value for difference in differences.values()])
+        return {k: statistics.Comparison(differences[k], float(p)) for k, p in zip(pairs, corrected, strict=True)}
 
     def fine(self, count: int) -> int:
         """Resamples for a p below .01 of so many tests: with them Holm's correction can leave it below .01."""
         return max(self.resamples, min(20_000, 250 * count))
 
-    def _difference(self, a: dict, b: dict, fine: int) -> statistics.Interval:
-        (draws, first), (others, second) = self._drawn(a, self.score), self._drawn(b, self.score)
+    def _difference(self, a: dict, b: dict, resamples: int, among: set | None = None) -> statistics.Interval:
+        (draws, first), (others, second) = (self._drawn(system, self.score, resamples, among) for system in (a, b))
         if draws is others:
-            difference = draws.interval(lambda means: means[..., first] - means[..., second], test=True)
-            if difference.p_value >= 0.01 or fine == self.resamples:
-                return difference
-        return statistics.paired_difference(self.predictions(a), self.predictions(b), self.score, resamples=fine)
+            return draws.interval(lambda means: means[..., first] - means[..., second], test=True)
+        return statistics.paired_difference(*map(self.predictions, (a, b)), self.score, resamples=resamples)
 
-    def _drawn(self, system: dict, score: str) -> tuple[Draws, int]:
-        """Resampled scores of a system and of all that are like it, and its place among them.
+    def _drawn(self, system: dict, score: str, resamples: int, among: set | None = None) -> tuple[Draws, int]:
+        """Resampled scores of a system and of all that are like it (in `among`), and its place among them.
 
         Drawn once for all, they give the intervals and tests that `statistics` gives for one or two systems.
         """
-        tables, place = self._alike[system["run"], system["system"]]
-        key = ("drawn", id(tables), score)
-        return self.cached(key, lambda: Draws(panels(tables), score, self.resamples)), place
+        name = system["run"], system["system"]
+        tables = {other: table for other, table in self._alike[name].items() if among is None or other in among}
+        drawn = self.cached(
+            ("drawn", score, resamples, *tables), lambda: Draws(panels([*tables.values()]), score, resamples)
+        )
+        return drawn, [*tables].index(name)
 
     @cached_property
-    def _alike(self) -> dict[tuple[str, str], tuple[list[pd.DataFrame], int]]:
-        """By run and name of a system the predictions on test of all with its examples and seeds, and its place."""
-        alike, places = {}, {}
+    def _alike(self) -> dict[tuple[str, str], dict]:
+        """By run and name of a system the predictions on test of all with its examples and seeds, by theirs."""
+        alike, by_name = {}, {}
         for system in self.systems:
-            table = self.predictions(system)
+            table, name = self.predictions(system), (system["run"], system["system"])
             rows = pd.util.hash_pandas_object(table[["seed", "id", "group", "label"]], index=False)
-            tables = alike.setdefault(rows.to_numpy().tobytes(), [])
-            places[system["run"], system["system"]] = tables, len(tables)
-            tables.append(table)
-        return places
+            by_name[name] = alike.setdefault(rows.to_numpy().tobytes(), {})
+            by_name[name][name] = table
+        return by_name
 
     def cached(self, key: tuple, compute: Callable):
         """What `compute()` gave the first time it was asked for under this key."""
