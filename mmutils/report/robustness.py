@@ -46,7 +46,8 @@ def _add_average(study: Study, both: dict, text: dict, picture: dict) -> None:
 def robust(page: Page) -> str:
     """The gap and what each language gains from the picture, a row for each way to ask; their range in a sentence."""
     rows, said, whole = [], [], partial(percent, form=".0f")
-    for name, four in questions.fours(page)[: len(questions.PLACES)]:  # with most labels
+    settings = questions.fours(page)[: len(questions.PLACES)]  # with most labels
+    for name, four in settings:
         shares, gains = [], []
         for way, systems, split, score in _ways(page, four):
             tables = [page.study.predictions(system, split) for system in systems]
@@ -57,7 +58,8 @@ def robust(page: Page) -> str:
             gains = gains or [f"{_verb(gain)} ({span(gain, points)} points)" for gain in gained]  # as asked first
             cells = [span(value, points) for value in (gap.text, gap.fused, *gained)]
             share = span(gap.share, whole) if gap.text.low > 0 else "–"
-            rows.append([page.record(four[2]["run"], f"{name}: {way}"), *cells, share])
+            label = f"{name}: {way}" if len(settings) > 1 else way
+            rows.append([page.record(four[2]["run"], label), *cells, share])
         values = {"name": name, "gains": gains, "clear": len(shares)}
         if shares:
             values |= {"least": whole(min(shares)), "most": whole(max(shares))}

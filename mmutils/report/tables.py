@@ -40,8 +40,8 @@ def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
         cells = [markdown.escape(readable(test.name)), markdown.escape(test.where + seeds)]
         rows.append([*cells, tested(difference), p_value(p_holm), test.result.verdict])
         verdicts.setdefault(cells[0], []).append(test.result.verdict)
-    counts = dict.fromkeys([page.study.resamples, page.study.fine(len(rows))])
-    resamples = ", where p is below .01 ".join(map("{:,}".format, counts))
+    usual, fine = page.study.resamples, page.study.fine(len(rows))
+    resamples = f"{usual:,} resamples" + (f", {fine:,} where p is below .01" if fine > usual else "")
     table = page.table("tests", rows, about=NOTES[f"tests-{family.__name__}"], resamples=resamples)
     if family is not systems.forms or not rows:
         return table

@@ -11,8 +11,6 @@ from mmutils import runs, statistics
 from mmutils.report import diagnostics, rendering, systems, tables
 from mmutils.report.results import Study
 from mmutils.report.robustness import robust
-from mmutils.statistics.bootstrap import Draws
-from mmutils.statistics.panel import panels
 
 SHARED = {"inputs": "image+text", "language": "en", "share": 1.0, "trained": "head", "labels": 9, "val_labels": 3}
 
@@ -106,29 +104,22 @@ def test_the_gap_is_asked_for_in_other_ways(pages):
 
 
 def test_a_large_family_has_more_resamples_where_p_is_small(tmp_path):
-    generator = np.random.default_rng(0)
     labels, ids = np.arange(200) % 2, np.arange(200).astype(str)
-    rows = pd.DataFrame({"id": ids, "group": ids, "label": labels})
-    sure = {
-        name: rows.assign(p_1=p, p_0=1 - p)
-        for name, p in (("good", 0.1 + 0.8 * labels), ("bad", generator.random(200)))
-    }
-    pairs = {(str(n), ""): ("good", "bad") if n < 2 else ("good", "good") for n in range(60)}
-
-    drawn = Draws(panels([*sure.values()]), "accuracy", 200)
-
-    def compare(pairs):
-        return statistics.compare_pairs(
-            {k: [sure[n] for n in pair] for k, pair in pairs.items()}, "accuracy", resamples=200
-        )
-
+    rows = pd.DataFrame({"seed": 0, "id": ids, "group": ids, "label": labels})
+    second = {"good": 0.1 + 0.8 * labels, "bad": np.random.default_rng(0).random(200)}
+    tables = {name: rows.assign(p_0=1 - values, p_1=values) for name, values in second.items()}
     made = Study(tmp_path, "crisis", [])
-    made.score, made.resamples = "accuracy", 200
-    made.predictions, made._drawn = sure.get, lambda name, score: (drawn, [*sure].index(name))
-    coarse, found = compare(pairs), made.compare(pairs)
+    made.score, made.resamples, made.systems = "accuracy", 200, [{"run": "r", "system": name} for name in tables]
+    made.predictions = lambda system: tables[system["system"]]
+    good, bad = made.systems
+    pairs = {(str(number), ""): (good, bad if number < 2 else good) for number in range(60)}
+    coarse = statistics.compare_pairs(
+        {key: [*map(made.predictions, pair)] for key, pair in pairs.items()}, "accuracy", resamples=200
+    )
+    found = made.compare(pairs)
     assert made.fine(60) == 15_000 and made.fine(999) == 20_000
-    assert [coarse[k].verdict for k in coarse] == ["inconclusive"] * 60  # 60 times 2/201
-    assert [found[k].verdict for k in found] == ["better"] * 2 + ["inconclusive"] * 58
+    assert [result.verdict for result in coarse.values()] == ["inconclusive"] * 60  # 60 times 2/201
+    assert [result.verdict for result in found.values()] == ["better"] * 2 + ["inconclusive"] * 58
     assert found["0", ""].p_holm == pytest.approx(60 * 2 / 15_001)
 
 
