@@ -51,7 +51,7 @@ BLOCKS = {  # by title
 
 
 def render(
-    folder: str | Path | None = None, profile: str = "demo", problems: list[str] | None = None, alone: bool = False
+    folder: str | Path | None = None, profile: str = "report", problems: list[str] | None = None, alone: bool = False
 ) -> Path:
     """Fills and renders the report of the runs in `folder`/runs; returns the path of report.html.
 
