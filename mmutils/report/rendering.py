@@ -14,7 +14,7 @@ from mmutils.report import diagnostics, diagrams, html, markdown, pdf, questions
 from mmutils.report.explorer import explorer_html
 from mmutils.report.page import LANGUAGES, NOTES, Page
 from mmutils.report.results import Study
-from mmutils.report.robustness import add_averages, robust
+from mmutils.report.robustness import add_averages, add_means, robust
 from mmutils.runs import files
 
 REPOSITORY = Path(__file__).parents[2]
@@ -117,6 +117,7 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
     studies = [Study(folder, study, parts[study, data]) for study, data in keys]
     for study in studies:
         add_averages(study)
+        add_means(study)
     return [Page(study, draw, f"{number}-") for number, study in enumerate(studies, 1) if study.records]
 
 

@@ -43,6 +43,26 @@ def _add_average(study: Study, both: dict, text: dict, picture: dict) -> None:
     study.systems.append(both | about)
 
 
+def add_means(study: Study) -> None:
+    """Add the mean of a start's seeds, with all labels, where its run has none and compares it with no other start."""
+    tuned = [s for s in study.systems if s.get("start") and s.get("share") == 1]
+    compared = {(s["run"], start) for s in tuned if s["baseline"] for start in (s["start"], s["baseline"])}
+    names = {(s["run"], s["system"]) for s in tuned}
+    for system in [s for s in tuned if not s.get("reference") and (s["run"], s["start"]) not in compared]:
+        seeds = len(system["test"])
+        name = f"{system['system']}, mean of {seeds} seeds"
+        if seeds < 2 or (system["run"], name) in names:
+            continue
+        about = {"system": name, "trained": f"{system['trained']}, mean of {seeds} seeds", "reference": True}
+        for split in ("val", "test"):
+            rows = study.predictions(system, split)
+            columns = dict.fromkeys(probability_columns(rows), "mean")
+            table = rows.groupby(["id", "group", "label"]).agg(columns).reset_index().assign(system=name, seed=0)
+            study.cached(("predictions", system["run"], name, split), lambda table=table: table)
+            about[split] = pd.DataFrame({0: scores(table)}).T
+        study.systems.append(system | about | {"chosen": False})
+
+
 def robust(page: Page) -> str:
     """The gap and what each language gains from the picture, a row for each way to ask; their range in a sentence."""
     rows, said, whole = [], [], partial(percent, form=".0f")

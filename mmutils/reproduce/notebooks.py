@@ -18,11 +18,12 @@ _PATHS = re.compile(r"(?<![\w.:/<])/(?:[\w.@+-]+/)+(?=[\w.@+-])")  # absolute on
 
 
 def publish(runs: list[Run], out: Path) -> list[str]:
-    """Copies the executed notebook of the first run of each notebook from out/runs to out/notebooks.
+    """Copies the executed notebook of the first run of each notebook on built-in data from out/runs to out/notebooks.
 
-    Returns what is left out, and why. A copy stays where a run has left no executed notebook, as in a clone.
+    Runs on other data show its texts and pictures, which are not ours to publish. Returns what is left out, and why. A
+    copy stays where a run has left no executed notebook, as in a clone.
     """
-    left_out, first = [], {run.notebook: run for run in reversed(runs)}
+    left_out, first = [], {run.notebook: run for run in reversed(runs) if not run.parameters.get("root")}
     for notebook, run in sorted(first.items()):
         executed = out / "runs" / run.name / Path(notebook).name
         if executed.is_file():

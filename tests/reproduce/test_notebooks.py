@@ -38,7 +38,10 @@ def _write(folder, name, side=40):
 def test_the_first_run_of_a_notebook_is_published_without_the_machine(tmp_path):
     _write(tmp_path, "first")
     _write(tmp_path, "second", side=10)
-    runs = [Run(name, "A/A.ipynb") for name in ("first", "second")]
+    _write(tmp_path, "own")
+    runs = [Run("own", "A/A.ipynb", parameters={"root": "memes"})]  # shows data that is not ours
+    assert notebooks.publish(runs, tmp_path) == [] and not (tmp_path / "notebooks").exists()
+    runs += [Run(name, "A/A.ipynb") for name in ("first", "second")]
     assert notebooks.publish(runs, tmp_path) == []
     text = (tmp_path / "notebooks" / "A.ipynb").read_text(encoding="utf-8")
     content = nbformat.reads(text, as_version=4)
