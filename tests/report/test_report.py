@@ -432,7 +432,7 @@ def test_memes_tables_begin_with_the_warning_and_hold_no_markup(memes):
     page = (memes / "report.html").read_text()
     assert "<script>alert" not in page
     assert (memes / "report.pdf").read_bytes().startswith(b"%PDF")
-    assert report.filled(memes, "demo", draw=False)[0] == text
+    assert report.filled(memes, "report", draw=False)[0] == text
 
 
 def test_readme_shows_the_second_answer(memes):
@@ -758,6 +758,8 @@ def test_a_reader_can_filter_examples_and_sort_a_table(rendered):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
         browser.get((rendered / "report.html").as_uri())
         find = lambda selector: browser.find_elements("css selector", selector)  # noqa: E731
+        assert find(".explorer output")[0].text == "", "it is closed until someone asks for it"
+        browser.execute_script("for (const box of document.querySelectorAll('details')) box.open = true")
         assert find(".explorer output")[0].text == "120 of 120 examples"
         browser.execute_script("document.querySelector('.explorer').scrollIntoView()")
         Select(find("[name=language]")[0]).select_by_value("hi")
