@@ -20,7 +20,7 @@ INSIDE = """<script>
 addEventListener("load", () => {
   const name = (e) => `${e.localName}.${e.className}: ${e.textContent.trim().slice(0, 60)}`;
   const scrolls = (e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX);
-  const all = () => [...document.querySelectorAll("body, body *:not(svg, svg *, math *)")];
+  const all = () => [...document.querySelectorAll("body, body *:not(svg, svg *, math, math *)")];
   const wide = () => all().filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1 && !scrolls(e)).map(name);
   for (const box of document.querySelectorAll("details")) box.open = true;
   setTimeout(() => {

@@ -35,7 +35,8 @@ def profile(request, tmp_path_factory):
             text = (folder / "report.md").read_text(encoding="utf-8")
             assert "What pretraining learned" in (folder / "report.html").read_text(encoding="utf-8")
         else:
-            text, pages = report.filled(folder, request.param, draw=False)
+            alone = request.param == "demo"  # as outside report/
+            text, pages = report.filled(folder, request.param, alone, draw=False)
             problems += [problem for page in pages for problem in page.problems]
         return planned, text, problems
 
@@ -47,7 +48,7 @@ def test_every_table_and_both_answers_are_there(profile):
     blocks = dict(re.findall(r"<!-- begin: ([\w-]+) -->\n(.*?)<!-- end: \1 -->", text, re.DOTALL))
     assert blocks["answers"].count("**Asked:**") == 2 and "> **On " in blocks["answers"]
     built_in = any(run.get("data", "").startswith("emoji") for run in planned.values())
-    quiet = {"real"} | (set() if built_in else {"emoji", "explorer"})
+    quiet = {"real", "notebooks"} | (set() if built_in else {"emoji", "explorer"})
     assert not [name for name, content in blocks.items() if not content.strip() and name not in quiet]
     for part in PARTS:
         assert f"### {part}" in text
