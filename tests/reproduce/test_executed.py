@@ -25,7 +25,7 @@ def _write(folder, name, side=40):
     injected = nbformat.v4.new_code_cell(f"out = '{ROOT}/report/runs/a'\nroot = '/data/mine'  # see https://a.b/c/d")
     injected["metadata"] |= {"tags": ["injected-parameters"], "papermill": {"duration": 1}}
     cell = nbformat.v4.new_code_cell("draw()")
-    text = f"/tmp/ipykernel_1/2.py:1: on {platform.node()}, {ROOT}/mmutils/data and 3/4 of a/b"
+    text = f"/opt/kernels/2.py:1: on {platform.node()}, {ROOT}/mmutils/data and 3/4 of a/b"
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "0 %"}
     cell["outputs"] = [nbformat.v4.new_output("stream", text=text), nbformat.v4.new_output("display_data", view)]
     cell["outputs"].append(nbformat.v4.new_output("display_data", {"image/png": _png(side), "text/plain": "<Figure>"}))
