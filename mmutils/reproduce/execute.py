@@ -32,6 +32,7 @@ CHILD = """
 import ctypes, runpy, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: killed when its parent dies; kernels watch for that too
+sys.modules["rfc3987_syntax"] = None  # jsonschema would read a grammar of IRIs for over a second; no notebook has any
 runpy.run_module("papermill", run_name="__main__")
 """
 
