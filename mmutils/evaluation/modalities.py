@@ -1,7 +1,5 @@
 """Does a classifier use both modalities? Its logits of every text with every picture, and with noise on one side."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import torch
@@ -11,7 +9,7 @@ from mmutils import statistics
 from mmutils.batches import Batches
 from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import Encoded
-from mmutils.models.features import join_batches, to_cpu
+from mmutils.models.features import join_batches
 
 LEVELS = (0.0, 2.0, 4.0, 8.0, 16.0)  # standard deviations; independent in each dimension, so small noise averages out
 ROWS = 64  # examples that are fused at a time
@@ -30,7 +28,7 @@ def joint_logits(classifier: Classifier, batches: Batches, most: int = 120) -> n
     that is no FusedEncoder.
     """
     rows = evenly_spaced(len(batches.examples), most)
-    images, texts = (_map(side, lambda part: part[rows]) for side in _encoded_sides(classifier, batches))
+    images, texts = (side.map(lambda part: part[rows]) for side in _encoded_sides(classifier, batches))
     logits = []
     for row in range(len(rows)):
         text = Encoded(texts.features[row].expand(len(rows), -1))
@@ -62,7 +60,7 @@ def noisy_logits(
             sides[number] = _noisy(clean[number], level, generator)
             for start in range(0, len(batches.examples), ROWS):
                 own = slice(start, start + ROWS)
-                image, text = (_map(encoded, lambda part, own=own: part[own]) for encoded in sides)
+                image, text = (encoded.map(lambda part, own=own: part[own]) for encoded in sides)
                 parts.append(classifier.head(classifier.encoder.fusion(image, text).float()).cpu())
             logits[side, level] = torch.cat(parts).numpy()
     return logits
@@ -78,7 +76,7 @@ def noise_scores(
         predictions = statistics.to_predictions(examples, np.stack([logits[side, level] for logits in by_seed]))
         interval = statistics.bootstrap_interval(predictions, score, resamples=2000)
         estimate = {"score": interval.estimate, "low": interval.low, "high": interval.high}
-        rows.append({"side": side, "level": level, **estimate})
+        rows.append({"side": side, "level": level} | estimate)
     return rows
 
 
@@ -90,13 +88,9 @@ def _encoded_sides(classifier: Classifier, batches: Batches) -> list[Encoded]:
     classifier.eval()
     with batches.on(classifier):
         device = batches.device
-        parts = [[to_cpu(side.encode(b)) for side in (encoder.image, encoder.text)] for b in batches.epoch()]
+        parts = [[side.encode(b).map(Tensor.cpu) for side in (encoder.image, encoder.text)] for b in batches.epoch()]
     joined = (join_batches(side) for side in zip(*parts, strict=True))
-    return [_map(side, lambda part: (part if part.dtype == torch.bool else part.float()).to(device)) for side in joined]
-
-
-def _map(side: Encoded, change: Callable[[Tensor], Tensor]) -> Encoded:
-    return Encoded(*(part if part is None else change(part) for part in side))
+    return [side.map(lambda part: (part if part.dtype == torch.bool else part.float()).to(device)) for side in joined]
 
 
 def _noisy(side: Encoded, level: float, generator: torch.Generator) -> Encoded:

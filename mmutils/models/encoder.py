@@ -4,6 +4,7 @@ An encoder takes the whole batch and reads what it needs from it, so encoders of
 interchangeable. `encode` also gives tokens, the patches of a picture or the words of a text, for fusion by attention.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,10 @@ class Encoded(NamedTuple):
     features: Tensor  # (B, D)
     tokens: Tensor | None = None  # (B, T, D)
     mask: Tensor | None = None  # (B, T) bool, True for real tokens; None: all are
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Encoded":
+        """The same with every tensor changed."""
+        return Encoded(*(part if part is None else change(part) for part in self))
 
 
 class Encoder(nn.Module):

@@ -54,18 +54,14 @@ def compute(encoder: nn.Module, batches: Batches, tokens: bool) -> dict[str, Ten
         with batches.on(encoder), torch.inference_mode():  # not around .to(device): weights must stay trainable
             for rows, batch in tqdm(batches.longest_first(), "features", total=len(batches), delay=2, unit="batch"):
                 encoded = encoder.encode(batch)
-                parts.append(to_cpu(encoded if tokens else Encoded(encoded.features)))
+                encoded = encoded if tokens else Encoded(encoded.features)
+                parts.append(encoded.map(lambda part: part.float().cpu()))
                 order.append(rows)
     finally:
         encoder.train(training).to(place)
     if tokens and parts[0].tokens is None:
         raise ValueError("this encoder gives no tokens, only features")
     return {key: value for key, value in join_batches(parts, order)._asdict().items() if value is not None}
-
-
-def to_cpu(encoded: Encoded) -> Encoded:
-    """The same in float32 on the CPU."""
-    return Encoded(*(part if part is None else part.float().cpu() for part in encoded))
 
 
 def join_batches(parts: Sequence[Encoded], rows: Sequence[Tensor] | None = None) -> Encoded:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch.nn.functional as F
 import transformers
-from torch import Tensor
 
 from mmutils.models.encoder import CachedEncoder, Encoded, Encoder, check_layers, entry, masked_mean
 from mmutils.models.transformer import TextModel, layer_list, load_model, lost_marks, new_model, train_tokenizer
@@ -75,19 +74,15 @@ class TextEncoder(Encoder):
             ids, mask = F.pad(ids, rest, value=self.tokenizer.pad_token_id), F.pad(mask, rest)
         output = self.model(input_ids=ids, attention_mask=None if self.fills else mask)
         tokens, mask = output.last_hidden_state, mask.bool()  # (B, T, D), (B, T)
-        features = output.pooler_output if self.pooling == "own" else pool(tokens, mask, self.pooling)
-        return Encoded(features, tokens, mask)
+        if self.pooling == "own":
+            return Encoded(output.pooler_output, tokens, mask)
+        return Encoded(tokens[:, 0] if self.pooling == "cls" else masked_mean(tokens, mask), tokens, mask)
 
     def below(self, layers: int) -> list[str]:
         path, stack = layer_list(self.model)
         rest = check_layers(layers, len(stack), self.name)
         lower = ("embed", *(f"{path}.{number}." for number in range(rest)))
         return [f"model.{name}" for name, _ in self.model.named_parameters() if name.startswith(lower)]
-
-
-def pool(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Features (B, D) from tokens (B, T, D) and mask (B, T): the first token, or the mean of the real ones."""
-    return tokens[:, 0] if pooling == "cls" else masked_mean(tokens, mask)
 
 
 def load_text_encoder(texts: Sequence[str], name: str = "", frozen: bool = True) -> TextEncoder:

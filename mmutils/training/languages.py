@@ -47,13 +47,10 @@ class BilingualTrainings(Trainings):
         picture, text = sides
         systems = {"Picture": (first, [picture])}
         for code in tables:
-            systems |= {
-                f"Text, {NAMES[code]}": (code, [text]),
-                f"Picture + text, {NAMES[code]}": (code, [picture, text]),
-            }
+            systems[f"Text, {NAMES[code]}"] = code, [text]
+            systems[f"Picture + text, {NAMES[code]}"] = code, [picture, text]
         extras = {code: {split: {**pictures[split], **texts[code][split]} for split in pictures} for code in tables}
-        asked = {split: tables[second][split] for split in ("val", "test")}
-        asked = split_batches(asked, 256, extras[second])
+        asked = split_batches({split: tables[second][split] for split in ("val", "test")}, 256, extras[second])
         for system, (code, parts) in systems.items():
             inputs = "+".join(kind for kind, side in zip(("image", "text"), sides, strict=True) if side in parts)
             about = {"inputs": inputs, "language": code if text in parts else None, "trained": "head"}
@@ -77,6 +74,6 @@ class BilingualTrainings(Trainings):
 
     def four(self, asked: bool = False) -> list[pd.DataFrame]:
         """For `language_gap`: text alone in both, then with the picture; asked: trained in the first language alone."""
-        first, second = (NAMES[code] for code in NAMES)
+        first, second = NAMES.values()
         sides = [first, f"{first}, asked in {second}" if asked else second]
         return [self.on_test(f"{reads}, {side}") for reads in ("Text", "Picture + text") for side in sides]

@@ -121,11 +121,9 @@ def predict_each(batches: Mapping[str, Batches], classifier: Classifier) -> dict
 
 def join_seeds(predictions: Sequence[Mapping[str, pd.DataFrame]], seeds: Sequence[int]) -> dict[str, pd.DataFrame]:
     """What `predict_each` gave for several seeds: one table for each set of examples, with a column `seed`."""
-    joined = {}
-    for name in predictions[0]:
-        parts = [rows[name].assign(seed=seed) for seed, rows in zip(seeds, predictions, strict=True)]
-        joined[name] = pd.concat(parts, ignore_index=True)
-    return joined
+    by_seed = list(zip(seeds, predictions, strict=True))
+    parts = {name: [rows[name].assign(seed=seed) for seed, rows in by_seed] for name in predictions[0]}
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 
 def mean_scores(predictions: pd.DataFrame) -> pd.DataFrame:
