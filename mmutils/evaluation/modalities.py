@@ -45,9 +45,7 @@ def modality_use(joint: list[np.ndarray], examples: pd.DataFrame, score: str, mo
 
 
 @torch.inference_mode()
-def noisy_logits(
-    classifier: Classifier, batches: Batches, levels: tuple[float, ...] = LEVELS, seed: int = 0
-) -> dict[tuple[str, float], np.ndarray]:
+def noisy_logits(classifier: Classifier, batches: Batches, levels=LEVELS, seed=0) -> dict[tuple, np.ndarray]:
     """Logits (N, K) float32 by side ("picture" or "text") and level, the other side untouched.
 
     Level s adds Gaussian noise of s standard deviations of each dimension to the side's features and tokens.

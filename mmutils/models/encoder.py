@@ -126,9 +126,8 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 def check_layers(layers: int, total: int, name: str) -> int:
     """How many of the total layers lie below the last `layers`; ValueError where there are not so many."""
     if not 0 < layers < total:
-        raise ValueError(
-            f"{name!r} has {total} layers: let its last 1 to {total - 1} learn, 0 or -1 (all), not {layers}"
-        )
+        advice = f"let its last 1 to {total - 1} learn, 0 or -1 (all), not {layers}"
+        raise ValueError(f"{name!r} has {total} layers: {advice}")
     return total - layers
 
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from tqdm.auto import tqdm
 
 from mmutils.batches import Batches
@@ -94,16 +95,14 @@ def cached_features(encoder: Encoder, tables: Mapping[str, pd.DataFrame], key: s
     return extras
 
 
-def with_last_layers(
-    encoder: Encoder, tables: Mapping[str, pd.DataFrame], layers: int, key: str = "text"
-) -> tuple[Encoder, Extras]:
+def with_last_layers(encoder: Encoder, tables: Mapping[str, pd.DataFrame], layers: int) -> tuple[Encoder, Extras]:
     """An encoder whose last `layers` layers learn, all with -1, and by split what Batches takes as `extra` for it.
 
-    With 0 layers it reads the features of the whole encoder, computed once, by `key`. Else there is no extra, and
+    With 0 layers it reads the features of the whole encoder, computed once, as "text". Else there is no extra, and
     `batch_inputs` says what it reads. ValueError for more layers than the encoder has.
     """
     if not layers:
-        return CachedEncoder(key, encoder.dim), cached_features(encoder, tables, key)
+        return CachedEncoder("text", encoder.dim), cached_features(encoder, tables, "text")
     learning = copy.deepcopy(encoder).requires_grad_(True)
     learning.frozen = False
     return learning if layers < 0 else learning.train_last(layers), {split: {} for split in tables}
@@ -141,19 +140,11 @@ def embeddings(embed: Callable[[dict], Tensor], batches: Batches) -> Tensor:
         return torch.cat([embed(batch).cpu() for batch in batches.epoch()])
 
 
-@torch.no_grad()
 def untrained(encoder: nn.Module, batches: Batches) -> nn.Module:
     """A copy of the encoder, in evaluation mode, with the batch-norm statistics of one pass over `batches`."""
-    encoder = copy.deepcopy(encoder)
-    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
-    if norms:
-        encoder.train().to(device())
-        with batches.on(encoder):
-            for batch in batches.epoch():
-                encoder(batch)
+    encoder = copy.deepcopy(encoder).to(device())
+    with batches.on(encoder):
+        update_bn(batches.epoch(), encoder)  # the plain mean over all batches
     return encoder.cpu().eval()
 
 

@@ -27,9 +27,7 @@ class TextEncoder(Encoder):
         loaded: a TextModel that is there already; then `name` is only what it is called.
     """
 
-    def __init__(
-        self, name: str | Path, pretrained=True, frozen=False, pooling: str | None = None, max_length=64, loaded=None
-    ):
+    def __init__(self, name: str | Path, pretrained=True, frozen=False, pooling=None, max_length=64, loaded=None):
         super().__init__()
         self._name = str(name)
         self.model, self.tokenizer, self.source = loaded or load_model(self._name, pretrained)

@@ -97,15 +97,12 @@ def finetuning_batches(
 
 
 def export_best(
-    out: str | Path,
-    record: dict,
-    predictions: pd.DataFrame,
-    system: str,
-    start: Mapping[int, Start],
-    join: str,
-    texts: Iterable[str],
+    out: str | Path, record: dict, predictions: pd.DataFrame, system: str, start: dict, join: str, texts: Iterable[str]
 ) -> Path:
-    """Export the system's classifier of the seed best in AUROC on val as <out>/model (see `export_classifier`)."""
+    """Export the system's classifier of the seed best in AUROC on val as <out>/model (see `export_classifier`).
+
+    start: what it was trained from, a `Start` by seed.
+    """
     rows = predictions[predictions["system"] == system]
     val = rows[rows["split"] == "val"]
     seed = max(val["seed"].unique(), key=lambda seed: scores(val[val["seed"] == seed])["auroc"])

@@ -56,9 +56,8 @@ def load_starts(
     """
     _check_starts(starts, baselines, fusion)
     encoders, cached = {}, {}
-    lacking = [
-        f"{rows['image'].isna().sum():,} of {split}" for split, rows in tables.items() if rows["image"].isna().any()
-    ]
+    absent = {split: rows["image"].isna().sum() for split, rows in tables.items()}
+    lacking = [f"{count:,} of {split}" for split, count in absent.items() if count]
     options = {"size": size or picture_size(tables["train"]), "pad": pad}
     for name in dict.fromkeys(_of_seed(name, seed) for seed in seeds for name in chain(*starts.values())):
         torch.manual_seed(0)
@@ -66,9 +65,8 @@ def load_starts(
         if isinstance(encoder, TextEncoder) and ":" not in name:
             encoder.max_length = text_length(encoder, tables["train"]["text"])
         if lacking and "image_size" in batch_inputs(encoder):
-            raise ValueError(
-                f"{name!r} reads pictures, which {', '.join(lacking)} do not have: drop these, or take texts alone"
-            )
+            problem = f"{name!r} reads pictures, which {', '.join(lacking)} do not have"
+            raise ValueError(f"{problem}: drop these, or take texts alone")
         layers = {kind: n for kind, n in (("image", image_layers), ("text", text_layers)) if kind in _kinds(encoder)}
         if len(set(layers.values())) > 1:
             raise ValueError(f"{name!r} reads both: give the same image_layers and text_layers, not {layers}")

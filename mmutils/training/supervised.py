@@ -101,10 +101,7 @@ class Trainings:
 def split_batches(
     tables: Mapping[str, pd.DataFrame], batch_size: int, extras: Mapping[str, dict] | None = None, **inputs
 ) -> dict[str, Batches]:
-    """Batches of each split, shuffled for train; extras: by split, what Batches takes as `extra`.
-
-    `batch_inputs(encoder)` gives the inputs that an encoder reads, and `cached_features` the extras of a frozen one.
-    """
+    """Batches of each split, shuffled for train; extras: as of `cached_features`; inputs: as of `batch_inputs`."""
     options = {split: {"shuffle": split == "train", "extra": extras and extras[split]} for split in tables}
     return {split: Batches(table, batch_size, **options[split], **inputs) for split, table in tables.items()}
 
