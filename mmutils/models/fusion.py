@@ -169,6 +169,8 @@ def fused_encoder(encoders: Sequence[Encoder], fusion: str, features_only: bool 
     fusion: a name in FUSIONS, with its default widths; ValueError for another. Copies share what does not learn.
     """
     resting = {id(p): p for encoder in encoders for p in encoder.parameters() if not p.requires_grad}
+    parts = [part for encoder in encoders for part in encoder.modules() if hasattr(part, "tokenizer")]
+    resting |= {id(part.tokenizer): part.tokenizer for part in parts}  # a large one takes most of a second to copy
     image, *texts = (copy.deepcopy(encoder, dict(resting)) for encoder in encoders)
     if not texts:
         return image
