@@ -35,16 +35,21 @@ class CASS(Method):
 
     Args:
         cnn, vit: encoders, from a batch to features (B, D); dim: E of the embeddings that are compared.
+        hidden: width of the layer between features and embedding; None for the published single linear layer.
     """
 
-    def __init__(self, cnn: nn.Module, vit: nn.Module, dim: int = 256, cure: str = "contrastive"):
+    def __init__(
+        self, cnn: nn.Module, vit: nn.Module, dim: int = 256, hidden: int | None = None, cure: str = "contrastive"
+    ):
         super().__init__()
         if cure not in CURES:
             raise ValueError(f"cure={cure!r} is unknown; there are {', '.join(CURES)}")
         self.cnn, self.vit, self.cure = cnn, vit, cure
-        self.cnn_head, self.vit_head = (nn.Linear(encoder.dim, dim) for encoder in (cnn, vit))
+        self.cnn_head, self.vit_head = (
+            nn.Linear(encoder.dim, dim) if hidden is None else _mlp(encoder.dim, hidden, dim) for encoder in (cnn, vit)
+        )
         if cure == "stop_gradient":
-            self.cnn_predictor, self.vit_predictor = (_predictor(dim, max(8, dim // 4)) for _ in range(2))
+            self.cnn_predictor, self.vit_predictor = (_mlp(dim, max(8, dim // 4), dim) for _ in range(2))
 
     def embed(self, batch: dict) -> tuple[Tensor, Tensor]:
         """Projections (B, E) of both branches, float32 and not normalised."""
@@ -124,7 +129,7 @@ def covariance_loss(a: Tensor) -> Tensor:
     return (covariance.square().sum() - covariance.diagonal().square().sum()) / a.shape[1]
 
 
-def _predictor(dim: int, hidden: int) -> nn.Sequential:
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Two layers with batch norm between them; without biases, which alone could give a constant answer."""
-    first, last = nn.Linear(dim, hidden, bias=False), nn.Linear(hidden, dim, bias=False)
+    first, last = nn.Linear(inputs, hidden, bias=False), nn.Linear(hidden, outputs, bias=False)
     return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(), last)

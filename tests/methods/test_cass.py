@@ -143,7 +143,7 @@ def test_stop_gradient_lets_only_the_predicting_side_learn(silent, heard):
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("cure", CURES)
 def test_one_step_changes_every_parameter_and_lowers_the_loss(cure, fused):
-    method = make_method(cure, fused)
+    method = make_method(cure, fused, hidden=None if cure == "none" else 10)
     batch = make_batch()
     before = {name: p.detach().clone() for name, p in method.named_parameters()}
     parameters = [p for group in method.parameter_groups() for p in group["params"]]
@@ -154,8 +154,7 @@ def test_one_step_changes_every_parameter_and_lowers_the_loss(cure, fused):
     torch.optim.SGD(parameters, lr=0.01).step()
     method.after_step(0.0)
     assert method.loss(batch, 0.0) < first
-    still = {"cnn_head.bias", "vit_head.bias"} if cure == "stop_gradient" else set()  # batch norm takes them out again
-    assert {name for name, p in method.named_parameters() if torch.equal(p, before[name])} <= still
+    assert not [name for name, p in method.named_parameters() if torch.equal(p, before[name])]
 
 
 @pytest.mark.parametrize("cure", ["none", "variance"])
@@ -200,7 +199,7 @@ def train(cure):
 
 
 def test_published_form_collapses_and_the_default_does_not():
-    published, cured = train("none"), train(CASS.__init__.__defaults__[-1])
+    published, cured = train("none"), train(CASS.__init__.__defaults__[2])
     assert published["agreement"] < 0.01 and published["spread_cnn"] < 0.2 and published["spread_vit"] < 0.2
     assert cured["agreement"] < 0.6 and cured["spread_cnn"] > 0.6 and cured["spread_vit"] > 0.6
     assert cured["effective_rank_vit"] > published["effective_rank_vit"] + 2
