@@ -8,9 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from made_records import make
-
-from mmutils.report import rendering, results
 
 WIDTHS = (360, 768, 1400)  # px
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -54,20 +51,10 @@ def measured(page: Path, folder: Path) -> dict[int, dict]:
     return {facts.pop("width"): facts for facts in said}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A report of made records of every notebook."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "SCORED", {study: (score, 50) for study, (score, _) in results.SCORED.items()})
-        make(folder, "smoke")
-        return rendering.render(folder)
-
-
 @pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome on this machine")
 @pytest.mark.parametrize("which", ["committed", "made"])
 def test_no_element_is_wider_than_its_box(which, tmp_path, request):
-    page = COMMITTED if which == "committed" else request.getfixturevalue("made")
+    page = COMMITTED if which == "committed" else request.getfixturevalue("smoke")[0]
     facts = measured(page, tmp_path)
     assert sorted(facts) == list(WIDTHS)
     assert all(said["tables"] > 5 and said["cards"] for said in facts.values())

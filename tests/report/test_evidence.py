@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from made_records import make
 
 from mmutils import runs, statistics
 from mmutils.report import diagnostics, rendering, systems, tables
@@ -16,10 +15,9 @@ SHARED = {"inputs": "image+text", "language": "en", "share": 1.0, "trained": "he
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
+def pages(made):
     """The pages of the smoke profile's runs, from made records, by study."""
-    folder = tmp_path_factory.mktemp("made")
-    make(folder, "smoke")
+    folder, _ = made("smoke")
     made = rendering.pages_of(folder, runs.load_records(folder / "runs"), draw=False)
     return {page.study.name: page for page in made}
 

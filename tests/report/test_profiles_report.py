@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 import yaml
-from made_records import EXAMPLES, EXPERIMENTS, make
+from made_records import EXAMPLES, EXPERIMENTS, FEW
 
 from mmutils.report import rendering as report
 from mmutils.report import results
@@ -23,22 +23,18 @@ PARTS = (
 
 
 @pytest.fixture(scope="module", params=PROFILES)
-def profile(request, tmp_path_factory):
+def profile(request, made):
     """The parameters of a profile's runs, the text of a report from made records of them, and its problems."""
-    folder = tmp_path_factory.mktemp(request.param)
+    folder, planned = made(request.param)
+    if request.param == "smoke":  # one of them as a page too
+        page, problems = request.getfixturevalue("smoke")
+        assert "What pretraining learned" in page.read_text(encoding="utf-8")
+        return planned, page.with_suffix(".md").read_text(encoding="utf-8"), problems
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(results.SCORED, "memes", ("auroc", 50))
-        planned = make(folder, request.param)
-        problems = []
-        if request.param == "smoke":  # one of them as a page too
-            report.render(folder, request.param, problems)
-            text = (folder / "report.md").read_text(encoding="utf-8")
-            assert "What pretraining learned" in (folder / "report.html").read_text(encoding="utf-8")
-        else:
-            alone = request.param == "demo"  # as outside report/
-            text, pages = report.filled(folder, request.param, alone, draw=False)
-            problems += [problem for page in pages for problem in page.problems]
-        return planned, text, problems
+        patch.setattr(results, "SCORED", FEW)
+        alone = request.param == "demo"  # as outside report/
+        text, pages = report.filled(folder, request.param, alone, draw=False)
+    return planned, text, [problem for page in pages for problem in page.problems]
 
 
 def test_every_table_and_both_answers_are_there(profile):

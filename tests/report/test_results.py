@@ -1,22 +1,14 @@
 """What runs say: intervals and tests of a study are those that the statistics give for one system or two."""
 
 import pytest
-from made_records import make
 
 from mmutils import statistics
 from mmutils.report.results import Study
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    make(folder, "report")
-    return folder
-
-
 @pytest.mark.parametrize("name", ["crisis", "memes"])
-def test_draws_shared_by_systems_give_the_intervals_and_tests_of_single_ones(folder, name):
-    study = Study(folder, name)
+def test_draws_shared_by_systems_give_the_intervals_and_tests_of_single_ones(made, name):
+    study = Study(made("report")[0], name)
     study.resamples = 50
     for system in study.systems[:2] + study.systems[-2:]:
         alone = statistics.bootstrap_interval(study.predictions(system), study.score, resamples=50)
