@@ -51,7 +51,8 @@ from mmutils.training.loop import TrainConfig, fit  # noqa: E402
 
 BEGUN = time.perf_counter()
 METHODS = ("supervised", "CLIP", "DINO", "CASS", "CASS-MM")
-SMALL = {"resnet10t": 32, "vit_tiny_patch16_224": 32}  # on which CPU and GPU are compared
+TINY = {"test_resnet": 32, "test_vit": 32}  # half a million weights each
+SMALL = TINY if options.tiny else {"resnet10t": 32, "vit_tiny_patch16_224": 32}  # on which CPU and GPU are compared
 LARGE = {"resnet50": 224, "vit_base_patch16_224": 224}
 STEPS = 2 if options.tiny else 20
 TOLERANCE = {"losses": 0.02, "features": 1e-3}  # largest relative difference between CPU and GPU
@@ -234,8 +235,7 @@ def main() -> int:
         report()
     cells = [(224, 64), (384, 32)] if not options.tiny else [(32, 16)]
     for size, batch in cells:
-        vit = "vit_tiny_patch16_224" if options.tiny else f"vit_base_patch16_{size}"
-        both = {"resnet10t" if options.tiny else "resnet50": size, vit: size}
+        both = TINY if options.tiny else {"resnet50": size, f"vit_base_patch16_{size}": size}
         for kind in METHODS:
             alone = [{network: size} for network in both]
             for networks in [both] if kind.startswith("CASS") else alone:
