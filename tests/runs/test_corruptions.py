@@ -17,6 +17,7 @@ from PIL import Image
 
 from mmutils import data, runs
 from mmutils.batches import Batches, images
+from mmutils.data import emoji_topics
 from mmutils.data.tools import archive
 from mmutils.evaluation import export
 from mmutils.methods.supervised import Supervised
@@ -87,7 +88,7 @@ class UnpackedArchive:
 
 
 class BuiltInPictures:
-    """The emoji, unpacked."""
+    """The emoji, unpacked: a few of them, since all take two seconds, each time."""
 
     heals, version = True, None
 
@@ -189,6 +190,8 @@ def flipped(path: Path):
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MMUTILS_CACHE", str(tmp_path / "cache"))
+    pd.read_parquet(emoji_topics.LABELLED).groupby("split").head(9).to_parquet(tmp_path / "emoji.parquet")
+    monkeypatch.setattr(emoji_topics, "LABELLED", tmp_path / "emoji.parquet")
 
 
 @pytest.mark.parametrize("damage", [cut, empty, flipped])
