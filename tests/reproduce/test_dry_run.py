@@ -1,9 +1,10 @@
 """The dry run: its data is read as the real one is, its weights are found as the real ones are, its records say so."""
 
 import json
-import subprocess
+import os
 import sys
 from collections import Counter
+from unittest import mock
 
 import dry_run
 import torch
@@ -40,17 +41,17 @@ def test_paper_profile_can_be_read_and_shortened():
     assert {run.parameters["epochs"] for run in memes} == {1}
 
 
-def test_end_to_end(tmp_path):
+def test_end_to_end(tmp_path, monkeypatch, capsys):
     """Both kinds of weights, by way of the cache: an image and a text model with their real loaders."""
     given = {"data": "crisismmd", "image_encoder": "resnet10t", "text_encoder": "monsoon-nlp/hindi-bert"}
     given |= {"language": "hi", "size": 32, "fusions": ["concatenation"], "train_layers": 0}
     run = {"name": "fusion-hi", "notebook": "notebooks/fusion.ipynb", "study": "crisis", "parameters": given}
     file = tmp_path / "experiments.yaml"
     file.write_text(yaml.safe_dump({"profiles": {"small": {"roots": ["crisismmd"], "runs": [run]}}}))
-    command = [sys.executable, "tests/dry_run.py", "--experiments", str(file), "--profile", "small"]
-    command += ["--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=fingerprints.ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = ["dry_run.py", "--experiments", str(file), "--profile", "small", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    with mock.patch.dict(os.environ):
+        assert dry_run.main() == 0, capsys.readouterr()
     text = (tmp_path / "runs" / "fusion-hi" / "record.json").read_text()
     record = json.loads(text)
     assert [system["weights"] for system in record["systems"]] == [dry_run.WEIGHTS]
