@@ -1,11 +1,9 @@
 """Translation: a real Marian model (tiny, random), killed and resumed; what is kept, what is found wrong."""
 
 import json
-import signal
-import subprocess
-import sys
 import time
 
+import forks
 import pandas as pd
 import pytest
 import torch
@@ -54,14 +52,12 @@ def test_killed_and_resumed(model, tmp_path, capsys):
     whole, killed = tmp_path / "whole" / "hi.tsv", tmp_path / "killed" / "hi.tsv"
     assert main(command(model, whole)) == 0
     part = killed.with_name("hi.tsv.part")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mmutils.translate", *command(model, killed)], stderr=subprocess.DEVNULL
-    )
+    process = forks.started(main, command(model, killed))
     while len(read_part(part)) < 160:
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.is_alive(), "it ended before it could be killed"
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    forks.ended(process)
     assert not killed.exists()
     had, calls, stopped = set(read_part(part)), [], []
     rows, translator = emoji_topics_rows(), translate.Translator(model)

@@ -1,9 +1,4 @@
-"""Trains a tiny network by one method, alone or as one of several processes: `python two_processes.py METHOD FILE`.
-
-The first process writes the losses, the weights and whether all others ended with the same ones.
-"""
-
-import sys
+"""Trains a tiny network by one method, alone or as one of several processes; test_distributed.py starts them."""
 
 import pandas as pd
 import torch
@@ -92,7 +87,10 @@ def train(name: str, checkpoint: str | None = None) -> tuple[list[float], dict[s
 
 
 def main(names: list[str], file: str) -> None:
-    """All methods in turn; a ValueError is kept as text."""
+    """All methods in turn; a ValueError is kept as text.
+
+    The first process writes the losses, the weights and whether all others ended with the same ones.
+    """
     found = {}
     for name in names:
         try:
@@ -107,7 +105,3 @@ def main(names: list[str], file: str) -> None:
     if distributed.is_main():
         torch.save(found, file)
     distributed.leave()
-
-
-if __name__ == "__main__":
-    main(sys.argv[2:], sys.argv[1])

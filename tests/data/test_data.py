@@ -1,7 +1,6 @@
 """The built-in data: counts, splits, balance by construction, no leaks; the contract and the audit on made tables."""
 
 import importlib
-import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import unicodedata
 from itertools import combinations
 from pathlib import Path
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -273,12 +273,14 @@ def test_near_pairs_equal_a_plain_count():
     assert set(audit.near_pairs(bits, bits[:50], distance=1)) == plain
 
 
+def read_pictures_of_val():
+    for path in emoji.examples(None, "val")["image"]:
+        Image.open(path).load()
+
+
 def test_two_processes_fill_the_cache_at_once(tmp_path):
-    code = "from mmutils.data.emoji_topics import examples; from PIL import Image; import sys\n"
-    code += "[Image.open(path).load() for path in examples(None, 'val')['image']]"
-    environment = {**os.environ, "MMUTILS_CACHE": str(tmp_path)}
-    processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    processes = [forks.started(read_pictures_of_val, MMUTILS_CACHE=str(tmp_path)) for _ in range(2)]
+    assert forks.ended(*processes) == [0, 0]
     (folder,) = (tmp_path / "emoji").iterdir()  # one folder, no draft left behind
     assert len(list(folder.glob("*.png"))) == 1351
 

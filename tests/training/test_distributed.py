@@ -1,9 +1,12 @@
 """Two processes on a CPU (gloo) train what one process trains; a notebook runs in two and leaves one record."""
 
 import os
+import socket
 import subprocess
 import sys
+from functools import partial
 
+import forks
 import pytest
 import torch
 import two_processes
@@ -29,9 +32,12 @@ def in_processes(count: int, *command: str) -> str:
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> dict:
-    """What two processes found."""
-    file = tmp_path_factory.mktemp("two") / "found.pt"
-    in_processes(2, "tests/two_processes.py", str(file), *two_processes.METHODS)
+    """What two processes found that were started as torchrun starts them."""
+    file = str(tmp_path_factory.mktemp("two") / "found.pt")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    found = partial(forks.started, two_processes.main, [*two_processes.METHODS], file, LOCAL_WORLD_SIZE="2", **shared)
+    assert forks.ended(*[found(RANK=rank, LOCAL_RANK=rank) for rank in "01"]) == [0, 0]
     return torch.load(file)
 
 

@@ -3,10 +3,9 @@
 import copy
 import math
 import os
-import subprocess
-import sys
-from pathlib import Path
 
+import forks
+import killed_run
 import pandas as pd
 import pytest
 import torch
@@ -233,12 +232,7 @@ def test_checkpoint_of_anything_else_is_refused(name, call, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_killed_run_ends_with_the_same_bits(tmp_path):
-    script = Path(__file__).parents[1] / "killed_run.py"
-    environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
-    command = [sys.executable, script, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "equal after" in done.stdout
+    assert forks.ended(forks.started(killed_run.main, tmp_path)) == [0], "python tests/killed_run.py FOLDER says why"
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"warmup": 1.0}, {"precision": "fp16"}, {"clip": 0.0}, {"seed": -1}])
