@@ -1,8 +1,9 @@
 """Bootstrap intervals and paired differences for any score, over examples and seeds at once.
 
 Groups of examples and, independently, seeds are drawn with replacement (Owen, The Pigeonhole Bootstrap, 2007:
-https://doi.org/10.1214/07-AOAS122), S - 1 of S seeds, which makes the variance between few seeds unbiased. Intervals
-are about the expected score of newly trained models on new examples, and too wide rather than too short.
+https://doi.org/10.1214/07-AOAS122), S - 1 of S seeds, which makes the variance between few seeds unbiased. It has S - 1
+degrees of freedom, so draws are stretched by the ratio of Student's to the normal quantile (Satterthwaite 1946:
+https://doi.org/10.2307/3002019). Intervals are about the expected score of newly trained models on new examples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
+from scipy.stats import t as student
 from statsmodels.stats.multitest import multipletests
 
 from mmutils.statistics.panel import Panel, panel, panels
@@ -42,7 +44,7 @@ class Interval:
 
 
 def bootstrap_interval(predictions: pd.DataFrame, score: str = "f1_macro", *, resamples: int = 10_000) -> Interval:
-    """Percentile interval of a score: the mean over seeds, resampled over groups and seeds at once.
+    """Interval of a score: the mean over seeds, resampled over groups and seeds at once.
 
     ValueError: bad predictions (see `panel`), a bad score (see `weighted_score`), or one group only.
     """
@@ -140,7 +142,7 @@ def score_by_slice(predictions: pd.DataFrame, slices: pd.Series, *, resamples: i
 
 
 class Draws:
-    """Mean scores of M systems under the same R resamples: `means` (M,), `draws` (R, M)."""
+    """Mean scores of M systems under the same R resamples: `means` (M,), `draws` (R, M); `of_seeds` of seeds alone."""
 
     def __init__(self, systems: list[Panel], score: str, resamples: int):
         if resamples < 1:
@@ -149,8 +151,9 @@ class Draws:
         if self.groups < 2:
             raise ValueError("all examples belong to one group: there is nothing to resample")
         functions = self.functions = [weighted_score(system, score) for system in systems]
-        self.means = np.array([function(np.ones((1, self.groups))).mean() for function in functions])
-        generator, chunk, chunks = np.random.default_rng(0), max(1, _CELLS // self.groups), []
+        full = [function(np.ones((1, self.groups))) for function in functions]  # M times (1, S)
+        self.means, self.largest = np.array([values.mean() for values in full]), 2 if score == "brier" else 1
+        generator, chunk, both, alone = np.random.default_rng(0), max(1, _CELLS // self.groups), [], []
         for start in range(0, resamples, chunk):
             count = min(chunk, resamples - start)
             weights = _multiplicities(count, self.groups, self.groups, generator)  # (R, G)
@@ -158,24 +161,41 @@ class Draws:
                 seeds: _multiplicities(count, max(1, len(seeds) - 1), len(seeds), generator)  # (R, S)
                 for seeds in dict.fromkeys(system.seeds for system in systems)
             }
-            scores = [(function(weights), drawn[s.seeds]) for function, s in zip(functions, systems, strict=True)]
-            chunks.append(np.stack([(values * v).sum(axis=1) / v.sum(axis=1) for values, v in scores], axis=1))
-        draws = np.concatenate(chunks)
+            counts = [drawn[system.seeds] for system in systems]
+            both.append(_seed_means([function(weights) for function in functions], counts))
+            alone.append(_seed_means(full, counts))
+        draws, self.of_seeds = np.concatenate(both), np.concatenate(alone)
         self.draws = draws[~np.isnan(draws).any(axis=1)]
         if not len(self.draws):
             raise ValueError(f"{score} is not defined in any of {resamples} resamples: too few groups of a class")
 
     def interval(self, statistic: Callable[[np.ndarray], np.ndarray], test: bool = False) -> Interval:
         """Interval, with `test` a p-value too, of a statistic of the means: an array function (..., M) -> (...)."""
-        draws, p_value = statistic(self.draws), None
+        counts = [len(system.seeds) for system in self.systems]
+        several = min((count for count in counts if count > 1), default=1)
+        between, total = (_variance(statistic(draws)) for draws in (self.of_seeds, self.draws))
+        freedom = (several - 1) * (total / between) ** 2 if several > 1 and between > 0 else np.inf
+        stretch = student.ppf(0.975, freedom) / ndtri(0.975)  # 1 where seeds do not matter
+        means = np.clip(self.means + stretch * (self.draws - self.means), 0, self.largest)
+        draws, p_value = statistic(means), None
         low, high = np.quantile(draws, (0.025, 0.975), method="nearest")  # a LEVEL interval
         if test:
             count = len(draws) + 1
-            shares = np.array([(1 + (draws <= 0).sum()) / count, 1 - (1 + (draws >= 0).sum()) / count])
-            left, right = ndtr(ndtri(np.clip(shares, 1 / count, 1 - 1 / count)))  # keeps recorded p-values' last digit
-            p_value = float(min(1, 2 * min(left, 1 - right)))
-        seeds = min(len(system.seeds) for system in self.systems)
-        return Interval(float(statistic(self.means)), float(low), float(high), self.groups, seeds, p_value)
+            tail = (1 + min((draws <= 0).sum(), (draws >= 0).sum())) / count
+            p_value = float(min(1, 2 * student.cdf(stretch * ndtri(tail), freedom)))
+        return Interval(float(statistic(self.means)), float(low), float(high), self.groups, min(counts), p_value)
+
+
+def _seed_means(scores: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> np.ndarray:
+    """Means (R, M) over drawn seeds; M times scores (R, S) and how often each seed was drawn (R, S)."""
+    means = [(values * drawn).sum(axis=1) / drawn.sum(axis=1) for values, drawn in zip(scores, counts, strict=True)]
+    return np.stack(means, axis=1)
+
+
+def _variance(values: np.ndarray) -> float:
+    """Of the finite ones: a share of a gap is infinite where a draw has no gap."""
+    finite = values[np.isfinite(values)]
+    return finite.var() if len(finite) else 0.0
 
 
 def _multiplicities(count: int, drawn: int, units: int, generator: np.random.Generator) -> np.ndarray:

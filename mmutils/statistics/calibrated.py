@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mmutils.statistics.calibration import BINS, _binned
+from mmutils.statistics.calibration import BINS, binned
 
 
 def calibrated_error(predictions: pd.DataFrame, draws: int = 200) -> float:
@@ -11,7 +11,7 @@ def calibrated_error(predictions: pd.DataFrame, draws: int = 200) -> float:
 
     It is not 0, as bins hold few examples. The same predictions give the same value. ValueError: as `panel`.
     """
-    confidence, _, place = _binned(predictions)  # (S, N)
+    confidence, _, place = binned(predictions)  # (S, N)
     generator, errors = np.random.default_rng(0), []
     for _ in range(draws):
         gaps = (generator.random(confidence.shape) < confidence) - confidence

@@ -21,7 +21,7 @@ LEAST = 1e-12  # a smaller probability counts as this, so that its logarithm is 
 
 def calibration_error(predictions: pd.DataFrame) -> float:
     """Expected calibration error in [0, 1]: |accuracy - confidence| of the bins, weighted by rows, mean over seeds."""
-    confidence, correct, place = _binned(predictions)
+    confidence, correct, place = binned(predictions)
     gaps = [np.bincount(p, c - r, minlength=BINS) for p, c, r in zip(place, confidence, correct, strict=True)]
     return float(np.abs(gaps).sum(axis=1).mean() / confidence.shape[1])
 
@@ -33,7 +33,7 @@ def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
         Columns left, right (edges; left is not part of the bin), share (of all rows), examples (mean over seeds),
         confidence, accuracy (means), low, high (95 % Wilson interval, as if seeds repeated the same examples).
     """
-    confidence, correct, place = _binned(predictions)
+    confidence, correct, place = binned(predictions)
     columns = {"bin": place.ravel(), "confidence": confidence.ravel(), "accuracy": correct.ravel()}
     rows = pd.DataFrame(columns).groupby("bin")
     table, examples = rows.mean(), rows.size() / len(place)
@@ -79,7 +79,7 @@ def apply_temperature(predictions: pd.DataFrame, temperatures: float | Mapping |
     return predictions.assign(**dict(zip(names, scaled.T, strict=True)))
 
 
-def _binned(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def binned(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Confidence, whether right, and bin (left, right] of each prediction: three times (S, N)."""
     system = panel(predictions)
     confidence = np.minimum(system.probabilities.max(axis=2), 1)
