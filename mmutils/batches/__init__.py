@@ -6,6 +6,7 @@ of B strings. An epoch depends on (seed, epoch number) only, so a resumed run se
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import chain, pairwise
@@ -90,8 +91,8 @@ class Batches:
         batches = [order[part] for part in self.slices]
         if self.shuffle and self.by_length:
             batches = self._of_like_length(order, generator)
-        for rows in batches:
-            yield self._batch(rows, generator)
+        made = (self._batch(rows, generator) for rows in batches)
+        yield from made if self.device.type == "cpu" else ahead(made)
 
     def _of_like_length(self, order: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Rows of the epoch's batches: POOL batches at a time sorted by length; in random order."""
@@ -138,14 +139,29 @@ class Batches:
         }
 
     def _batch(self, rows: Tensor, generator: torch.Generator) -> dict:
-        batch = {"id": [self.ids[row] for row in rows], "label": self.labels[rows].to(self.device)}
+        batch = {"id": [self.ids[row] for row in rows], "label": self._moved(self.labels[rows])}
         if self.pictures is not None:
             images = torch.from_numpy(self.pictures[self.picture_of_row[rows.numpy()]])  # (B, S, S, 3)
-            images = images.to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S), channels last in memory
+            images = self._moved(images).permute(0, 3, 1, 2)  # (B, 3, S, S), channels last in memory
             batch["image"] = self.augment(images, generator) if self.augment else images.float().div_(255)
         if self.tokens is not None:
             ids = [torch.from_numpy(self.tokens[row]).long() for row in rows]
             mask = [torch.ones_like(text) for text in ids]
-            batch["input_ids"] = pad_sequence(ids, True, self.tokenizer.pad_token_id).to(self.device)
-            batch["attention_mask"] = pad_sequence(mask, batch_first=True).to(self.device)
-        return batch | {name: tensor[rows.to(tensor.device)].to(self.device) for name, tensor in self.extra.items()}
+            batch["input_ids"] = self._moved(pad_sequence(ids, True, self.tokenizer.pad_token_id))
+            batch["attention_mask"] = self._moved(pad_sequence(mask, batch_first=True))
+        return batch | {name: self._moved(tensor[rows.to(tensor.device)]) for name, tensor in self.extra.items()}
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """The tensor on the batches' device; a GPU copies from pinned memory, and the host does not wait for it."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+def ahead(items: Iterator) -> Iterator:
+    """The items, each made by a thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item

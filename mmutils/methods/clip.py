@@ -1,7 +1,8 @@
 """CLIP: the picture and the text of one example agree, those of two examples do not.
 
 Radford et al. 2021, https://arxiv.org/abs/2103.00020. The negatives of an example are the others of its batch, so a
-large batch is part of the method; but not those with the same text or the same picture.
+large batch is part of the method; but not those with the same text or the same picture. Large ones fit into memory in
+chunks that are encoded anew in the backward pass, as in Gao et al. 2021 (https://arxiv.org/abs/2101.06983).
 """
 
 import math
@@ -10,16 +11,23 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmutils.methods import Method
 
 
 class CLIP(Method):
-    """Contrastive pretraining of an image and a text encoder, with a learned scale, 1 / temperature, in [1, 100]."""
+    """Contrastive pretraining of an image and a text encoder, with a learned scale, 1 / temperature, in [1, 100].
 
-    def __init__(self, image: nn.Module, text: nn.Module, dim: int = 256):  # dim: E of the shared embedding
+    Args:
+        dim: E of the shared embedding.
+        chunk: examples whose activations are in memory at once, 0 for all. The loss and its gradient are the same, but
+            batch norms take their statistics from a chunk, and count it twice.
+    """
+
+    def __init__(self, image: nn.Module, text: nn.Module, dim: int = 256, chunk: int = 0):
         super().__init__()
-        self.image, self.text = image, text
+        self.image, self.text, self.chunk = image, text, chunk
         self.image_projection, self.text_projection = (nn.Linear(side.dim, dim, bias=False) for side in (image, text))
         for projection in (self.image_projection, self.text_projection):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
@@ -27,11 +35,19 @@ class CLIP(Method):
 
     def embed_image(self, batch: dict) -> Tensor:
         """L2-normalised embeddings (B, E) of the pictures."""
-        return F.normalize(self.image_projection(self.image(batch).float()), dim=-1)
+        return F.normalize(self.image_projection(self._features(self.image, batch)), dim=-1)
 
     def embed_text(self, batch: dict) -> Tensor:
         """L2-normalised embeddings (B, E) of the texts."""
-        return F.normalize(self.text_projection(self.text(batch).float()), dim=-1)
+        return F.normalize(self.text_projection(self._features(self.text, batch)), dim=-1)
+
+    def _features(self, encoder: nn.Module, batch: dict) -> Tensor:
+        """Features (B, D) float32; in training those of one chunk after the other, without keeping activations."""
+        count = len(batch["id"])
+        if not (self.training and 0 < self.chunk < count):
+            return encoder(batch).float()
+        parts = [{key: batch[key][i : i + self.chunk] for key in batch} for i in range(0, count, self.chunk)]
+        return torch.cat([checkpoint(encoder, part, use_reentrant=False).float() for part in parts])
 
     def loss(self, batch: dict, progress: float) -> Tensor:
         self.check_batch(len(batch["id"]))

@@ -49,21 +49,15 @@ class Finetunings(Trainings):
                 mean = rows.groupby(keys, sort=False).agg(columns).reset_index()
                 self._add(f"{system}, mean of {seeds} seeds", mean, about, f"{about['trained']}, mean of {seeds} seeds")
 
-    def add_references(
-        self, starts: Mapping[str, Mapping[int, Start]], tables: Mapping, classes: int, balanced: bool = False
-    ) -> None:
-        """Add means over seeds, logistic regressions and stacks. balanced: all classes weigh the same."""
-        self.add_means()
-        self.add_logistic(starts, tables, classes, "balanced" if balanced else None)
-
     def add_logistic(
-        self, starts: Mapping[str, Mapping[int, Start]], tables: Mapping, classes: int, weigh: str | None = None
+        self, starts: Mapping[str, Mapping[int, Start]], tables: Mapping, classes: int, balanced: bool = False
     ) -> None:
         """Add for each start logistic regression on its standardised features, and for texts also the stack.
 
         All labels of train, without fine-tuning; the regression's C is chosen on val. Starts that have a pretraining
-        for each seed are left out. weigh: `class_weight` of scikit-learn.
+        for each seed are left out. balanced: all classes weigh the same.
         """
+        weigh = "balanced" if balanced else None
         for name, by_seed in tqdm(starts.items(), "logistic regression", delay=2):
             start = by_seed[self.seeds[0]]
             if start.description["pretrainings"] > 1:

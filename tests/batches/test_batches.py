@@ -8,7 +8,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from mmutils.batches import Batches, derived_seed
+from mmutils.batches import Batches, ahead, derived_seed
 from mmutils.batches.augment import Augment, MultiCrop
 from mmutils.models.text import TextEncoder
 
@@ -145,3 +145,18 @@ def test_texts_of_like_length_share_a_batch_and_every_row_comes_once():
     assert abs(np.corrcoef(lengths[:16], range(16))[0, 1]) < 0.9, "batches of a pool come in order of length"
     with pytest.raises(ValueError, match="would always leave out long texts"):
         Batches(rows, 7, tokenizer=tokenizer, shuffle=True, by_length=True, drop_last=True)
+
+
+def test_batches_made_ahead_are_the_same_in_the_same_order_and_errors_come_through(examples):
+
+    made = Batches(examples, 3, shuffle=True, seed=4, extra={"noise": torch.rand(10, 2)})
+    for plain, early in zip(made.epoch(2), ahead(made.epoch(2)), strict=True):
+        assert plain["id"] == early["id"] and torch.equal(plain["noise"], early["noise"])
+
+    def broken():
+        yield 1
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(ahead(broken()))
+    assert next(ahead(iter([1, 2, 3]))) == 1  # whoever stops early leaves no thread behind

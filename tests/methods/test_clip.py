@@ -158,3 +158,16 @@ def test_one_step_changes_every_parameter_and_lowers_the_loss(method):
 def test_small_batch_is_an_error_that_says_so(method):
     with pytest.raises(ValueError, match="CLIP was given a batch of 7 examples"):
         method.loss(make_batch(7), 0.0)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 9])
+def test_chunks_give_the_loss_and_the_gradient_of_the_whole_batch(method, chunk):
+    method.image.layer = nn.Sequential(nn.Linear(12, 500), nn.ReLU(), nn.Linear(500, 6))
+    batch, results = make_batch(9), []
+    for method.chunk in (0, chunk):
+        method.zero_grad()
+        loss = method.loss(batch, 0.0)
+        loss.backward()
+        results.append([loss.detach(), *(p.grad.clone() for p in method.parameters())])
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
