@@ -12,7 +12,7 @@ report: .venv/report.stamp
 	$(BIN)/python -m mmutils.reproduce --profile $(PROFILE)
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -10,7 +10,6 @@ import pandas as pd
 
 from mmutils import data, runs
 from mmutils.evaluation.probes import PROBES
-from mmutils.report import results
 from mmutils.reproduce import experiments
 from mmutils.reproduce.experiments import Run
 from mmutils.runs import fingerprints
@@ -20,7 +19,6 @@ from mmutils.training.supervised import Trainings
 SCORES = [f"{score}_{mean}" for score in ("precision", "recall", "f1") for mean in ("macro", "weighted")]
 EXPERIMENTS = fingerprints.ROOT / "report" / "experiments.yaml"
 SEEDS, EXAMPLES = 2, 30
-FEW = {study: (score, 50) for study, (score, _) in results.SCORED.items()}  # resamples, where no interval is read
 
 
 def make(folder: Path, profile: str) -> dict[str, dict]:

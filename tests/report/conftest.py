@@ -4,7 +4,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from made_records import FEW, make
 
 from mmutils.report import rendering, results
 
@@ -12,6 +11,7 @@ from mmutils.report import rendering, results
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """The folder with made records of a profile, and the parameters of its runs."""
+    from made_records import make  # imports torch, which most tests of the report do without
 
     @cache
     def made(profile: str) -> tuple[Path, dict]:
@@ -22,9 +22,15 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def smoke(made):
+def few() -> dict[str, tuple[str, int]]:
+    """For `results.SCORED`: few resamples, where no interval is read."""
+    return {study: (score, 50) for study, (score, _) in results.SCORED.items()}
+
+
+@pytest.fixture(scope="session")
+def smoke(made, few):
     """The page of a report of made records of every notebook, and what could not be shown."""
     problems = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "SCORED", FEW)
+        patch.setattr(results, "SCORED", few)
         return rendering.render(made("smoke")[0], "smoke", problems), problems

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 import yaml
-from made_records import EXAMPLES, EXPERIMENTS, FEW
+from made_records import EXAMPLES, EXPERIMENTS
 
 from mmutils.report import rendering as report
 from mmutils.report import results
@@ -23,7 +23,7 @@ PARTS = (
 
 
 @pytest.fixture(scope="module", params=PROFILES)
-def profile(request, made):
+def profile(request, made, few):
     """The parameters of a profile's runs, the text of a report from made records of them, and its problems."""
     folder, planned = made(request.param)
     if request.param == "smoke":  # one of them as a page too
@@ -31,7 +31,7 @@ def profile(request, made):
         assert "What pretraining learned" in page.read_text(encoding="utf-8")
         return planned, page.with_suffix(".md").read_text(encoding="utf-8"), problems
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "SCORED", FEW)
+        patch.setattr(results, "SCORED", few)
         alone = request.param == "demo"  # as outside report/
         text, pages = report.filled(folder, request.param, alone, draw=False)
     return planned, text, [problem for page in pages for problem in page.problems]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score, roc_curve
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, roc_auc_score, roc_curve
 
 from mmutils import data, runs, statistics
 from mmutils.report import answers, diagnostics, markdown, plots, questions, systems, tables
@@ -73,8 +73,8 @@ def _scores(table: pd.DataFrame) -> list[dict]:
         y, guess = part["label"], part.filter(regex="^p_").to_numpy().argmax(1)
         row = {"system": system, "seed": int(seed), "split": split, "accuracy": accuracy_score(y, guess)}
         for kind in ("macro", "weighted"):
-            for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
-                row[f"{name}_{kind}"] = float(score(y, guess, average=kind))
+            values = precision_recall_fscore_support(y, guess, average=kind)
+            row |= {f"{name}_{kind}": float(x) for name, x in zip(("precision", "recall", "f1"), values, strict=False)}
         rows.append(row)
     return rows
 
