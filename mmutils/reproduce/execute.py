@@ -1,8 +1,7 @@
 """One notebook in a process of its own, ended when it shows no sign of life, so that the caller always goes on.
 
-A sign of life is a log that grows or CPU time that is used: what is slow goes on. A killed kernel can hang its client
-for ever (nbclient issue 88), a notebook can loop, and memory is only surely freed when a process ends. So papermill's
-command line is started as a child, watched from outside, and ended with all processes below it.
+A sign of life is a log that grows or CPU time that is used: what is slow goes on. Papermill's command line is a child
+that is ended with all processes below it, since a killed kernel can hang its client for ever (nbclient issue 88).
 """
 
 import json

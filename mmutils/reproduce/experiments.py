@@ -27,9 +27,7 @@ class Run:
     parameters: dict = field(default_factory=dict)
     needs: tuple[str, ...] = ()  # runs that go first
     timeout: float = 1800.0  # seconds without a sign of life after which it is ended
-    root: str | dict[str, str] | None = (
-        None  # which --root gives its data, or by parameter which one; by default its data
-    )
+    root: str | dict[str, str] | None = None  # which --root gives its data, or by parameter; by default its data
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,7 @@ def _profile(content: dict, files: Disk) -> Profile:
     profile, runs, errors = _made(Profile, content, "profile"), [], []
     if profile.jobs < 1:
         raise ValueError(f"jobs: a number of runs, at least 1, given {profile.jobs}")
-    shared = profile.defaults.get("parameters") or {}
-    if not isinstance(shared, dict):
-        raise ValueError(f"defaults: parameters is dict, given {shared!r}")
+    shared = _made(Run, profile.defaults, "defaults").parameters
     for entry in profile.runs:
         try:
             runs.append(_run(profile.defaults | {"parameters": {}} | entry, shared, files))

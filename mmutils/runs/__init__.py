@@ -26,7 +26,6 @@ from mmutils.runs.parameters import all_typed, printable
 from mmutils.runs.storage import KEYS, NAME, SCHEMA
 
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
-LONGEST = 100_000_000  # bytes of a record that is read
 NETWORKS = ("torch", "torchvision", "timm", "transformers", "tokenizers", "sentencepiece", "safetensors", "accelerate")
 NUMBERS = ("scikit-learn", "scipy", "statsmodels", "numpy", "pandas", "pyarrow", "pillow", "ftfy")
 _clock = {"begun": time.monotonic()}  # of the run
@@ -56,10 +55,9 @@ def begin(notebook: str | Path, namespace: dict) -> Run:
         namespace |= all_typed(values, declared)
     except ValueError as error:
         raise ValueError(f"{notebook}: {error}") from None
-    if "out" in declared:
-        if not namespace["out"] or not re.fullmatch(NAME, _name(namespace["out"])):
-            raise ValueError(f"{notebook}: parameter out is {namespace['out']!r}: the name of a folder matches {NAME}")
-        claim(namespace["out"])
+    if not namespace["out"] or not re.fullmatch(NAME, _name(namespace["out"])):
+        raise ValueError(f"{notebook}: parameter out is {namespace['out']!r}: the name of a folder matches {NAME}")
+    claim(namespace["out"])
     import torch  # takes seconds: not before the parameters are checked
 
     torch.manual_seed(next(iter(namespace.get("seeds") or ()), 0))
@@ -112,7 +110,6 @@ def save_record(
         for (system, seed, split), rows in table.groupby(["system", "seed", "split"], sort=False)
     ]
     record["environment"]["precision"] = sorted({row["precision"] for row in history if row.get("precision")}) or None
-    record["fingerprints"]["data"] = record["data"]["fingerprint"]
     content = storage.to_parquet(table) if len(table) else None
     if content:
         record["fingerprints"]["predictions"] = digest(content)
@@ -175,8 +172,6 @@ def load_record(folder: str | Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"no record {path}: the run has not finished; python -m mmutils.reproduce runs it")
     try:
-        if path.stat().st_size > LONGEST:
-            raise ValueError(f"it has more than {LONGEST / 1e6:.0f} MB")
         record = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(record, ensure_ascii=False, allow_nan=False).encode()  # refuses NaN and half surrogate pairs
         storage.check_record(record)
@@ -205,10 +200,8 @@ def load_predictions(folder: str | Path) -> pd.DataFrame:
 
 def load_records(root: str | Path) -> list[dict]:
     """Records, failed ones too, of the runs in `root`, by name; warns of each folder without a readable one."""
-    root, records = Path(root), []
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder of runs {root}: python -m mmutils.reproduce makes it")
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    records = []
+    for folder in sorted(path for path in Path(root).iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
             records.append(load_record(folder))
         except (OSError, ValueError) as error:
