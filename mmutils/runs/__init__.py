@@ -26,6 +26,7 @@ from mmutils.runs.parameters import all_typed, printable
 from mmutils.runs.storage import KEYS, NAME, SCHEMA
 
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
+LONGEST = 100_000_000  # bytes of a record that is read
 NETWORKS = ("torch", "torchvision", "timm", "transformers", "tokenizers", "sentencepiece", "safetensors", "accelerate")
 NUMBERS = ("scikit-learn", "scipy", "statsmodels", "numpy", "pandas", "pyarrow", "pillow", "ftfy")
 _clock = {"begun": time.monotonic()}  # of the run
@@ -172,6 +173,8 @@ def load_record(folder: str | Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"no record {path}: the run has not finished; python -m mmutils.reproduce runs it")
     try:
+        if path.stat().st_size > LONGEST:
+            raise ValueError(f"it has more than {LONGEST / 1e6:.0f} MB")
         record = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(record, ensure_ascii=False, allow_nan=False).encode()  # refuses NaN and half surrogate pairs
         storage.check_record(record)
