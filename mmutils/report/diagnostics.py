@@ -29,7 +29,9 @@ def counts(page: Page) -> str:
         sizes[f"{', '.join(f'{size:,} {split}' for split, size in splits) or 'none'} ({record['data']['name']})"] = None
         for audit in [*record["extra"].get("audit", {}).values()][:1]:  # the same in all languages
             name, *splits = (key for key in audit["counts"][0] if key in ("index", "label", "train", "val", "test"))
-            rows = [[markdown.escape(row[name]), *(f"{row[split]:,}" for split in splits)] for row in audit["counts"]]
+            names = [markdown.escape(str(row[name]).replace("_", " ")) for row in audit["counts"]]
+            counted = [[f"{row[split]:,}" for split in splits] for row in audit["counts"]]
+            rows = [[name, *cells] for name, cells in zip(names, counted, strict=True)]
             repeated = {}
             for kind in ("leaks", "duplicates"):
                 values = sum((Counter({row["what"]: row["values"]}) for row in audit[kind]), Counter())
@@ -122,9 +124,13 @@ def each(page: Page) -> str:
         numbers += [percent(system["test"]["accuracy"].mean()), *_thresholds(page, system, val)]
         rows.append([page.record(system["run"], title), *numbers])
         alike = [s for s in page.study.systems if all(s.get(key) == system.get(key) for key in keys)]
-        history = [e for s in alike for e in page.study.records[s["run"]]["history"] if e["system"] == s["system"]]
+        history, looks = [], {}
+        for s in alike:
+            label, epochs = readable(s["system"]), page.study.records[s["run"]]["history"]
+            history += [epoch | {"system": label} for epoch in epochs if epoch["system"] == s["system"]]
+            looks |= {label: page.look(s)} if s.get("start") else {}
         watched = tuple(name for name in ("loss", page.study.score) if any(name in epoch for epoch in history))
-        looks, limits = {s["system"]: page.look(s) for s in alike if s.get("start")}, {page.study.score: (0, 1)}
+        limits = {page.study.score: (0, 1)}
         figures = {"loss": plots.curves(history, watched, title, 1, limits, looks)} if watched else {}
         figures["confusion"] = plots.confusion(table, system["classes"], title)
         bins, about = statistics.reliability(table), f"{title}: error {error.split()[0]} %"

@@ -22,7 +22,8 @@ NOTES = {  # paragraphs, captions and heads of tables by name; a paragraph becom
     name: re.sub(r"(?<!\n)\n(?![|\n]|\{head)", " ", text.strip())
     for name, text in re.findall(r"^## (\S+)\n(.*?)(?=^##|\Z)", _NOTES, re.MULTILINE | re.DOTALL)
 }
-NAMES = dict(re.findall(r"^\| (\S+) \| (.+) \|$", NOTES["names"], re.MULTILINE))  # of networks and settings
+NAMES = dict(re.findall(r"^\| (.+) \| (.+) \|$", NOTES["names"], re.MULTILINE))  # of networks, starts and settings
+_CODE = re.compile(rf"(?<![\w/.-])({'|'.join(map(re.escape, NAMES))})(?![\w/-]|\.\w)")
 
 
 @dataclass
@@ -38,10 +39,10 @@ class Page:
 
     @property
     def name(self) -> str:
-        """The data set's name; of a table that of its first run."""
+        """The data set's name; of a table that of its first run, where that is known."""
         run, record = next(iter(self.study.records.items()))
         name = "emoji" if self.study.built_in else record["data"].get("name", "table")
-        return run if name == "table" else name
+        return name if name != "table" else run if run in DATA else "your own table"
 
     @property
     def warning(self) -> str:
@@ -91,7 +92,7 @@ class Page:
 
 def readable(text: str) -> str:
     """The text with the names that readers know in place of those of code."""
-    return re.sub(r"[\w/-]+(?:\.[\w/-]+)*", lambda match: NAMES.get(match[0], match[0]), text)
+    return _CODE.sub(lambda match: NAMES[match[0]], text)
 
 
 def percent(value: float | None, form: str = ".1f") -> str:

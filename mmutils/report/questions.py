@@ -87,7 +87,7 @@ def languages(page: Page) -> str:
         change = "alone" if not gap.fused else "same" if 0 in gap.reduction else "closes" if gap.share else "narrows"
         if change in ("closes", "narrows") and abs(gap.fused.estimate) > abs(gap.text.estimate):
             change = "widens"
-        uses.setdefault(change, []).append(name)
+        uses.setdefault("closes" if change == "narrows" else change, []).append(name)
         values = {"text": span(gap.text, points), "fused": span(gap.fused, points), "share": span(gap.share, _rounded)}
         values |= {"name": name, "ahead": "English" if gap.text.estimate > 0 else "Hindi"}
         said = NOTES["gap-none" if 0 in gap.text else "gap-ahead"] + NOTES.get(f"picture-{change}", "")
@@ -111,9 +111,9 @@ def pretraining(page: Page) -> str:
         return ""
     rank = lambda system: (systems.share(system), system["val"][measure].mean())  # noqa: E731
     best = max(tuned, key=rank)
-    name = markdown.escape(f"{best['start']} ({readable(_listed(best['networks']))}, trained: {best['trained']})")
+    name = readable(f"{best['start']} ({_listed(systems.networks(page, best))}, trained: {best['trained']})")
     scores = f"AUROC {span(page.study.interval(best))}, accuracy {percent(best['test']['accuracy'].mean())} %"
-    use = NOTES["use-best"].format(inputs=systems.title(best), name=name, scores=scores)
+    use = NOTES["use-best"].format(inputs=systems.title(best), name=markdown.escape(name), scores=scores)
     if not tests:
         return f"{NOTES['no-baseline']} **To use:** {use}"
     _, where, *pair, result = max(tests, key=lambda test: ("(other" not in test.name, *rank(test.first)))
@@ -121,7 +121,7 @@ def pretraining(page: Page) -> str:
     found = NOTES["gain"].format(
         counts=[len(tests), *(verdicts.count(verdict) or "none" for verdict in ("better", "worse", "inconclusive"))],
         scores=[percent(system["test"][measure].mean()) for system in pair],
-        starts=[markdown.escape(system["start"]) for system in pair],
+        starts=[markdown.escape(readable(system["start"])) for system in pair],
         gain=f"{span(result.difference, points)} points with {where.partition(' (')[0]}",
         seeds=NOTES["gain-several" if (pair[0].get("pretrainings") or 1) > 1 else "gain-one"],
     )

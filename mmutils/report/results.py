@@ -12,6 +12,7 @@ from mmutils import runs, statistics
 from mmutils.runs.storage import check_predictions
 from mmutils.statistics.bootstrap import Draws
 from mmutils.statistics.panel import panels, probability_columns
+from mmutils.statistics.scores import scores
 
 # score and resamples of the intervals and tests of a study; with 2,000 p-values are at least .001, for many tests
 SCORED = {"crisis": ("f1_macro", 10_000), "memes": ("auroc", 2_000), "transfer": ("f1_macro", 2_000)}
@@ -29,6 +30,7 @@ class Study:
         if records is None:
             records = runs.load_records(self.root) if self.root.is_dir() else []
         self._cache: dict[tuple, object] = {}
+        self._tables: dict[tuple[str, str, str], pd.DataFrame] = {}  # predictions by run, system and split
         self.records, bad = {r["run"]: r for r in records if r["study"] == name}, {}
         for run, record in self.records.items():
             try:
@@ -47,36 +49,40 @@ class Study:
         self.built_in = any(r["data"].get("built_in") for r in self.records.values())  # the package's examples
 
     def _check(self, record: dict) -> None:
-        table = self._table(record["run"])
+        plain = dict.fromkeys(("system", "split", "id", "group"), object)  # of which pandas takes rows much faster
+        table = runs.load_predictions(self.root / record["run"]).astype(plain)
         if table.empty and not record["scores"]:
             return
         rows = check_predictions(table, len(record["classes"]), record["systems"], record["failed"])
         scored = {(score["system"], score["seed"], score["split"]) for score in record["scores"]}
         if scored != set(rows[["system", "seed", "split"]].drop_duplicates().itertuples(index=False, name=None)):
             raise ValueError("its scores and its predictions are not of the same systems, seeds and splits")
-
-    def _table(self, run: str) -> pd.DataFrame:
-        plain = dict.fromkeys(("system", "split", "id", "group"), object)  # of which pandas takes rows much faster
-        return self.cached(("run", run), lambda: runs.load_predictions(self.root / run).astype(plain))
+        self._tables |= {(record["run"], *key): part for key, part in table.groupby(["system", "split"], sort=False)}
 
     @cached_property
     def systems(self) -> list[dict]:
         """All systems of all runs that went well, with their run, classes, data, and scores by seed on val and test."""
         systems = []
         for run, record in self.records.items():
+            classes = [name.replace("_", " ") for name in record["classes"]]
             for system in record["systems"] if record["status"] == "ok" and record["scores"] else ():
-                scores = pd.DataFrame(record["scores"]).set_index("seed").query("system == @system['system']")
-                by_split = {split: part.drop(columns=["system", "split"]) for split, part in scores.groupby("split")}
+                rows = pd.DataFrame(record["scores"]).set_index("seed").query("system == @system['system']")
+                by_split = {split: part.drop(columns=["system", "split"]) for split, part in rows.groupby("split")}
                 if "test" in by_split:  # else all its seeds failed
-                    more = {"run": run, "classes": record["classes"], "data": record["data"]}
+                    more = {"run": run, "classes": classes, "data": record["data"]}
                     systems.append({**system, **more, **by_split})
         return systems
 
     def predictions(self, system: dict, split: str = "test") -> pd.DataFrame:
         """The predictions of all seeds of one system on one split, ordered by seed and id."""
-        key, table = ("predictions", system["run"], system["system"], split), self._table(system["run"])
-        rows = (table["system"] == system["system"]) & (table["split"] == split)
-        return self.cached(key, lambda: table[rows].sort_values(["seed", "id"], ignore_index=True))
+        key = system["run"], system["system"], split
+        return self.cached(key, lambda: self._tables[key].sort_values(["seed", "id"], ignore_index=True))
+
+    def add(self, system: dict, tables: dict[str, pd.DataFrame]) -> None:
+        """Add a system whose predictions by split are made of those of others."""
+        self._tables |= {(system["run"], system["system"], split): table for split, table in tables.items()}
+        by_split = {s: {seed: scores(rows) for seed, rows in t.groupby("seed")} for s, t in tables.items()}
+        self.systems.append(system | {split: pd.DataFrame(rows).T for split, rows in by_split.items()})
 
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""

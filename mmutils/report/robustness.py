@@ -4,14 +4,11 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import product
 
-import pandas as pd
-
 from mmutils import statistics
 from mmutils.report import questions
 from mmutils.report.page import LANGUAGES, NOTES, Page, percent, points, readable, span
 from mmutils.report.results import Study
 from mmutils.statistics.panel import probability_columns
-from mmutils.statistics.scores import scores
 
 RESAMPLES = 2_000
 
@@ -28,19 +25,17 @@ def add_averages(study: Study) -> None:
 
 
 def _add_average(study: Study, both: dict, text: dict, picture: dict) -> None:
-    name = f"average of text and picture, {LANGUAGES.get(both['language'], both['language'])}"
-    about = {"system": name, "model": f"{text['system']} and {picture['system']}", "trained": "nothing more"}
-    about |= {"weights": f"{text['weights']}; {picture['weights']}", "chosen": False}
+    name, tables = f"average of text and picture, {LANGUAGES.get(both['language'], both['language'])}", {}
     for split in ("val", "test"):
         first, second = (study.predictions(system, split) for system in (text, picture))
         keys = ["seed", "id", "group", "label"]
         if not first[keys].equals(second[keys]):  # other examples or other seeds
             return
         mean = {column: (first[column] + second[column]) / 2 for column in probability_columns(first)}
-        table = first.assign(system=name, **mean)
-        study.cached(("predictions", both["run"], name, split), lambda table=table: table)
-        about[split] = pd.DataFrame({seed: scores(rows) for seed, rows in table.groupby("seed")}).T
-    study.systems.append(both | about)
+        tables[split] = first.assign(system=name, **mean)
+    about = {"system": name, "model": f"{text['system']} and {picture['system']}", "trained": "nothing more"}
+    about |= {"weights": f"{text['weights']}; {picture['weights']}", "chosen": False}
+    study.add(both | about, tables)
 
 
 def add_means(study: Study) -> None:
@@ -53,14 +48,12 @@ def add_means(study: Study) -> None:
         name = f"{system['system']}, mean of {seeds} seeds"
         if seeds < 2 or (system["run"], name) in names:
             continue
+        tables = {split: study.predictions(system, split) for split in ("val", "test")}
+        for split, rows in tables.items():
+            mean = rows.groupby(["id", "group", "label"])[probability_columns(rows)].mean()
+            tables[split] = mean.reset_index().assign(system=name, seed=0)
         about = {"system": name, "trained": f"{system['trained']}, mean of {seeds} seeds", "reference": True}
-        for split in ("val", "test"):
-            rows = study.predictions(system, split)
-            columns = dict.fromkeys(probability_columns(rows), "mean")
-            table = rows.groupby(["id", "group", "label"]).agg(columns).reset_index().assign(system=name, seed=0)
-            study.cached(("predictions", system["run"], name, split), lambda table=table: table)
-            about[split] = pd.DataFrame({0: scores(table)}).T
-        study.systems.append(system | about | {"chosen": False})
+        study.add(system | about | {"chosen": False}, tables)
 
 
 def robust(page: Page) -> str:

@@ -26,9 +26,9 @@ def title(system: dict) -> str:
 
 def description(page: Page, system: dict) -> str:
     """Its networks, what was trained, and by what each was pretrained."""
-    networks = "; ".join(system.get("networks") or [system["model"]])
-    networks = "" if networks in system["system"] else f"{readable(networks)}; "
-    return f"{networks}trained: {system['trained']}; weights: {', '.join(dict.fromkeys(origins(page, system)))}"
+    named = "; ".join(networks(page, system))
+    named = "" if named in system["system"] else f"{readable(named)}; "
+    return f"{named}trained: {system['trained']}; weights: {', '.join(dict.fromkeys(origins(page, system)))}"
 
 
 def origins(page: Page, system: dict) -> list[str]:
@@ -73,7 +73,7 @@ def kinds(page: Page) -> dict[tuple, dict]:
 def named(page: Page) -> dict[str, tuple[str, dict]]:
     """The systems of the diagnostics, titles with them, by short names: the best of each input, or of each run."""
     if page.study.name == "memes":
-        return {s["run"]: (f"{s['run']}: {s['system']}", s) for s in shown(page) if s["chosen"]}
+        return {s["run"]: (f"{s['run']}: {readable(s['system'])}", s) for s in shown(page) if s["chosen"]}
     return {"-".join(filter(None, key)): (title(system), system) for key, system in kinds(page).items()}
 
 
@@ -133,7 +133,7 @@ def methods(page: Page) -> Pairs:
     tuned.sort(key=lambda s: s["val"][page.study.score].mean())
     for pair in combinations(tuned, 2):
         first, second = pair = sorted(pair, key=lambda s: (origins(page, s)[0] != "package", s["start"]))
-        by, (one, other) = [origins(page, s)[0] for s in pair], [_networks(page, s) for s in pair]
+        by, (one, other) = [origins(page, s)[0] for s in pair], [networks(page, s) for s in pair]
         if "random" in by or _place(first) != _place(second) or first["start"] == second.get("baseline"):
             continue
         name = f"{first['start']} – {second['start']}", labels(first)
@@ -144,11 +144,11 @@ def methods(page: Page) -> Pairs:
     return dict(sorted((pairs | dict(package.values())).items()))
 
 
-def _networks(page: Page, system: dict) -> list[str]:
-    """The networks of a fine-tuned system; for a text encoder that a run saved, the one that it began with."""
-    runs = page.study.records
-    origins = [(name, name.split("/")[0]) for name in system["networks"]]
-    return [runs[run]["parameters"].get("text_encoder", name) if run in runs else name for name, run in origins]
+def networks(page: Page, system: dict) -> list[str]:
+    """The networks of a system; for a text encoder that a run saved, the one that it began with."""
+    runs, names = page.study.records, system.get("networks") or [system["model"]]
+    saved = [runs.get(name.split("/")[0], {"parameters": {}}) for name in names]
+    return [run["parameters"].get("text_encoder", name) for name, run in zip(names, saved, strict=True)]
 
 
 def probed(page: Page) -> dict[tuple[str, str, str], dict]:

@@ -101,10 +101,10 @@ def shares(page: Page) -> str:
     images, score = [], SCORES[page.study.score]
     trained = [s for s in page.study.systems if s.get("share") and not s.get("reference")]  # references: all labels
     for run, group in groupby(trained, key=lambda system: system["run"]):
-        rows = [
-            {"label": s["start"], "share": 100 * s["share"], "look": page.look(s), **dot(page.study.interval(s))}
-            for s in group
-        ]
+        rows = []
+        for system in group:
+            look = {"label": readable(system["start"]), "share": 100 * system["share"], "look": page.look(system)}
+            rows.append(look | dot(page.study.interval(system)))
         if len({row["share"] for row in rows}) > 1:
             figure = plots.step_curves(rows, "share", "share of the labels, %", f"{score} on test, %", chance=50)
             images.append(page.figure(f"shares-{run}", figure, f"{score} over the share of labels, run {run}"))
