@@ -339,8 +339,9 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     table = text.partition("### Pretrained or not")[2].partition("\n### ")[0]
     verdicts = re.findall(r"\| (?:all labels|10 % of the labels) \([^)]*\); one pretraining \|.*\| (\w+) \|\n", table)
     better, worse, same = (verdicts.count(verdict) or "none" for verdict in ("better", "worse", "inconclusive"))
-    assert f"> **On emoji**, of {len(verdicts)} comparisons of a pretrained start (the weights" in first
-    assert f"{better} clearly better, {worse} clearly worse, {same} without a clear difference" in first
+    assert "> **On emoji**, a pretrained start (the weights that training on labels begins with) is compared" in first
+    told = f"clearly better in {better}, clearly worse in {worse}, without a clear difference in {same}."
+    assert f"{len(verdicts)} times: it is {told}" in first
     assert "inconclusive" in verdicts
     row = next(x for x in text.splitlines() if "record.json): CLIP and e5, 100 % of labels" in x)
     assert f"| {means['CLIP and e5']} ± " in row and "; weights: CLIP, package |" in row
