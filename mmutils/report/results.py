@@ -64,8 +64,10 @@ class Study:
         """All systems of all runs that went well, with their run, classes, data, and scores by seed on val and test."""
         systems = []
         for run, record in self.records.items():
+            if record["status"] != "ok" or not record["scores"]:
+                continue
             classes = [name.replace("_", " ") for name in record["classes"]]
-            for system in record["systems"] if record["status"] == "ok" and record["scores"] else ():
+            for system in record["systems"]:
                 rows = pd.DataFrame(record["scores"]).set_index("seed").query("system == @system['system']")
                 by_split = {split: part.drop(columns=["system", "split"]) for split, part in rows.groupby("split")}
                 if "test" in by_split:  # else all its seeds failed

@@ -9,6 +9,7 @@ from made_records import EXAMPLES, EXPERIMENTS
 
 from mmutils.report import rendering as report
 from mmutils.report import results
+from mmutils.report.page import readable
 
 PROFILES = [*yaml.safe_load(EXPERIMENTS.read_text(encoding="utf-8"))["profiles"]]
 PROFILES.remove("real")  # a part of the two studies, in chapters of its own
@@ -77,7 +78,7 @@ def test_every_baseline_has_its_comparisons_and_every_start_its_row(profile):
     assert wanted
     for name, run in tuned.items():
         for start in run["starts"]:
-            label = f"{start}, {100 * max(run['shares']):.3g} % of labels"
+            label = f"{readable(start)}, {100 * max(run['shares']):.3g} % of labels"
             assert re.search(rf"^\| \[[^]]*\]\(runs/{name}/record.json\): {re.escape(label)}", text, re.MULTILINE)
         assert set(run["baselines"]) | set(run["baselines"].values()) <= set(run["starts"])
 
