@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from mmutils import data, statistics
+from mmutils import statistics
 from mmutils.report import markdown, plots, systems
-from mmutils.report.explorer import thumbnail
+from mmutils.report.explorer import examples, small_picture
 from mmutils.report.page import LANGUAGES, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
 from mmutils.statistics.calibrated import calibrated_error
 from mmutils.statistics.panel import probability_columns
@@ -73,20 +73,8 @@ def _rescued(page: Page, text: pd.DataFrame, both: pd.DataFrame, won: pd.Index, 
         for means in (text, both):
             guess = means.loc[name, "guess"]
             cells.append(f"{markdown.escape(system['classes'][guess])} ({means.loc[name, f'p_{guess}']:.2f})")
-        rows.append([picture(page, name, spoken["en"].loc[name, "image"]), *cells])
+        rows.append([small_picture(page, name, spoken["en"].loc[name, "image"]), *cells])
     return page.table("rescued", rows)
-
-
-def examples(page: Page, run: str, language: str) -> pd.DataFrame:
-    """The test examples of a run's data set, which is a built-in one, by id."""
-    name = page.study.records[run]["data"]["name"]
-    key = ("examples", name, language)
-    return page.study.cached(key, lambda: data.examples(name, None, "test", language=language).set_index("id"))
-
-
-def picture(page: Page, name: str, path: str | None) -> str:
-    """The thumbnail of the example with that id."""
-    return "" if path is None else page.file(f"example-{name}.png", lambda: thumbnail(path), "")
 
 
 def slices(page: Page) -> str:
@@ -248,7 +236,7 @@ def retrieval(page: Page) -> str:
         queries = record["extra"].get("queries", {}) if page.study.built_in else {}
         paths = examples(page, run, "en")["image"] if queries else {}
         for query, ids in queries.items():
-            cells = [markdown.escape(f"{name}: {query}"), *(picture(page, i, paths[i]) for i in ids)]
+            cells = [markdown.escape(f"{name}: {query}"), *(small_picture(page, i, paths[i]) for i in ids)]
             answers.append(cells)
     head = markdown.table(["Text", *map(str, range(1, max(map(len, answers), default=1)))], [], slice(0))
     return f"{page.table('retrieval', rows)}\n\n{page.table('queries', answers, head=head)}"

@@ -12,12 +12,25 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from mmutils import data
 from mmutils.data.tools import pictures
 from mmutils.report.html import data_uri
-from mmutils.report.page import LANGUAGES
+from mmutils.report.page import LANGUAGES, Page
 
 MOST_BYTES = 2_000_000  # of pictures; where they are more, evenly spaced examples are shown
 SIDE = 72  # pixels
+
+
+def examples(page: Page, run: str, language: str) -> pd.DataFrame:
+    """The test examples of a run's data set, which is a built-in one, by id."""
+    name = page.study.records[run]["data"]["name"]
+    key = ("examples", name, language)
+    return page.study.cached(key, lambda: data.examples(name, None, "test", language=language).set_index("id"))
+
+
+def small_picture(page: Page, name: str, path: str | None) -> str:
+    """The thumbnail of the example with that id."""
+    return "" if path is None else page.file(f"example-{name}.png", lambda: thumbnail(path), "")
 
 
 def thumbnail(path: str) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmutils import runs
 from mmutils.report import diagnostics, diagrams, html, markdown, pdf, questions, systems, tables
-from mmutils.report.explorer import explorer_html
+from mmutils.report.explorer import examples, explorer_html
 from mmutils.report.page import LANGUAGES, NOTES, Page
 from mmutils.report.results import Study
 from mmutils.report.robustness import add_averages, add_means, robust
@@ -140,8 +140,8 @@ def explorer(page: Page) -> tuple | None:
         return None
     _, first, _ = shown[0]
     spoken = [code for code in LANGUAGES if code in {system["language"] for system in kinds}] or ["en"]
-    examples = {code: diagnostics.examples(page, first["run"], code) for code in spoken}
-    return page.warning.rstrip("."), examples, shown, first["classes"]
+    tables = {code: examples(page, first["run"], code) for code in spoken}
+    return page.warning.rstrip("."), tables, shown, first["classes"]
 
 
 def readme(text: str, report: str) -> str:
