@@ -51,7 +51,7 @@ def test_form(path: Path) -> None:
         assert tagged or len(lines(cell)) <= 15, "split the cell"
         source = re.sub(r"^(\s*)[!%].*", r"\1pass", cell["source"], flags=re.M)
         assert not forbidden(ast.parse(source)), f"belongs into mmutils: {forbidden(ast.parse(source))}"
-    assert sum(len(lines(cell)) for cell in code) <= 93, "at most 93 lines of code"
+    assert sum(len(lines(cell)) for cell in code) <= 90, "at most 90 lines of code"
     headings = [line[3:] for cell in prose for line in cell["source"].splitlines() if line.startswith("## ")]
     assert headings == SECTIONS
     assert f"blob/main/{path.relative_to(ROOT).as_posix()})" in prose[0]["source"], "badge of another notebook"

@@ -148,7 +148,6 @@ def test_texts_of_like_length_share_a_batch_and_every_row_comes_once():
 
 
 def test_batches_made_ahead_are_the_same_in_the_same_order_and_errors_come_through(examples):
-
     made = Batches(examples, 3, shuffle=True, seed=4, extra={"noise": torch.rand(10, 2)})
     for plain, early in zip(made.epoch(2), ahead(made.epoch(2)), strict=True):
         assert plain["id"] == early["id"] and torch.equal(plain["noise"], early["noise"])
