@@ -25,8 +25,8 @@ def decode(paths: Sequence[str | Path], size: int, pad: bool = False) -> np.ndar
     """The pictures as a read-only memory map, uint8 (N, size, size, 3) with row i from paths[i].
 
     The first call decodes them and writes cache_dir()/images; later calls, in any process, only open that file. They
-    pad: keep their proportions, with white beside them, instead of squashing them into the square. They
     are decoded again when a file changed (its name, size or times of change), and with another version of Pillow.
+    pad: keep their proportions, with white beside them, instead of squashing them into the square.
     FileNotFoundError lists missing files; ValueError names one that is no picture, is cut off, or is too large.
     """
     if size < 1 or not len(paths):

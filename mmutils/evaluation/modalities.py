@@ -45,15 +45,15 @@ def modality_use(joint: list[np.ndarray], examples: pd.DataFrame, score: str, mo
 
 
 @torch.inference_mode()
-def noisy_logits(classifier: Classifier, batches: Batches, levels=LEVELS, seed=0) -> dict[tuple, np.ndarray]:
-    """Logits (N, K) float32 by side ("picture" or "text") and level, the other side untouched.
+def noisy_logits(classifier: Classifier, batches: Batches, seed: int = 0) -> dict[tuple[str, float], np.ndarray]:
+    """Logits (N, K) float32 by side ("picture" or "text") and level in LEVELS, the other side untouched.
 
     Level s adds Gaussian noise of s standard deviations of each dimension to the side's features and tokens.
     """
     clean, logits = _encoded_sides(classifier, batches), {}
     for number, side in enumerate(("picture", "text")):
         generator = torch.Generator().manual_seed(seed)
-        for level in levels:
+        for level in LEVELS:
             sides, parts = list(clean), []
             sides[number] = _noisy(clean[number], level, generator)
             for start in range(0, len(batches.examples), ROWS):
@@ -64,11 +64,9 @@ def noisy_logits(classifier: Classifier, batches: Batches, levels=LEVELS, seed=0
     return logits
 
 
-def noise_scores(
-    classifiers: list[Classifier], batches: Batches, examples: pd.DataFrame, score: str, levels=LEVELS
-) -> list[dict]:
+def noise_scores(classifiers: list[Classifier], batches: Batches, examples: pd.DataFrame, score: str) -> list[dict]:
     """Rows for the record: side, level, and the score with its interval over examples and the classifiers' seeds."""
-    by_seed = [noisy_logits(classifier, batches, levels, seed) for seed, classifier in enumerate(classifiers)]
+    by_seed = [noisy_logits(classifier, batches, seed) for seed, classifier in enumerate(classifiers)]
     rows = []
     for side, level in by_seed[0]:
         predictions = statistics.to_predictions(examples, np.stack([logits[side, level] for logits in by_seed]))

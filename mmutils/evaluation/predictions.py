@@ -33,6 +33,13 @@ def predict(classifier: nn.Module, batches: Batches) -> pd.DataFrame:
     return predictions_table(batches.examples, torch.cat(logits).softmax(dim=1).cpu().numpy())
 
 
+def class_probabilities(model, rows, classes: int) -> np.ndarray:
+    """Probabilities (N, K) of a fitted scikit-learn classifier; 0 for a class without a row in train."""
+    probabilities = np.zeros((len(rows), classes))
+    probabilities[:, model.classes_] = model.predict_proba(rows)
+    return probabilities
+
+
 def predictions_table(examples: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     """Predictions as `scores` takes them: probabilities (N, K) beside id, group and label of the examples."""
     if probabilities.dtype.kind == "f":  # integers are left as they are, for `scores` to refuse

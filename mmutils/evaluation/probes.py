@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from mmutils.batches import Batches
 from mmutils.evaluation.collapse import effective_rank, spread
-from mmutils.evaluation.predictions import predictions_table
+from mmutils.evaluation.predictions import class_probabilities, predictions_table
 from mmutils.models.features import compute
 from mmutils.statistics.scores import scores
 
@@ -94,18 +94,13 @@ def linear_probe(train_features, train_labels, val_features, val_labels, feature
     """Probabilities (N, K) float32 by logistic regression on standardised features; C is best in macro F1 on val."""
     scaler = StandardScaler().fit(_finite(train_features))
     train, val, queries = (scaler.transform(_finite(rows)) for rows in (train_features, val_features, features))
-
-    def probabilities(model, rows):  # classes without a training row get probability 0
-        columns = np.zeros((len(rows), classes))
-        columns[:, model.classes_] = model.predict_proba(rows)
-        return columns.astype(np.float32)
-
     with threadpool_limits(1):  # for these small matrices one thread is the fastest
         labels, strengths = np.asarray(train_labels), tqdm(STRENGTHS, desc="linear probe", delay=2, leave=False)
         models = [LogisticRegression(C=strength, max_iter=1000).fit(train, labels) for strength in strengths]
     rows = pd.DataFrame({"id": "", "group": "", "label": np.asarray(val_labels)})
-    best = max(models, key=lambda model: scores(predictions_table(rows, probabilities(model, val)))["f1_macro"])
-    return probabilities(best, queries)
+    on_val = [predictions_table(rows, class_probabilities(model, val, classes)) for model in models]
+    best = max(range(len(models)), key=lambda number: scores(on_val[number])["f1_macro"])
+    return class_probabilities(models[best], queries, classes).astype(np.float32)
 
 
 def normalised(features) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scores of predictions: by scikit-learn, and for many resamples at once.
+"""Scores of predictions: by scikit-learn and ranks, and for many resamples at once.
 
 A resample gives group g a weight, how often it was drawn, so that scores are a few matrix products: counts under all
 resamples are `weights (R, G) @ counts per group (G, ...)`. With all weights 1 the values equal scikit-learn's.
@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
+from scipy.stats import rankdata
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from mmutils.statistics.panel import Panel, check_probabilities, panel, probability_columns
 
@@ -28,14 +29,17 @@ def scores(predictions: pd.DataFrame) -> dict[str, float]:
     check_probabilities(labels, probabilities)
     chosen = probabilities.argmax(axis=1)
     result = {"accuracy": float(accuracy_score(labels, chosen))}
-    for average in ("macro", "weighted"):
-        values = precision_recall_fscore_support(labels, chosen, average=average, zero_division=0)
-        names = (f"precision_{average}", f"recall_{average}", f"f1_{average}")
-        result |= dict(zip(names, map(float, values[:3]), strict=True))
-    classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    truths = {k: labels == k for k in classes if 0 < (labels == k).sum() < len(labels)}
-    areas = [roc_auc_score(truth, probabilities[:, k].astype(np.float64)) for k, truth in truths.items()]
-    return result | {"auroc": float(np.mean(areas)) if areas else float("nan")}
+    *values, support = precision_recall_fscore_support(labels, chosen, zero_division=0)  # (K',) each
+    for average, weights in (("macro", None), ("weighted", support)):
+        for name, by_class in zip(("precision", "recall", "f1"), values, strict=True):
+            result[f"{name}_{average}"] = float(np.average(by_class, weights=weights))
+    classes = [1] if probabilities.shape[1] == 2 else list(range(probabilities.shape[1]))
+    truth = labels[:, None] == classes  # (N, K')
+    counts, ranks = truth.sum(axis=0), rankdata(probabilities[:, classes], axis=0)
+    defined = (counts > 0) & (counts < len(labels))
+    below = (ranks * truth).sum(axis=0) - counts * (counts + 1) / 2  # Mann and Whitney's U: pairs in the right order
+    areas = below[defined] / (counts * (len(labels) - counts))[defined]
+    return result | {"auroc": float(areas.mean()) if len(areas) else float("nan")}
 
 
 def best_threshold(predictions: pd.DataFrame) -> float:
@@ -133,7 +137,8 @@ def _f1(system: Panel, macro: bool) -> Callable:
 
 def _auroc(system: Panel) -> Callable:
     scored = [1] if system.probabilities.shape[2] == 2 else range(system.probabilities.shape[2])
-    areas = [[_area(p[:, k], system.labels == k, system.groups) for k in scored] for p in system.probabilities]
+    groups = system.groups, len(system.group_names)
+    areas = [[_area(p[:, k], system.labels == k, *groups) for k in scored] for p in system.probabilities]
 
     def score(weights):  # (R, G)
         by_group = np.ascontiguousarray(weights.T)  # (G, R): a row of it is read in one go
@@ -145,19 +150,22 @@ def _auroc(system: Panel) -> Callable:
     return score
 
 
-def _area(values: np.ndarray, positive: np.ndarray, groups: np.ndarray) -> Callable:
+def _area(values: np.ndarray, positive: np.ndarray, groups: np.ndarray, count: int) -> Callable:
     """AUROC under group weights (G, R) -> (R,): the share of pairs in the right order, ties counting one half."""
     order = np.argsort(values[~positive], kind="stable")
     rising, negatives, positives = values[~positive][order], groups[~positive][order], groups[positive]
-    below, not_above = (np.searchsorted(rising, values[positive], side) for side in ("left", "right"))
+    below = np.stack([np.searchsorted(rising, values[positive], side) for side in ("left", "right")])  # (2, N+)
+    levels, place = np.unique(below, return_inverse=True)  # (L,) numbers of negatives below, from left to right
+    halves = np.full(below.size, 0.5, np.float32), (place.ravel(), np.tile(positives, 2))
+    above = sparse.csr_array(halves, (len(levels), count))  # of each level the positives, half for each side
+    steps = np.searchsorted(levels, np.arange(len(rising)), "right"), negatives
+    between = sparse.csr_array((np.ones(len(rising), np.float32), steps), (len(levels) + 1, count))
 
     def area(weights):
-        cumulative = np.zeros((len(rising) + 1, weights.shape[1]), weights.dtype)
-        np.cumsum(weights[negatives], axis=0, out=cumulative[1:])
-        gains = weights[positives]  # (P, R)
-        lower = np.einsum("pr,pr->r", gains, cumulative[below]).astype(np.float64)
-        upper = lower if (below == not_above).all() else np.einsum("pr,pr->r", gains, cumulative[not_above])
+        passed = np.cumsum(between @ weights, axis=0)  # (L + 1, R) negatives up to each level, and all
+        hits = above @ weights  # (L, R)
         with np.errstate(invalid="ignore"):
-            return (lower + upper) / 2 / (gains.sum(axis=0) * cumulative[-1])
+            right = np.einsum("lr,lr->r", hits, passed[:-1]).astype(np.float64)
+            return right / (hits.sum(axis=0) * passed[-1].astype(np.float64))
 
     return area

@@ -8,6 +8,7 @@ rest in encoders are not in it: a digest of them is.
 import hashlib
 import math
 import re
+import time
 import zipfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,7 @@ from mmutils.runs.identity import digest, of_code, of_network
 from mmutils.training.distributed import is_main
 
 NAME = "checkpoint.pt"
+INTERVAL = 5.0  # seconds of training between two checkpoints, so that heads do not spend their time on writing
 CODE = ("batches", "batches.augment", "training.distributed", "training.loop", "training.precision")  # of any training
 
 
@@ -67,7 +69,7 @@ class TrainingState:
     def __init__(self, method: nn.Module, optimizer, batches, config: dict, select: str | None, folder, evaluated_on):
         self.method, self.select = method, select
         self.optimizer = optimizer  # None once the training is finished
-        self.history, self.best = [], None  # best: a state dict on the CPU
+        self.history, self.best, self.saved = [], None, time.monotonic()  # best: a state dict on the CPU
         self.file = Path(folder) / NAME if folder is not None else None
         if not self.file:
             return
@@ -93,7 +95,7 @@ class TrainingState:
             optimizer.load_state_dict(state["optimizer"])
 
     def end_epoch(self, row: dict) -> None:
-        """Add an epoch's row to the history, keep the weights if they are the best so far, save."""
+        """Add an epoch's row to the history, keep the weights if they are the best so far, save every INTERVAL."""
         if self.select is not None:
             if self.select not in row:
                 raise ValueError(f"select={self.select!r} is no score of an epoch; there are {sorted(row)}")
@@ -103,7 +105,9 @@ class TrainingState:
             if row[self.select] > max(earlier, default=-math.inf):
                 self.best = {name: value.detach().cpu().clone() for name, value in self._changing().items()}
         self.history.append(row)
-        self._save()
+        if time.monotonic() - self.saved >= INTERVAL:
+            self._save()
+            self.saved = time.monotonic()
 
     def finish(self) -> None:
         """Put the best epoch's weights back, if there is a score to select by, and save nothing but these."""

@@ -63,7 +63,7 @@ def fit(
     Args:
         evaluate: gives scores of the method after each epoch.
         select: the score by which the best epoch is chosen, whose weights are kept. None: those of the last epoch.
-        checkpoint: folder in which the state is saved after each epoch, and from which a second call goes on.
+        checkpoint: folder in which the state is saved after an epoch, every few seconds, for a second call to go on.
         evaluated_on: the batches that `evaluate` reads, so that a checkpoint is not continued with others.
 
     Returns:

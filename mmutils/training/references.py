@@ -6,7 +6,6 @@ https://doi.org/10.1016/S0893-6080(05)80023-1) learns how far to trust each part
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
 from sklearn.compose import make_column_transformer
@@ -19,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from mmutils.evaluation.predictions import predictions_table
+from mmutils.evaluation.predictions import class_probabilities, predictions_table
 from mmutils.models.encoder import Encoder
 from mmutils.models.features import frozen_features
 from mmutils.statistics.scores import scores
@@ -78,13 +77,12 @@ class Finetunings(Trainings):
         self.descriptions[system] = about | {"trained": trained, "baseline": None, "reference": True}
 
     def _predicted(self, model: ClassifierMixin, rows: dict, tables: Mapping, classes: int) -> pd.DataFrame:
-        """The fitted model's predictions on val and test; a class without a row in train has probability 0."""
+        """The fitted model's predictions on val and test."""
         with threadpool_limits(1):  # for these small matrices one thread is the fastest
             model.fit(rows["train"], tables["train"]["label"])
         parts = []
         for split in ("val", "test"):
-            probabilities = np.zeros((len(tables[split]), classes))
-            probabilities[:, model.classes_] = model.predict_proba(rows[split])
+            probabilities = class_probabilities(model, rows[split], classes)
             parts.append(predictions_table(tables[split], probabilities).assign(split=split))
         return pd.concat(parts, ignore_index=True)
 

@@ -60,7 +60,7 @@ def test_one_encoder_has_no_sides():
 @pytest.mark.parametrize("name", ["concatenation", "cross_attention"])
 def test_without_noise_it_is_the_model(name):
     classifier, batches = made(name, 80)
-    found = noisy_logits(classifier, batches, (0.0, 2.0))
+    found = noisy_logits(classifier, batches)
     known = predict(classifier, batches)[["p_0", "p_1"]].to_numpy()
     for side in ("picture", "text"):
         np.testing.assert_allclose(torch.tensor(found[side, 0.0]).softmax(1), known, atol=1e-5)
@@ -78,10 +78,8 @@ def test_noise_takes_away_what_the_noisy_side_tells():
     batches.extra["words"][:, 0] = torch.tensor(batches.examples["label"].to_numpy()) * 2.0 - 1
     batches.extra["picture"][:, 0] = 0
     classifier.encoder.fusion, classifier.head = Added(), torch.nn.Identity()
-    rows = pd.DataFrame(noise_scores([classifier] * 3, batches, batches.examples, "accuracy", (0.0, 1.0, 100.0)))
-    score = rows.set_index(["side", "level"])["score"]
+    rows = pd.DataFrame(noise_scores([classifier] * 3, batches, batches.examples, "accuracy"))
+    score, normal = rows.set_index(["side", "level"])["score"], torch.distributions.Normal(0, 1)
     assert (score["picture"] == 1).all() and score["text", 0.0] == 1
-    normal = (
-        torch.distributions.Normal(0, 1).cdf(torch.tensor(1.0)).item()
-    )  # noise of one deviation: right with p = .84
-    assert score["text", 1.0] == pytest.approx(normal, abs=0.05) and abs(score["text", 100.0] - 0.5) < 0.08
+    for level in (2.0, 16.0):  # a label of 1 or -1 under noise of so many deviations
+        assert score["text", level] == pytest.approx(normal.cdf(torch.tensor(1 / level)).item(), abs=0.06)

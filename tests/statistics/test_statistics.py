@@ -9,7 +9,7 @@ import pytest
 import reference
 from scipy import stats
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, precision_score, recall_score, roc_auc_score
 
 from mmutils import statistics as st
 from mmutils.statistics import calibration
@@ -92,6 +92,24 @@ def test_weighted_scores_equal_those_of_scikit_learn(classes):
             }
             for name, value in expected.items():
                 assert weighted_score(system, name)(weights)[row, seed] == pytest.approx(value, abs=1e-5), name
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_scores_equal_those_of_scikit_learn_where_probabilities_tie(classes):
+    rows = example(150, classes, seeds=(0,))
+    names = [f"p_{k}" for k in range(classes)]
+    rows[names] = rows[names].round(1).clip(lower=0.1)
+    rows[names] = rows[names].div(rows[names].sum(axis=1), axis=0)  # few different values
+    labels, probabilities = rows["label"].to_numpy(), rows[names].to_numpy()
+    columns = [1] if classes == 2 else range(classes)
+    found, chosen = scores(rows.drop(columns="seed")), probabilities.argmax(axis=1)
+    areas = [roc_auc_score(labels == k, probabilities[:, k]) for k in columns]
+    assert found["auroc"] == pytest.approx(np.mean(areas), abs=1e-12)
+    assert st.estimate(rows, "auroc") == pytest.approx(np.mean(areas), abs=1e-6)
+    for average in ("macro", "weighted"):
+        for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+            expected = score(labels, chosen, average=average, zero_division=0)
+            assert found[f"{name}_{average}"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_estimate_equals_scores_also_with_absent_classes():

@@ -23,6 +23,7 @@ from mmutils.models.features import batch_inputs
 from mmutils.models.fusion import fused_encoder
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
+from mmutils.training import checkpoint
 from mmutils.training.checkpoint import place
 from mmutils.training.loop import TrainConfig, fit, warmup_cosine
 
@@ -153,7 +154,9 @@ def test_bfloat16_in_encoders_only():
     assert "forward" not in vars(method.encoder)
 
 
-def test_a_loss_that_is_not_finite_is_named(tmp_path):
+def test_a_loss_that_is_not_finite_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0)
+
     class Breaks(Toy):
         def loss(self, batch, progress):
             self.scale = float("inf") if progress >= 0.5 and len(self.calls) % 9 == 3 else 1.0  # epoch 2, step 2
@@ -174,6 +177,20 @@ def test_a_weight_that_the_last_step_breaks_is_named():
 
     with pytest.raises(FloatingPointError, match="weights are not finite after epoch 1"):
         fit(Breaks(), batches(batch_size=24), TrainConfig(1))
+
+
+@pytest.mark.parametrize(("interval", "epochs"), [(0, [1, 2, 3]), (3600, [])])
+def test_a_checkpoint_is_written_once_in_an_interval_and_at_the_end(interval, epochs, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "INTERVAL", interval)
+    written = []
+
+    def after_epoch(_):
+        file = tmp_path / checkpoint.NAME
+        written.extend([len(checkpoint.read(file)["history"])] if file.exists() else [])
+        return {}
+
+    fit(Toy(), batches(), TrainConfig(4), evaluate=after_epoch, checkpoint=tmp_path)
+    assert written == epochs and len(checkpoint.read(tmp_path / checkpoint.NAME)["history"]) == 4
 
 
 def test_checkpoint_of_a_finished_run_returns_at_once(tmp_path):
@@ -247,7 +264,8 @@ def test_nothing_to_train_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["teacher", "last layers", "frozen side"])
-def test_what_changes_without_a_gradient_is_in_the_checkpoint_and_what_rests_is_not(kind, tmp_path):
+def test_what_changes_without_a_gradient_is_in_the_checkpoint_and_what_rests_is_not(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0)
     rows = subset(emoji_topics.examples(None, "val"), 16)
     encoder = {"image": ImageEncoder("resnet10t", size=32), "text": TextEncoder.small(rows["text"], width=32, layers=2)}
 
