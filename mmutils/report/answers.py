@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from mmutils import statistics
 from mmutils.report import plots
 from mmutils.report.page import SCORES, dot
-
-RESAMPLES = 2_000
+from mmutils.report.results import RESAMPLES
 
 
 def compare_systems(predictions: pd.DataFrame, chosen: str, score: str = "f1_macro") -> Figure:

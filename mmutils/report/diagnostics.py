@@ -24,8 +24,8 @@ WATCHED = {"loss", "agreement", "teacher_entropy", *(f"effective_rank_{w}" for w
 def counts(page: Page) -> str:
     """The sizes of the splits; of an audit, the examples of each class, and what is there twice or in two splits."""
     sizes, tables = {}, []
-    for record in page.study.records.values():
-        splits = record["data"].get("splits", {}).items()
+    for record in (record for record in page.study.records.values() if record["data"]):  # none of a run that failed
+        splits = record["data"]["splits"].items()
         sizes[f"{', '.join(f'{size:,} {split}' for split, size in splits) or 'none'} ({record['data']['name']})"] = None
         for audit in [*record["extra"].get("audit", {}).values()][:1]:  # the same in all languages
             name, *splits = (key for key in audit["counts"][0] if key in ("index", "label", "train", "val", "test"))

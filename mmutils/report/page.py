@@ -36,6 +36,9 @@ class Page:
     made: dict[str, bytes] = field(default_factory=dict)  # pictures by the name of their file
     problems: list[str] = field(default_factory=list)  # what could not be shown, and why
     coloured: dict[str, int] = field(default_factory=dict)  # starts by the number of their line
+    chapter: str = ""  # what is written of it, by `rendering.written`
+    answer: tuple[str, str] = ("", "")  # what it says to its question, and a figure
+    explorer: tuple | None = None  # as `explorer_html` takes it
 
     @property
     def name(self) -> str:

@@ -33,7 +33,7 @@ def settings(page: Page) -> list[tuple[str, str, list[str], statistics.LanguageG
     """The settings of a page, most labels first: run, name, scores of text and of both in both languages, their gap."""
     rows = []
     for name, four in fours(page):
-        compute = partial(statistics.language_gap, *map(page.study.predictions, four))
+        compute = partial(statistics.language_gap, *map(page.study.predictions, four), resamples=page.study.resamples)
         gap = page.study.cached(("gap", four[0]["run"], name), compute)
         scores = [percent(system["test"]["f1_macro"].mean()) for system in four]
         rows.append((four[0]["run"], name, scores, gap if gap.text.low > 0 else replace(gap, share=None)))
@@ -62,18 +62,25 @@ def gaps(page: Page) -> str:
     return f"{image}\n\n{page.table('gaps', rows)}"
 
 
+def answer(page: Page) -> tuple[str, str]:
+    """What a page says to its question, and the figure of its gap; empty where it has none."""
+    said = page.guarded("answer", pretraining if page.study.name == "memes" else languages)
+    figure = page.guarded("figure", gaps).split("\n")[0]
+    return said, figure if figure.startswith("![") else ""
+
+
 def answers(pages: list[Page]) -> str:
     """Each question that pages ask: what was asked, what was found on which data, what to use; then a figure."""
-    parts, drawn = [], [page.guarded("figure", gaps).split("\n")[0] for page in pages]
-    for answer in (languages, pretraining):
-        asked = [page for page in pages if (page.study.name == "memes") == (answer is pretraining)]
-        said = [(DATA.get(page.name, page.name), text) for page in asked if (text := page.guarded("answer", answer))]
-        if said:
+    parts = []
+    for name in ("languages", "pretraining"):
+        asked = [page for page in pages if page.answer[0] and (page.study.name == "memes") == (name == "pretraining")]
+        if asked:
             classes = next(iter(asked[0].study.records.values()))["classes"] or ["the classes"]
             task = NOTES.get(f"task-{asked[0].name}", f"to tell {_listed([*map(markdown.escape, classes)])} apart")
-            parts.append(NOTES[f"asked-{answer.__name__}"].format(task=task))
-            parts += [f"> **On {markdown.escape(name)}**, {text}" for name, text in said]
-    return "\n\n".join([*parts, *[image for image in drawn if image.startswith("![")][:1]])
+            parts.append(NOTES[f"asked-{name}"].format(task=task))
+            named = [(markdown.escape(DATA.get(page.name, page.name)), page.answer[0]) for page in asked]
+            parts += [f"> **On {name}**, {said}" for name, said in named]
+    return "\n\n".join([*parts, *[page.answer[1] for page in pages if page.answer[1]][:1]])
 
 
 def _listed(names: list[str]) -> str:

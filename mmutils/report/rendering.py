@@ -4,8 +4,10 @@ Prose lies in report/report.md; between its markers `<!-- begin: NAME -->` and `
 are made from records and predictions alone. The same records give the same bytes.
 """
 
+import multiprocessing
 import os
 import re
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +27,7 @@ STUDIES = {  # in the order of their chapters
     "transfer": "two languages",
     "memes": "fine-tuning and pretraining",
 }
+MANY = 2_000  # scores in all records, above which pages are written by several processes
 BLOCKS = {  # by title
     "Examples": diagnostics.counts,
     "The gap between the languages": questions.gaps,
@@ -64,7 +67,6 @@ def render(
     folder.mkdir(parents=True, exist_ok=True)
     files.sweep(folder)
     text, pages = filled(folder, profile, alone)
-    shown = [page.guarded("explorer", explorer) for page in pages]
     pictures = {name: content for name, content in diagrams.drawn().items() if f"(figures/{name})" in text}
     pictures |= {name: content for page in pages for name, content in page.made.items()}
     for name, content in pictures.items():
@@ -72,7 +74,7 @@ def render(
     for path in (folder / "figures").glob("*"):
         if path.name not in pictures and not path.is_dir():  # of an earlier report
             path.unlink()
-    web = html.render(text, pictures, explorer_html([explorer for explorer in shown if isinstance(explorer, tuple)]))
+    web = html.render(text, pictures, explorer_html([page.explorer for page in pages if page.explorer]))
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", web)
     if folder.samefile(REPOSITORY / "report") and (path := REPOSITORY / "README.md").exists():
@@ -95,10 +97,10 @@ def filled(folder: Path, profile: str, alone: bool = False, draw: bool = True) -
         prose, missing = f"# Runs in {markdown.escape(folder.resolve().name)}\n\n{markers}", []
         said = "There are no runs with a record that can be read."
     pages = pages_of(folder, records, draw)
-    parts = [[page for page in pages if page.study.built_in == built_in] for built_in in (False, True)]
-    blocks = dict(zip(("real", "emoji"), map(chapters, parts), strict=True))
+    kinds = {"real": False, "emoji": True}
+    blocks = {n: "\n\n".join(p.chapter for p in pages if p.study.built_in is kind) for n, kind in kinds.items()}
     blocks["answers"] = "\n\n".join([questions.answers(pages), *[said] * bool(missing or not records)])
-    blocks["explorer"] = f"## Explorer\n\n{NOTES['explorer']}" if any(page.study.systems for page in parts[1]) else ""
+    blocks["explorer"] = f"## Explorer\n\n{NOTES['explorer']}" if any(page.explorer for page in pages) else ""
     executed = sorted(path.name for path in (folder / "notebooks").glob("*.ipynb"))
     links = ", ".join(f"[{markdown.escape(Path(name).stem)}](notebooks/{name})" for name in executed)
     blocks["notebooks"] = f"Executed, with all outputs: {links}." if executed else ""
@@ -107,28 +109,43 @@ def filled(folder: Path, profile: str, alone: bool = False, draw: bool = True) -
 
 
 def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]:
-    """A page for each study on each data set, all built-in ones together, which come last."""
+    """A page for each study on each data set, all built-in ones together, which come last; of many in processes."""
     parts: dict[tuple, list[dict]] = {}
     for record in records:
         data = bool(record["data"].get("built_in")) or str(record["data"].get("fingerprint"))
         parts.setdefault((record["study"], data), []).append(record)
     order = {study: number for number, study in enumerate(STUDIES)}
     keys = sorted(parts, key=lambda key: (key[1] is True, order.get(key[0], len(order))))
-    studies = [Study(folder, study, parts[study, data]) for study, data in keys]
-    for study in studies:
-        add_averages(study)
-        add_means(study)
-    return [Page(study, draw, f"{number}-") for number, study in enumerate(studies, 1) if study.records]
+    sizes = {key: sum(len(record["scores"]) for record in parts[key]) for key in keys}
+    tasks = {key: (folder, key[0], parts[key], draw, f"{number}-") for number, key in enumerate(keys, 1)}
+    if sum(sizes.values()) < MANY:  # a process imports for seconds before it begins
+        pages = {key: written(*task) for key, task in tasks.items()}
+    else:
+        with ProcessPoolExecutor(min(len(keys), os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
+            largest_first = sorted(keys, key=sizes.get, reverse=True)
+            pages = {key: pool.submit(written, *tasks[key]) for key in largest_first}
+            pages = {key: page.result() for key, page in pages.items()}
+    return [pages[key] for key in keys if pages[key].study.records]
 
 
-def chapters(pages: list[Page]) -> str:
-    """A chapter for each page, of the blocks that are not empty."""
-    parts = []
-    for page in pages:
-        parts.append(f"## {markdown.escape(page.name)}: {STUDIES.get(page.study.name, 'runs')}")
-        for name, build in BLOCKS.items():
-            block = page.guarded(name, build).strip()
-            parts += [f"### {name}\n\n{block}"] if block else []
+def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: str) -> Page:
+    """The page of a study on one data set, with its chapter, its answer and what the explorer shows of it."""
+    page = Page(Study(folder, study, records), draw, prefix)
+    if page.study.records:
+        add_averages(page.study)
+        add_means(page.study)
+        page.chapter, page.answer = chapter(page), questions.answer(page)
+        shown = page.guarded("explorer", explorer)
+        page.explorer = shown if isinstance(shown, tuple) else None
+    return page
+
+
+def chapter(page: Page) -> str:
+    """A page's chapter, of the blocks that are not empty."""
+    parts = [f"## {markdown.escape(page.name)}: {STUDIES.get(page.study.name, 'runs')}"]
+    for name, build in BLOCKS.items():
+        block = page.guarded(name, build).strip()
+        parts += [f"### {name}\n\n{block}"] if block else []
     return "\n\n".join(parts)
 
 

@@ -9,13 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from mmutils import runs, statistics
-from mmutils.runs.storage import check_predictions
 from mmutils.statistics.bootstrap import Draws
-from mmutils.statistics.panel import panels, probability_columns
+from mmutils.statistics.panel import Panel, check_probabilities, panel, probability_columns
 from mmutils.statistics.scores import scores
 
-# score and resamples of the intervals and tests of a study; with 2,000 p-values are at least .001, for many tests
-SCORED = {"crisis": ("f1_macro", 10_000), "memes": ("auroc", 2_000), "transfer": ("f1_macro", 2_000)}
+RESAMPLES = 2_000  # of intervals and tests: p-values are at least .001, and `Study.fine` says where that is not enough
 
 
 class Study:
@@ -26,7 +24,7 @@ class Study:
 
     def __init__(self, folder: str | Path, name: str, records: list[dict] | None = None):
         self.root, self.name = Path(folder) / "runs", name
-        self.score, self.resamples = SCORED.get(name, ("f1_macro", 2_000))
+        self.score, self.resamples = "auroc" if name == "memes" else "f1_macro", RESAMPLES
         if records is None:
             records = runs.load_records(self.root) if self.root.is_dir() else []
         self._cache: dict[tuple, object] = {}
@@ -53,9 +51,10 @@ class Study:
         table = runs.load_predictions(self.root / record["run"]).astype(plain)
         if table.empty and not record["scores"]:
             return
-        rows = check_predictions(table, len(record["classes"]), record["systems"], record["failed"])
+        names = probability_columns(table)
+        check_probabilities(table["label"].to_numpy(), table[names].to_numpy())
         scored = {(score["system"], score["seed"], score["split"]) for score in record["scores"]}
-        if scored != set(rows[["system", "seed", "split"]].drop_duplicates().itertuples(index=False, name=None)):
+        if scored != set(table[["system", "seed", "split"]].drop_duplicates().itertuples(index=False, name=None)):
             raise ValueError("its scores and its predictions are not of the same systems, seeds and splits")
         self._tables |= {(record["run"], *key): part for key, part in table.groupby(["system", "split"], sort=False)}
 
@@ -67,9 +66,11 @@ class Study:
             if record["status"] != "ok" or not record["scores"]:
                 continue
             classes = [name.replace("_", " ") for name in record["classes"]]
+            scored = pd.DataFrame(record["scores"]).set_index(["system", "split", "seed"]).groupby(level=[0, 1])
+            scored = {key: rows.droplevel([0, 1]) for key, rows in scored}
             for system in record["systems"]:
-                rows = pd.DataFrame(record["scores"]).set_index("seed").query("system == @system['system']")
-                by_split = {split: part.drop(columns=["system", "split"]) for split, part in rows.groupby("split")}
+                names = [(split, (system["system"], split)) for split in ("val", "test")]
+                by_split = {split: scored[key] for split, key in names if key in scored}
                 if "test" in by_split:  # else all its seeds failed
                     more = {"run": run, "classes": classes, "data": record["data"]}
                     systems.append({**system, **more, **by_split})
@@ -117,22 +118,24 @@ class Study:
         Drawn once for all, they give the intervals and tests that `statistics` gives for one or two systems.
         """
         name = system["run"], system["system"]
-        tables = {other: table for other, table in self._alike[name].items() if among is None or other in among}
-        drawn = self.cached(
-            ("drawn", score, resamples, *tables), lambda: Draws(panels([*tables.values()]), score, resamples)
-        )
-        return drawn, [*tables].index(name)
+        alike = {other: panel for other, panel in self._alike[name].items() if among is None or other in among}
+        drawn = self.cached(("drawn", score, resamples, *alike), lambda: Draws([*alike.values()], score, resamples))
+        return drawn, [*alike].index(name)
 
     @cached_property
-    def _alike(self) -> dict[tuple[str, str], dict]:
-        """By run and name of a system the predictions on test of all with its examples and seeds, by theirs."""
+    def _alike(self) -> dict[tuple[str, str], dict[tuple[str, str], Panel]]:
+        """By run and name of a system the panels, on test, of all with its examples and seeds, by theirs."""
         alike, by_name = {}, {}
         for system in self.systems:
             table, name = self.predictions(system), (system["run"], system["system"])
             rows = pd.util.hash_pandas_object(table[["seed", "id", "group", "label"]], index=False)
             by_name[name] = alike.setdefault(rows.to_numpy().tobytes(), {})
-            by_name[name][name] = table
+            by_name[name][name] = panel(table)
         return by_name
+
+    def __getstate__(self) -> dict:
+        """For another process: without predictions and what is made of them."""
+        return {name: value for name, value in vars(self).items() if name[0] != "_" and name != "systems"}
 
     def cached(self, key: tuple, compute: Callable):
         """What `compute()` gave the first time it was asked for under this key."""

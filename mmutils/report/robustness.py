@@ -7,10 +7,8 @@ from itertools import product
 from mmutils import statistics
 from mmutils.report import questions
 from mmutils.report.page import LANGUAGES, NOTES, Page, percent, points, readable, span
-from mmutils.report.results import Study
+from mmutils.report.results import RESAMPLES, Study
 from mmutils.statistics.panel import probability_columns
-
-RESAMPLES = 2_000
 
 
 def add_averages(study: Study) -> None:

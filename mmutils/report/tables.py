@@ -85,12 +85,13 @@ def _scores(page: Page, caption: str, rows: list[dict], columns: tuple[str, ...]
     for system in rows:
         interval = page.study.interval(system)
         chance = interval.low <= statistics.chance(page.study.predictions(system))[measure]
-        label = markdown.escape(_label(page, system)) + (" (= chance)" if chance else "")
-        link = page.record(system["run"], systems.title(system))
+        label, title = _label(page, system), systems.title(system)
+        label = label if label.startswith(title) else f"{title}: {label}"
+        link = page.record(system["run"], label) + (" (= chance)" if chance else "")
         what, picked = markdown.escape(systems.description(page, system)), "yes" if system["chosen"] else ""
         test = f"{spread(system['test'][measure])} {span(interval).partition(' ')[2]}"
         others = [spread(system["test"][column]) for column in columns]
-        cells.append([f"{link}: {label}", what, picked, spread(system["val"][measure]), test, *others])
+        cells.append([link, what, picked, spread(system["val"][measure]), test, *others])
     names = [column.replace("f1", "F1").replace("_", " ").capitalize() for column in columns]
     head = markdown.table(["System", "What it is", "Chosen", "Val", "Test", *names], [], slice(3, None))
     return page.table(caption, cells, head=head)
@@ -128,5 +129,5 @@ def learned(page: Page) -> str:
 
 def published(page: Page) -> str:
     """What others published on the same data sets."""
-    names = dict.fromkeys(f"published-{record['data']['name']}" for record in page.study.records.values())
+    names = dict.fromkeys(f"published-{record['data'].get('name')}" for record in page.study.records.values())
     return "\n\n".join(NOTES[name] for name in names if name in NOTES)

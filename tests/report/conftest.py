@@ -22,15 +22,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def few() -> dict[str, tuple[str, int]]:
-    """For `results.SCORED`: few resamples, where no interval is read."""
-    return {study: (score, 50) for study, (score, _) in results.SCORED.items()}
-
-
-@pytest.fixture(scope="session")
-def smoke(made, few):
+def smoke(made):
     """The page of a report of made records of every notebook, and what could not be shown."""
     problems = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "SCORED", few)
+        patch.setattr(results, "RESAMPLES", 50)  # no interval is read
         return rendering.render(made("smoke")[0], "smoke", problems), problems

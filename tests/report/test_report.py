@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, roc_auc_score, roc_curve
 
 from mmutils import data, runs, statistics
-from mmutils.report import answers, diagnostics, markdown, plots, questions, systems, tables
+from mmutils.report import answers, diagnostics, markdown, plots, questions, results, systems, tables
 from mmutils.report import rendering as report
 from mmutils.report.curves import threshold_curves
 from mmutils.report.page import Page
@@ -156,10 +156,9 @@ def test_table_holds_what_the_predictions_give(rendered):
         f1_score(p["label"], p[["p_0", "p_1", "p_2"]].to_numpy().argmax(1), average="macro")
         for _, p in rows.groupby("seed")
     ]
-    line = next(
-        x for x in (rendered / "report.md").read_text().splitlines() if x.startswith("| [Text, English](runs/text-en/")
-    )
-    assert "In two splits: 7 texts. More than once in a split: nothing." in (rendered / "report.md").read_text()
+    text = (rendered / "report.md").read_text()
+    line = next(line for line in text.splitlines() if "| [Text, English: tuned (text-en)](runs/text-en/" in line)
+    assert "In two splits: 7 texts. More than once in a split: nothing." in text
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[5].startswith(f"{100 * np.mean(found):.1f} ± {100 * np.std(found, ddof=1):.1f} [")
 
@@ -238,7 +237,7 @@ def test_two_runs_make_a_report_and_the_rest_is_not_run_yet(rendered, tmp_path):
         shutil.copytree(rendered / "runs" / name, tmp_path / "runs" / name)
     text = report.render(tmp_path).with_suffix(".md").read_text()
     assert "*Not run yet: data, text-hi, fusion-en, fusion-hi, finetuning.*" in text
-    assert "| [Text, English](runs/text-en/record.json)" in text
+    assert "| [Text, English: tuned (text-en)](runs/text-en/record.json)" in text
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -343,7 +342,7 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     told = f"clearly better in {better}, clearly worse in {worse}, without a clear difference in {same}."
     assert f"{len(verdicts)} times: it is {told}" in first
     assert "inconclusive" in verdicts
-    row = next(x for x in text.splitlines() if "record.json): CLIP and e5, 100 % of labels" in x)
+    row = next(x for x in text.splitlines() if "CLIP and e5, 100 % of labels](runs/finetuning/record.json)" in x)
     assert f"| {means['CLIP and e5']} ± " in row and "; weights: CLIP, package |" in row
     assert "| CLIP and e5 – random and e5 | 10 % of the labels (120 of train, 9 of val); one pretraining |" in text
     assert "| CASS and e5 – random and e5 | all labels (1,200 of train, 90 of val); one pretraining |" in text
@@ -382,12 +381,23 @@ def test_several_pretrainings_are_said_where_tests_stand(memes, tmp_path):
     assert "points with all labels. Each seed has a pretraining of its own." in questions.pretraining(page)
 
 
+def test_a_page_that_another_process_writes_is_the_same(made, monkeypatch):
+    monkeypatch.setattr(data, "examples", EXAMPLES)  # the fixture has put made-up data in its place
+    folder, _ = made("smoke")
+    records = [record for record in runs.load_records(folder / "runs") if record["study"] == "gap"]
+    [here] = report.pages_of(folder, records)
+    monkeypatch.setattr(report, "MANY", 0)
+    [there] = report.pages_of(folder, records)
+    assert (there.chapter, there.answer, there.made) == (here.chapter, here.answer, here.made)
+    assert len(here.made) > 3 and "### Chosen systems" in here.chapter and here.answer[0]
+
+
 def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
     page = Page(Study(memes, "memes"), draw=False)
     tuned = [system for system in page.study.systems if system.get("share") == 1]
     best = max(tuned, key=lambda system: system["val"]["auroc"].mean())
     auroc, accuracy = (f"{100 * best['test'][score].mean():.1f}" for score in ("auroc", "accuracy"))
-    said = questions.answers([page])
+    said, _ = questions.answer(page)
     about = f"{best['start']} ({' and '.join(best['networks'])}, trained: head)"
     assert f"from the start {about}, the best on val: AUROC {auroc} [" in said and f", accuracy {accuracy} %." in said
 
@@ -518,7 +528,7 @@ def test_a_strange_extra_leaves_only_its_run_out_of_a_section(rendered, tmp_path
         path = tmp_path / "runs" / name / runs.RECORD
         path.write_text(json.dumps(json.loads(path.read_text()) | {"extra": extra}))
     page = Page(Study(tmp_path, "crisis"), draw=False)
-    text = report.chapters([page])
+    text = report.chapter(page)
     assert "*Cannot be shown, Are both modalities used?: KeyError" in text and "### Chosen systems" in text
     assert page.problems[0].startswith("emoji, Are both modalities used?: KeyError")
     shutil.rmtree(tmp_path / "runs" / "fusion-en")
@@ -576,7 +586,8 @@ def test_gaps_are_those_of_the_predictions_and_open_both_reports(rendered, tmp_p
         _gap_run(tmp_path, name, labels, {"val": examples, "test": examples})
     table = pd.read_parquet(tmp_path / "runs" / "photos" / runs.PREDICTIONS).query("split == 'test'")
     names = ("Text, English", "Text, Hindi", "Picture + text, English", "Picture + text, Hindi")
-    expected = statistics.language_gap(*(table[table["system"] == name] for name in names))
+    parts = [table[table["system"] == name] for name in names]
+    expected = statistics.language_gap(*parts, resamples=results.RESAMPLES)
     problems = []
     text = report.render(tmp_path, problems=problems, alone=True).with_suffix(".md").read_text()
     answer = text.split("\n## ")[0]
@@ -716,7 +727,7 @@ def test_readme_shows_the_answer_and_the_table_with_links_from_the_root(rendered
     markers = "# x\n<!-- begin: results -->\n<!-- end: results -->\n"
     text = report.readme(markers, (rendered / "report.md").read_text())
     assert re.search(r"\]\(report/figures/\d-gap.svg\)", text)
-    assert "| [Text, English](report/runs/text-en/record.json)" in text
+    assert "| [Text, English: tuned (text-en)](report/runs/text-en/record.json)" in text
     assert report.readme(text, (rendered / "report.md").read_text()) == text
 
 
@@ -869,6 +880,7 @@ def test_the_question_about_own_data_names_their_classes(memes, tmp_path):
         page = Page(Study(tmp_path, "memes"), draw=False)
         for record in page.study.records.values():
             record["classes"], record["data"] = classes, record["data"] | {"name": name}
+        page.answer = questions.answer(page)
         first = questions.answers([page]).split("\n")[0]
         assert ("tell ad and news apart?" in first) == (name == "table")
         assert ("harmful memes" in first) == (name == "harmeme")
