@@ -1,11 +1,9 @@
 """Diagrams of the methods of pretraining, as mmutils/methods computes them; what they show stands in diagrams.yaml."""
 
-import io
 from pathlib import Path
 
 import yaml
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.patches import Rectangle
 
 from mmutils.report import plots
@@ -30,9 +28,7 @@ def drawn() -> dict[str, bytes]:
         axis.set_axis_off()
         axis.set(position=(0, 0, 1, 1), xlim=(0, 3.4), ylim=(height, -TITLE))
         axis.text(0.05, -TITLE / 2, name.upper(), va="center", fontsize=9)
-        content = io.BytesIO()
-        FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
-        pictures[f"method-{name}.svg"] = content.getvalue()
+        pictures[f"method-{name}.svg"] = plots.svg(figure)
     return pictures
 
 

@@ -1,13 +1,11 @@
 """A page: what the runs of one study on one data set say, set as Markdown; and how numbers look in its cells."""
 
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from mmutils.report import markdown, plots
@@ -70,11 +68,7 @@ class Page:
 
     def figure(self, name: str, figure: Figure, text: str) -> str:
         """A figure as figures/NAME.svg, in Markdown; `text` is for those who do not see it."""
-        content = io.BytesIO()
-        if self.draw:
-            # as savefig does, but drawn once, not twice; without a date the same figure has the same bytes
-            FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
-        return self.file(f"{name}.svg", content.getvalue, text)
+        return self.file(f"{name}.svg", partial(plots.svg, figure), text)
 
     def file(self, name: str, make: Callable[[], bytes], text: str) -> str:
         """The same for any picture file, whose content `make` gives."""

@@ -3,6 +3,7 @@
 Devanagari needs matplotlib 3.11 or newer: older releases, such as Colab's 3.10, put vowel signs in the wrong place.
 """
 
+import io
 import re
 import textwrap
 import warnings
@@ -15,6 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -46,6 +48,13 @@ def new_figure(width: float, height: float, **grid) -> tuple[Figure, Axes | np.n
     mpl.rcParams.update(_STYLE)
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(**grid)
+
+
+def svg(figure: Figure) -> bytes:
+    """As savefig does, but drawn once, not twice; without a date, so that the same figure has the same bytes."""
+    content = io.BytesIO()
+    FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
+    return content.getvalue()
 
 
 def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, columns: int = 6) -> Figure:

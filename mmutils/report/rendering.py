@@ -4,11 +4,11 @@ Prose lies in report/report.md; between its markers `<!-- begin: NAME -->` and `
 are made from records and predictions alone. The same records give the same bytes.
 """
 
-import multiprocessing
 import os
 import re
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from mmutils import runs
@@ -16,7 +16,7 @@ from mmutils.report import diagnostics, diagrams, html, markdown, pdf, questions
 from mmutils.report.explorer import examples, explorer_html
 from mmutils.report.page import LANGUAGES, NOTES, Page
 from mmutils.report.results import Study
-from mmutils.report.robustness import add_averages, add_means, robust
+from mmutils.report.robustness import add_averages, robust
 from mmutils.runs import files
 
 REPOSITORY = Path(__file__).parents[2]
@@ -116,16 +116,14 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
         parts.setdefault((record["study"], data), []).append(record)
     order = {study: number for number, study in enumerate(STUDIES)}
     keys = sorted(parts, key=lambda key: (key[1] is True, order.get(key[0], len(order))))
-    sizes = {key: sum(len(record["scores"]) for record in parts[key]) for key in keys}
-    tasks = {key: (folder, key[0], parts[key], draw, f"{number}-") for number, key in enumerate(keys, 1)}
-    if sum(sizes.values()) < MANY:  # a process imports for seconds before it begins
-        pages = {key: written(*task) for key, task in tasks.items()}
+    tasks = [(folder, key[0], parts[key], draw, f"{number}-") for number, key in enumerate(keys, 1)]
+    tasks.sort(key=lambda task: -sum(len(record["scores"]) for record in task[2]))  # the longest first
+    if sum(len(record["scores"]) for record in records) < MANY:  # a process imports for seconds before it begins
+        pages = [written(*task) for task in tasks]
     else:
-        with ProcessPoolExecutor(min(len(keys), os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
-            largest_first = sorted(keys, key=sizes.get, reverse=True)
-            pages = {key: pool.submit(written, *tasks[key]) for key in largest_first}
-            pages = {key: page.result() for key, page in pages.items()}
-    return [pages[key] for key in keys if pages[key].study.records]
+        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), get_context("spawn")) as pool:
+            pages = list(pool.map(written, *zip(*tasks, strict=True)))
+    return sorted((page for page in pages if page.study.records), key=lambda page: int(page.prefix[:-1]))
 
 
 def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: str) -> Page:
@@ -133,7 +131,6 @@ def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: s
     page = Page(Study(folder, study, records), draw, prefix)
     if page.study.records:
         add_averages(page.study)
-        add_means(page.study)
         page.chapter, page.answer = chapter(page), questions.answer(page)
         shown = page.guarded("explorer", explorer)
         page.explorer = shown if isinstance(shown, tuple) else None

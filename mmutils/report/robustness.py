@@ -36,24 +36,6 @@ def _add_average(study: Study, both: dict, text: dict, picture: dict) -> None:
     study.add(both | about, tables)
 
 
-def add_means(study: Study) -> None:
-    """Add the mean of a start's seeds, with all labels, where its run has none and compares it with no other start."""
-    tuned = [s for s in study.systems if s.get("start") and s.get("share") == 1]
-    compared = {(s["run"], start) for s in tuned if s["baseline"] for start in (s["start"], s["baseline"])}
-    names = {(s["run"], s["system"]) for s in tuned}
-    for system in [s for s in tuned if not s.get("reference") and (s["run"], s["start"]) not in compared]:
-        seeds = len(system["test"])
-        name = f"{system['system']}, mean of {seeds} seeds"
-        if seeds < 2 or (system["run"], name) in names:
-            continue
-        tables = {split: study.predictions(system, split) for split in ("val", "test")}
-        for split, rows in tables.items():
-            mean = rows.groupby(["id", "group", "label"])[probability_columns(rows)].mean()
-            tables[split] = mean.reset_index().assign(system=name, seed=0)
-        about = {"system": name, "trained": f"{system['trained']}, mean of {seeds} seeds", "reference": True}
-        study.add(system | about | {"chosen": False}, tables)
-
-
 def robust(page: Page) -> str:
     """The gap and what each language gains from the picture, a row for each way to ask; their range in a sentence."""
     rows, said, whole = [], [], partial(percent, form=".0f")

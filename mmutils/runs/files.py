@@ -49,10 +49,8 @@ def draft_of(path: Path) -> Iterator[Path]:
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)  # nothing where it is a file
+    path.unlink(missing_ok=True)
 
 
 @contextmanager

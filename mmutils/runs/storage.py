@@ -1,6 +1,7 @@
 """What a record holds, and how records and predictions lie on disk: checked, the same bytes for the same content."""
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 import pandas as pd
@@ -181,11 +182,13 @@ def to_parquet(table: pd.DataFrame) -> bytes:
 
 
 def to_json(record: dict) -> bytes:
-    """Readable JSON, the keys in their order, with its own hash in `fingerprints`; ValueError names a wrong entry."""
+    """Readable JSON, rows of the history on a line each, with its own hash; ValueError names a wrong entry."""
     content = plain(record)
     content["fingerprints"]["record"] = seal(content)
     check_record(content)
-    return (_lines(content) + "\n").encode()
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    flat = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda match: re.sub(r"\n *", " ", match[0]), text)  # what holds no other
+    return f"{flat}\n".encode()
 
 
 def seal(record: dict) -> str:
@@ -206,17 +209,3 @@ def plain(record: dict) -> dict:
         return to_jsonable_python(record, inf_nan_mode="null", fallback=unpacked)
     except ValueError as error:
         raise ValueError(f"the record has {error}: it holds numbers, texts, lists and dicts") from None
-
-
-def _lines(value: Any, indent: str = "", row: bool = False) -> str:
-    """JSON, indented, but what fits on a line, and each row of a list (such as the history), is one line."""
-    flat = json.dumps(value, ensure_ascii=False)
-    row = row and isinstance(value, dict) and not any(isinstance(part, dict | list) for part in value.values())
-    if row or len(flat) <= 100 or not isinstance(value, dict | list):
-        return flat
-    inner = indent + " "
-    if isinstance(value, dict):
-        parts = [f"{json.dumps(key, ensure_ascii=False)}: {_lines(part, inner)}" for key, part in value.items()]
-    else:
-        parts = [_lines(part, inner, row=True) for part in value]
-    return f"{flat[0]}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{flat[-1]}"
