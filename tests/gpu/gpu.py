@@ -199,7 +199,8 @@ def on_harmeme(out: Path) -> str:
     if not options.harmeme or not importlib.util.find_spec("papermill"):
         return "not run: no --harmeme, or papermill is not installed"
     values = {"data": "harmeme", "root": Path(options.harmeme).absolute(), "languages": "[en]", "size": 224}
-    values |= {"image_encoder": "resnet50", "text_encoder": '""', "text_safe": True, "epochs": 5, "out": out / "clip"}
+    values |= {"image_encoder": "resnet50", "text_encoder": '""', "text_safe": True, "epochs": 5, "seeds": "[0]"}
+    values |= {"out": out / "clip"}
     pairs = [word for name, value in values.items() for word in ("-y", f"{name}: {value}")]
     command = [sys.executable, "-m", "papermill", "CLIP/CLIP.ipynb", str(out / "CLIP.ipynb"), *pairs]
     code = subprocess.run(command, cwd=REPOSITORY).returncode
