@@ -31,6 +31,7 @@ from mmutils.training.loop import TrainConfig, fit
 
 EXAMPLES, RESAMPLES, SYSTEMS = (1_000, 10_000, 100_000), (1_000, 3_000, 10_000, 30_000), (5, 20, 80)
 SIZE = 32  # pixels
+LINKS = 50_000  # names of one file; ext4 allows 65,000
 
 
 def predictions(count: int, seed: int = 0) -> pd.DataFrame:
@@ -44,9 +45,12 @@ def predictions(count: int, seed: int = 0) -> pd.DataFrame:
 def on_examples(folder: Path) -> dict[str, Callable[[int], Callable[[], object]]]:
     """By what is done: from a number of examples to the work, which is timed alone."""
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "0.jpg")
-    for number in range(1, max(EXAMPLES)):
-        os.link(folder / "0.jpg", folder / f"{number}.jpg")
+    for number in range(max(EXAMPLES)):
+        first = number // LINKS * LINKS
+        if number == first:
+            Image.fromarray(noise).save(folder / f"{number}.jpg")
+        else:
+            os.link(folder / f"{first}.jpg", folder / f"{number}.jpg")
     paths = [str(folder / f"{number}.jpg") for number in range(max(EXAMPLES))]
 
     def rows(count: int) -> pd.DataFrame:
