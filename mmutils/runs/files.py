@@ -50,7 +50,8 @@ def draft_of(path: Path) -> Iterator[Path]:
 
 def _delete(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)  # nothing where it is a file
-    path.unlink(missing_ok=True)
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
