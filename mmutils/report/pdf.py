@@ -49,6 +49,10 @@ def _literal(text: str) -> str:
     return json.dumps(markdown.visible(text), ensure_ascii=False)  # Typst escapes control characters in another way
 
 
+def _is_figures(node: SyntaxTreeNode) -> bool:
+    return node.type == "inline" and {child.type for child in node.children} == {"image", "softbreak"}
+
+
 def _widths(table: SyntaxTreeNode) -> list[int]:
     """About how many letters each column needs: as its longest cell, or the longest word of its head, at most 26."""
     head, *rows = [[markdown.words(c.children[0].token) for c in r.children] for r in table.walk() if r.type == "tr"]
@@ -63,7 +67,7 @@ class _Writer:
         self.build, self.pictures, self.numbers = build, pictures, count(1)
 
     def markup(self, node: SyntaxTreeNode) -> str:
-        if node.type == "inline" and {child.type for child in node.children} == {"image", "softbreak"}:
+        if _is_figures(node):
             images = [self.image(child.token) for child in node.children if child.type == "image"]
             return f"#figures({', '.join(images)})"
         inside = "".join(map(self.markup, node.children))
@@ -81,6 +85,8 @@ class _Writer:
                 return f"#{formula};" if kind == "math_inline" else f"#align(center, {formula})\n\n"
             case "link" if node.attrGet("href").startswith(("http://", "https://")):
                 return f"#link({_literal(node.attrGet('href'))})[{inside}]"
+            case "paragraph" if (after := node.next_sibling) and _is_figures((after.children or [after])[0]):
+                return f"#block(sticky: true)[{inside}]\n\n"
             case "paragraph":
                 return f"#caption[{inside}]\n\n" if markdown.is_caption(node) else f"{inside}\n\n"
             case "table":
