@@ -18,6 +18,7 @@ from mmutils.statistics.scores import scores
 RESCUED = 8  # examples that are shown
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
 RIGHT = {(True, True): "both", (True, False): "text", (False, True): "picture", (False, False): "neither"}
+CHANCE = {"chance": {"color": plots.GREY, "dashes": (4, 3)}}
 WATCHED = {"loss", "agreement", "teacher_entropy", *(f"effective_rank_{w}" for w in ("image", "teacher", "cnn", "vit"))}
 
 
@@ -112,6 +113,8 @@ def each(page: Page) -> str:
         numbers += [percent(system["test"]["accuracy"].mean()), *_thresholds(page, system, val)]
         rows.append([page.record(system["run"], title), *numbers])
         alike = [s for s in page.study.systems if all(s.get(key) == system.get(key) for key in keys)]
+        alike.sort(key=lambda s: s["run"] == system["run"])  # the same system of other runs gives way to this run's
+        alike = {s["system"]: s for s in alike}.values()
         history, looks = [], {}
         for s in alike:
             label, epochs = readable(s["system"]), page.study.records[s["run"]]["history"]
@@ -199,17 +202,19 @@ def collapse(page: Page) -> str:
     parts = []
     for run, record in page.study.records.items():
         name, images = systems.method(record), []
-        table = pd.DataFrame(record["history"] if record["extra"].get("probes") else [])
-        table = table.rename(columns=lambda column: re.sub("^knn_([^_]*).*", r"knn \1", column))
-        for column in [column for column in table if column in WATCHED or column.startswith("knn ")]:
-            lines, title = [table], column.replace("_", " ")
-            alike = [other for other in table if other[:4] == column[:4] in ("knn ", "effe")]  # on the same scale
-            limits = {column: (0, 1.05 * table[alike].max(axis=None))} if alike else {}
-            if column == "loss" and "loss_chance" in table:
-                chance = table.groupby("epoch", as_index=False)["loss_chance"].mean()
-                lines.append(chance.rename(columns={"loss_chance": "loss"}).assign(system="chance", seed=0))
-            figure = plots.curves(pd.concat(lines), (column,), title, limits=limits)
-            images.append(page.figure(f"{run}-{column}", figure, f"{title} over the epochs, {name}, run {run}"))
+        history = record["history"] if record["extra"].get("probes") else []
+        chance = [(epoch["epoch"], epoch["loss_chance"]) for epoch in history if "loss_chance" in epoch]
+        history = [epoch | {"system": readable(epoch["system"])} for epoch in history]
+        history += [{"system": "chance", "epoch": epoch, "loss": loss} for epoch, loss in chance]
+        table = pd.DataFrame(history).rename(columns=lambda column: re.sub("^knn_([^_]*).*", r"knn \1", column))
+        groups: dict[str, list[str]] = {}  # what is drawn in one figure: on one scale, or all the rest
+        for column in table:
+            if column in WATCHED or column.startswith("knn "):
+                groups.setdefault(re.match("knn|effective_rank|", column)[0] or "loss", []).append(column)
+        for group, columns in groups.items():
+            limits = {} if group == "loss" else dict.fromkeys(columns, (0, 1.05 * table[columns].max(axis=None)))
+            figure, about = plots.curves(table, columns, "", 1, limits, CHANCE), ", ".join(columns).replace("_", " ")
+            images.append(page.figure(f"{run}-{group}", figure, f"{about} over the epochs, {name}, run {run}"))
         if images:
             note = "" if any(part.startswith((f"**{name},", f"**{name} ")) for part in parts) else NOTES.get(name, "")
             parts += [f"**{markdown.escape(_pretrained(record))}**. {note}", "\n".join(images)]

@@ -102,7 +102,7 @@ def curves(
     """
     table, across = pd.DataFrame(history), min(len(columns), across)
     table = table if "system" in table else table.assign(system="")
-    table = table.reindex(columns=["system", "epoch", *columns])
+    table = table.reindex(columns=["system", "epoch", *columns]).dropna(subset=list(columns), how="all")
     names = table["system"].unique()
     looks = dict(zip(names, cycle(LINES), strict=False)) | (looks or {})
     rows, legend = -(-len(columns) // across), 0.18 * len(names) * (len(names) > 1)
@@ -111,9 +111,9 @@ def curves(
         for name, part in table.dropna(subset=[column]).groupby("system", sort=False):
             seeds = part.groupby("epoch")[column].agg(["mean", "min", "max"])
             axis.fill_between(seeds.index, seeds["min"], seeds["max"], color=looks[name]["color"], alpha=0.2, lw=0)
-            axis.plot(seeds["mean"], **looks[name])
+            axis.plot(seeds["mean"], **looks[name], marker="o" if len(seeds) == 1 else "", markersize=3.5)
         axis.set(xlabel="epoch", ylabel=AXES.get(column, column.replace("_", " ")), ylim=(limits or {}).get(column))
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(axis="y")
     _title(figure, title)
     if len(names) > 1:

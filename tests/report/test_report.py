@@ -432,7 +432,7 @@ def test_collapsed_training_is_listed_and_in_no_test(memes):
     assert "- run `cass`, CASS as published, net: knn, seed 2, failed: collapsed: rank 1.2" in text
     row = next(x for x in text.splitlines() if x.startswith("| [CASS as published, net (cass)]"))
     assert "**FAILED** | – | – | – | 1.2 |" in row
-    assert "-cass-effective_rank_cnn.svg" in text
+    assert "-cass-effective_rank.svg" in text
 
 
 def test_memes_tables_begin_with_the_warning_and_hold_no_markup(memes):
@@ -898,6 +898,32 @@ def test_every_system_of_a_figure_has_a_line_of_its_own():
     lines = plots.curves(history).legends[0].get_lines()
     assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == len(lines) == 18
     assert len({line.get_color() for line in lines[:10]}) == 10
+
+
+def test_a_single_epoch_is_seen_as_dots_over_a_whole_number():
+    figure = plots.curves([{"system": "a", "seed": seed, "epoch": 1, "loss": 0.5} for seed in (0, 1)])
+    [axis] = figure.axes
+    assert [line.get_marker() for line in axis.lines] == ["o"]
+    low, high = axis.get_xlim()
+    assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [1]
+
+
+def test_curves_are_those_of_the_chosen_run_where_others_have_systems_of_its_name(tmp_path, monkeypatch):
+    table = _examples(tmp_path, "en", 120)
+    for number, name in enumerate(("image", "image-few")):
+        _write_run(tmp_path, name, {"val": table, "test": table}, CLASSES, 2)
+        path = tmp_path / "runs" / name / runs.RECORD
+        record = json.loads(path.read_text())
+        record["history"] = [entry | {"loss": number} for entry in record["history"]]
+        path.write_text(json.dumps(record))
+    drawn = []
+    monkeypatch.setattr(plots, "curves", lambda history, *_, **__: drawn.append(history) or plots.new_figure(1, 1)[0])
+    page = Page(Study(tmp_path, "crisis"), draw=False)
+    diagnostics.each(page)
+    [(_, system)] = systems.named(page).values()
+    [history] = drawn
+    assert len(history) == 20  # two systems, two seeds, five epochs
+    assert {entry["loss"] for entry in history} == {float(system["run"] == "image-few")}
 
 
 def test_a_score_stands_beside_its_interval(monkeypatch):
