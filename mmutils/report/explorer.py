@@ -56,11 +56,11 @@ def explorer_html(explorers: list[tuple[str, dict[str, pd.DataFrame], list[tuple
             shown = shown[shown.index.isin(predictions.index)]
         thumbnails = {path: thumbnail(path) for path in shown["image"].dropna().unique()}
         size = sum(map(len, set(thumbnails.values()))) * 4 // 3  # as base64
-        examples = []
+        examples, guessed = [], [predictions.to_dict("index") for _, _, predictions in systems]
         for name, path, label in shown.iloc[:: max(1, -(-size // MOST_BYTES))][["image", "label"]].itertuples():
             picture = None if pd.isna(path) else numbers.setdefault(thumbnails[path], len(numbers))
             texts = {language: str(table.loc[name, "text"]) for language, table in tables.items()}
-            rows = [predictions.loc[name] for _, _, predictions in systems]
+            rows = [predictions[name] for predictions in guessed]
             guesses = [[int(row["guess"]), round(float(row[f"p_{int(row['guess'])}"]), 3)] for row in rows]
             examples.append({"label": int(label), "picture": picture, "text": texts, "guess": guesses})
         named = [{"name": name, "inputs": s["inputs"], "language": s["language"]} for name, s, _ in systems]

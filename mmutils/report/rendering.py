@@ -4,9 +4,10 @@ Prose lies in report/report.md; between its markers `<!-- begin: NAME -->` and `
 are made from records and predictions alone. The same records give the same bytes.
 """
 
+import gc
 import os
 import re
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -74,12 +75,14 @@ def render(
     for path in (folder / "figures").glob("*"):
         if path.name not in pictures and not path.is_dir():  # of an earlier report
             path.unlink()
-    web = html.render(text, pictures, explorer_html([page.explorer for page in pages if page.explorer]))
+    with ThreadPoolExecutor(1) as thread:  # typst computes beside Python
+        printed = thread.submit(pdf.render, text, pictures)
+        web = html.render(text, pictures, explorer_html([page.explorer for page in pages if page.explorer]))
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", web)
+    files.write(folder / "report.pdf", printed.result())
     if folder.samefile(REPOSITORY / "report") and (path := REPOSITORY / "README.md").exists():
         files.write(path, readme(path.read_text(encoding="utf-8"), text))
-    files.write(folder / "report.pdf", pdf.render(text, pictures))
     if problems is not None:
         problems += [problem for page in pages for problem in page.problems]
     return folder / "report.html"
@@ -128,6 +131,7 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
 
 def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: str) -> Page:
     """The page of a study on one data set, with its chapter, its answer and what the explorer shows of it."""
+    gc.freeze()  # the million objects of the imports need not be looked at again: a tenth of the time
     page = Page(Study(folder, study, records), draw, prefix)
     if page.study.records:
         add_averages(page.study)
