@@ -171,9 +171,8 @@ def modality_use(page: Page) -> str:
     parts, dots, noise, score = [], [], [], SCORES[page.study.score]
     chance = 50 if score == "AUROC" else None
     for run, record in page.study.records.items():
-        extra, where = record["extra"], record["data"].get("language") or run
-        for system, rows in extra.get("modality_use", {}).items():
-            title = f"{readable(system)} ({where})"
+        for system, rows in record["extra"].get("modality_use", {}).items():
+            title = f"{readable(system)} ({run})"
             values = {row["model"]: recorded(row, "score") for row in rows}
             changes = {row["model"]: recorded(row, "change", "change_", row["p_value"]) for row in rows}
             dots += [{"label": m, "group": title, "filled": m == "full", **dot(value)} for m, value in values.items()]
@@ -183,8 +182,8 @@ def modality_use(page: Page) -> str:
             said = NOTES[f"additive-{kind}"].format(score=score, value=span(value), change=points(change.estimate))
             table = page.table("modalities", cells, link=page.record(run, title))
             parts += [f"**{markdown.escape(title)}.** {said}", table]
-        for system, rows in extra.get("noise", {}).items():
-            label = f"{system} ({where}), noise on the "
+        for system, rows in record["extra"].get("noise", {}).items():
+            label = f"{readable(system)} ({run}), noise on the "
             noise += [{"label": label + r["side"], "level": r["level"], **dot(recorded(r, "score"))} for r in rows]
     if not parts:
         return ""

@@ -168,7 +168,8 @@ def forest(rows: list[dict], xlabel: str, chance: float | None = None) -> Figure
     table = pd.DataFrame(rows)
     table["colour"] = table.get("colour", PALETTE[0])
     if "group" in table:  # a heading has the index of its first row, and no estimate
-        headings = table.drop_duplicates("group")[["group", "colour"]].rename(columns={"group": "label"})
+        headings = table.loc[table["group"] != table["group"].shift(), ["group", "colour"]]
+        headings = headings.rename(columns={"group": "label"})
         table = pd.concat([headings, table]).sort_index(kind="stable", ignore_index=True)
     y = np.arange(len(table)) + 0.3 * table["estimate"].isna().cumsum()
     bottom = y.max() + 1

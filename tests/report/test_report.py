@@ -536,6 +536,27 @@ def test_a_strange_extra_leaves_only_its_run_out_of_a_section(rendered, tmp_path
     assert "Without interaction macro F1 is 60.0" in text and "<script" not in text
 
 
+def test_each_row_of_a_figure_stands_under_the_name_of_its_own_group():
+    look = {"filled": True, "estimate": 1, "low": 0, "high": 2}
+    rows = [{"label": f"row {number}", "group": group, **look} for number, group in enumerate("aba")]
+    [axis] = plots.forest(rows, "x").axes
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == ["a", "row 0", "b", "row 1", "a", "row 2"]
+
+
+def test_the_same_system_of_two_runs_is_two_groups_where_the_use_of_inputs_is_shown(rendered, tmp_path, monkeypatch):
+    for name in ("fusion-en", "fusion-hi"):
+        shutil.copytree(rendered / "runs" / name, tmp_path / "runs" / name)
+        path = tmp_path / "runs" / name / runs.RECORD
+        used = {"modality_use": {"both": [USE | {"model": model} for model in ("full", "additive")]}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"extra": used}))
+    drawn = []
+    monkeypatch.setattr(plots, "forest", lambda rows, *_: drawn.extend(rows) or plots.new_figure(1, 1)[0])
+    text = diagnostics.modality_use(Page(Study(tmp_path, "crisis"), draw=False))
+    assert [row["group"] for row in drawn] == ["both (fusion-en)"] * 2 + ["both (fusion-hi)"] * 2
+    assert "**both (fusion-en).**" in text and "**both (fusion-hi).**" in text
+
+
 def test_runs_elsewhere_get_a_report_that_speaks_of_them_alone(rendered, tmp_path):
     """Two data sets that share a study and names of runs' kinds stay apart; nothing is said of what did not run."""
     shutil.copytree(rendered / "runs", tmp_path / "runs")
