@@ -18,7 +18,7 @@ from mmutils.statistics.scores import scores
 RESCUED = 8  # examples that are shown
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
 RIGHT = {(True, True): "both", (True, False): "text", (False, True): "picture", (False, False): "neither"}
-CHANCE = {"chance": {"color": plots.GREY, "dashes": (4, 3)}}
+CHANCE = {"color": plots.GREY, "dashes": (4, 3)}
 WATCHED = {"loss", "agreement", "teacher_entropy", *(f"effective_rank_{w}" for w in ("image", "teacher", "cnn", "vit"))}
 
 
@@ -202,17 +202,18 @@ def collapse(page: Page) -> str:
     for run, record in page.study.records.items():
         name, images = systems.method(record), []
         history = record["history"] if record["extra"].get("probes") else []
-        chance = [(epoch["epoch"], epoch["loss_chance"]) for epoch in history if "loss_chance" in epoch]
-        history = [epoch | {"system": readable(epoch["system"])} for epoch in history]
-        history += [{"system": "chance", "epoch": epoch, "loss": loss} for epoch, loss in chance]
-        table = pd.DataFrame(history).rename(columns=lambda column: re.sub("^knn_([^_]*).*", r"knn \1", column))
+        chance = [(f"chance, {row['loss_chance']:.2f}", row) for row in history if "loss_chance" in row]
+        looks = {name: CHANCE for name, _ in chance}  # a line for each value: forms with another loss have another
+        history = [row | {"system": readable(row["system"])} for row in history]
+        history += [{"system": name, "epoch": row["epoch"], "loss": row["loss_chance"]} for name, row in chance]
+        table = pd.DataFrame(history).rename(columns=lambda name: readable(re.sub("^knn_", "neighbours, ", name)))
         groups: dict[str, list[str]] = {}  # what is drawn in one figure: on one scale, or all the rest
         for column in table:
-            if column in WATCHED or column.startswith("knn "):
-                groups.setdefault(re.match("knn|effective_rank|", column)[0] or "loss", []).append(column)
+            if column in WATCHED or column.startswith("neighbours, "):
+                groups.setdefault(re.match("neighbours|effective_rank|", column)[0] or "loss", []).append(column)
         for group, columns in groups.items():
             limits = {} if group == "loss" else dict.fromkeys(columns, (0, 1.05 * table[columns].max(axis=None)))
-            figure, about = plots.curves(table, columns, "", 1, limits, CHANCE), ", ".join(columns).replace("_", " ")
+            figure, about = plots.curves(table, columns, "", 1, limits, looks), ", ".join(columns).replace("_", " ")
             images.append(page.figure(f"{run}-{group}", figure, f"{about} over the epochs, {name}, run {run}"))
         if images:
             note = "" if any(part.startswith((f"**{name},", f"**{name} ")) for part in parts) else NOTES.get(name, "")

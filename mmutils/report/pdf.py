@@ -54,10 +54,10 @@ def _is_figures(node: SyntaxTreeNode) -> bool:
 
 
 def _widths(table: SyntaxTreeNode) -> list[int]:
-    """About how many letters each column needs: as its longest cell, or the longest word of its head, at most 26."""
+    """About how many letters wide each column is: as its longest cell or word of its bold head, at most 26, and 2."""
     head, *rows = [[markdown.words(c.children[0].token) for c in r.children] for r in table.walk() if r.type == "tr"]
-    longest = [max(map(len, [*column, *name.split(), "-" * 5])) for name, *column in zip(head, *rows, strict=True)]
-    return [min(length, 26) for length in longest]
+    heads = [1.3 * max(map(len, [*name.split(), "-" * 4])) for name in head]
+    return [2 + round(min(max(column), 26)) for column in zip(heads, *(map(len, row) for row in rows), strict=True)]
 
 
 class _Writer:

@@ -64,7 +64,8 @@ def every(page: Page) -> str:
         if systems.share(system) == 1:
             colour = plots.LANGUAGE_COLOURS.get(system["language"], plots.PALETTE[2])
             look = {"group": systems.title(system), "filled": system["chosen"], "colour": colour}
-            dots.append({"label": _label(page, system), **look, **dot(page.study.interval(system))})
+            label = _label(page, system).replace(", 100 % of labels", "")  # as all in the figure
+            dots.append({"label": label, **look, **dot(page.study.interval(system))})
     if not dots:
         return ""
     chance, score = 100 * statistics.chance(page.study.predictions(rows[0]))[measure], SCORES[measure]

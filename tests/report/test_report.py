@@ -536,6 +536,23 @@ def test_a_strange_extra_leaves_only_its_run_out_of_a_section(rendered, tmp_path
     assert "Without interaction macro F1 is 60.0" in text and "<script" not in text
 
 
+def test_each_loss_has_its_own_line_of_chance(memes, tmp_path, monkeypatch):
+    shutil.copytree(memes / "runs" / "cass", tmp_path / "runs" / "cass")
+    path = tmp_path / "runs" / "cass" / runs.RECORD
+    record = json.loads(path.read_text())
+    for row in record["history"]:
+        row["loss_chance"] = 4.852 if row["system"] == "CASS, variance, net" else 2.0
+    path.write_text(json.dumps(record))
+    drawn = []
+    monkeypatch.setattr(plots, "curves", lambda *given, **_: drawn.append(given) or plots.new_figure(1, 1)[0])
+    diagnostics.collapse(Page(Study(tmp_path, "memes"), draw=False))
+    loss, ranks = sorted(drawn, key=lambda given: "loss" not in given[1])
+    table = loss[0]
+    chance = table[table["system"].str.startswith("chance")].groupby("system")["loss"].unique()
+    assert {name: list(values) for name, values in chance.items()} == {"chance, 2.00": [2.0], "chance, 4.85": [4.852]}
+    assert loss[1] == ["loss", "agreement"] and ranks[1] == ["effective_rank_cnn"] and "effective_rank_cnn" in ranks[4]
+
+
 def test_each_row_of_a_figure_stands_under_the_name_of_its_own_group():
     look = {"filled": True, "estimate": 1, "low": 0, "high": 2}
     rows = [{"label": f"row {number}", "group": group, **look} for number, group in enumerate("aba")]
