@@ -7,6 +7,7 @@ are made from records and predictions alone. The same records give the same byte
 import gc
 import os
 import re
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -121,10 +122,11 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
     keys = sorted(parts, key=lambda key: (key[1] is True, order.get(key[0], len(order))))
     tasks = [(folder, key[0], parts[key], draw, f"{number}-") for number, key in enumerate(keys, 1)]
     tasks.sort(key=lambda task: -sum(len(record["scores"]) for record in task[2]))  # the longest first
-    if sum(len(record["scores"]) for record in records) < MANY:  # a process imports for seconds before it begins
+    if sum(len(record["scores"]) for record in records) < MANY:
         pages = [written(*task) for task in tasks]
     else:
-        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), get_context("spawn")) as pool:
+        context = get_context("fork" if sys.platform == "linux" else "spawn")  # forked, it has its imports already
+        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), context) as pool:
             pages = list(pool.map(written, *zip(*tasks, strict=True)))
     return sorted((page for page in pages if page.study.records), key=lambda page: int(page.prefix[:-1]))
 

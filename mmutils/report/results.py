@@ -48,7 +48,7 @@ class Study:
 
     def _check(self, record: dict) -> None:
         plain = dict.fromkeys(("system", "split", "id", "group"), object)  # of which pandas takes rows much faster
-        table = runs.load_predictions(self.root / record["run"]).astype(plain)
+        table = runs.load_predictions(self.root / record["run"], record).astype(plain)
         if table.empty and not record["scores"]:
             return
         names = probability_columns(table)

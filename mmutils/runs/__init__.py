@@ -194,9 +194,9 @@ def _name(folder: str | Path) -> str:
     return Path(os.path.abspath(folder)).name
 
 
-def load_predictions(folder: str | Path) -> pd.DataFrame:
-    """Predictions of a run: system, seed, split, id, group, label, p_0 ..; without rows for a run that has none."""
-    if "predictions" in load_record(folder)["fingerprints"]:
+def load_predictions(folder: str | Path, record: dict | None = None) -> pd.DataFrame:
+    """Predictions of a run, by its record if loaded: system, seed, split, id, group, label, p_0 ..; maybe no rows."""
+    if "predictions" in (record or load_record(folder))["fingerprints"]:
         return pd.read_parquet(Path(folder) / PREDICTIONS)
     return pd.DataFrame(columns=["system", "seed", "split", "id", "group", "label"])
 
