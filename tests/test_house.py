@@ -102,3 +102,9 @@ def test_figures_need_no_renderer():
     code += "'mmutils.report.html', 'mmutils.report.pdf') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_benchmarks_find_the_package_from_wherever_they_are_started():
+    for path in sorted((ROOT / "tests" / "benchmarks").glob("*.py")):
+        finds = "sys.path.insert" if path.stem == "compare" else "import compare"
+        assert finds in path.read_text() or "from compare import" in path.read_text(), path.name

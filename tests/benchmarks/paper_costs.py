@@ -9,6 +9,7 @@ Time: its floating point operations at 12 TFLOP/s, a guess at what a GPU of that
 more in a transformer, less in a convolutional network. Evaluation after each epoch adds about a tenth.
 """
 
+import compare  # noqa: F401, lets mmutils be found
 import torch
 import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
