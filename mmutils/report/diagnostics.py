@@ -54,8 +54,8 @@ def errors(page: Page) -> str:
         rows, shares = [], {}
         for (text, picture), name in RIGHT.items():
             hits = right["both"][(right["text"] == text) & (right["picture"] == picture)]
-            ends = proportion_confint(hits.sum(), len(hits), method="wilson") if len(hits) else (None, None)
-            shares[name] = span(statistics.Interval(hits.mean() if len(hits) else None, *ends, groups=0, seeds=0))
+            ends = proportion_confint(hits.sum(), len(hits), method="wilson") if len(hits) else None
+            shares[name] = span(ends and statistics.Interval(hits.mean(), *ends, groups=0, seeds=0))
             rows.append([NOTES[f"right-{name}"], f"{len(hits):,}", shares[name]])
         won, lost = right.index[right["both"] & ~right["text"]], right["text"] & ~right["both"]
         counts = {"language": markdown.escape(LANGUAGES.get(language, language)), "won": len(won), "lost": lost.sum()}

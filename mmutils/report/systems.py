@@ -147,8 +147,8 @@ def methods(page: Page) -> Pairs:
 def networks(page: Page, system: dict) -> list[str]:
     """The networks of a system; for a text encoder that a run saved, the one that it began with."""
     runs, names = page.study.records, system.get("networks") or [system["model"]]
-    saved = [runs.get(name.split("/")[0], {"parameters": {}}) for name in names]
-    return [run["parameters"].get("text_encoder", name) for name, run in zip(names, saved, strict=True)]
+    pairs = [(name, runs.get(name.split("/")[0], {"parameters": {}})) for name in names]
+    return [run["parameters"].get("text_encoder", name) or "small transformer" for name, run in pairs]
 
 
 def probed(page: Page) -> dict[tuple[str, str, str], dict]:

@@ -37,7 +37,7 @@ def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
         count = difference.seeds if test.first.get("probe") else several
         seeds = f"; {count} pretrainings" if count > 1 else "; one pretraining"
         seeds = "" if family in (systems.inputs, systems.choices) else seeds
-        cells = [markdown.escape(readable(test.name)), markdown.escape(test.where + seeds)]
+        cells = [markdown.escape(readable(part)) for part in (test.name, test.where + seeds)]
         rows.append([*cells, tested(difference), p_value(p_holm), test.result.verdict])
         verdicts.setdefault(cells[0], []).append(test.result.verdict)
     usual, fine = page.study.resamples, page.study.fine(len(rows))

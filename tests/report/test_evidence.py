@@ -59,6 +59,13 @@ def test_methods_are_compared_on_equal_networks_and_networks_by_one_method():
     ]
 
 
+def test_a_text_encoder_without_a_name_is_the_small_transformer():
+    page = study(started("both by CASS-MM", "cass-mm:cnn", ["cnn, 32 px", "cass-mm/cnn-0-text"], 0.5))
+    assert systems.networks(page, page.study.systems[0]) == ["cnn, 32 px", "words"]
+    page.study.records["cass-mm"]["parameters"]["text_encoder"] = ""
+    assert systems.networks(page, page.study.systems[0]) == ["cnn, 32 px", "small transformer"]
+
+
 def test_the_best_on_val_meets_every_other_system_and_the_average(pages):
     page = pages["crisis"]
     pairs = systems.choices(page)
