@@ -7,6 +7,7 @@ A pretraining run calls its encoders "<form>, <network>", beside "random, <netwo
 network before training; each is two systems, one per probe.
 """
 
+from collections import Counter
 from itertools import combinations
 
 from mmutils.report.page import LANGUAGES, Page, readable
@@ -91,9 +92,11 @@ def choices(page: Page) -> Pairs:
     """The best on val of each input and language against all others that read the same; not for pretraining."""
     pairs, keys = {}, ("inputs", "language", "labels")
     for best in kinds(page).values() if page.study.name != "memes" else ():
-        for other in page.study.systems:
-            if other is not best and all(best.get(key) == other.get(key) for key in keys):
-                pairs[f"{best['system']} – {other['system']}", title(best)] = best, other
+        alike = [s for s in page.study.systems if all(s.get(key) == best.get(key) for key in keys)]
+        names = Counter(system["system"] for system in alike)
+        for other in (system for system in alike if system is not best):
+            run = f" ({other['run']})" if names[other["system"]] > 1 else ""
+            pairs[f"{best['system']} – {other['system']}{run}", title(best)] = best, other
     return pairs
 
 

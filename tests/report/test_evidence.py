@@ -77,6 +77,14 @@ def test_the_best_on_val_meets_every_other_system_and_the_average(pages):
     assert "– average of text and picture, Hindi | Picture + text, Hindi |" in tables.comparisons(page, systems.choices)
 
 
+def test_systems_of_one_name_in_two_runs_are_both_compared_with_the_best(monkeypatch):
+    rows = [{"run": run, "system": "linear", **SHARED} for run in ("first", "second", "third")]
+    page = SimpleNamespace(study=SimpleNamespace(systems=rows, name="crisis"))
+    monkeypatch.setattr(systems, "kinds", lambda page: {("image+text", "en"): rows[0]})
+    pairs = systems.choices(page)
+    assert [name for name, _ in pairs] == ["linear – linear (second)", "linear – linear (third)"]
+
+
 def test_the_average_is_that_of_the_best_classifiers_of_each_input_seed_by_seed(pages):
     page = pages["crisis"]
     kinds = systems.kinds(page)
