@@ -108,11 +108,15 @@ def finetuning(page: Page) -> Pairs:
         alike = [s for s in alike if _place(s) == _place(system)]
         if alike:
             baseline = min(alike, key=lambda s: s["run"] != system["run"])
-            runs = {s["run"] for s in systems if s["start"] == system["start"]}
-            name = f"{system['start']} ({system['run']})" if len(runs) > 1 else system["start"]
             other = "" if system["networks"] == baseline["networks"] else " (other networks)"
-            pairs[f"{name} – {baseline['start']}{other}", labels(system)] = system, baseline
+            pairs[f"{_start(page, system)} – {baseline['start']}{other}", labels(system)] = system, baseline
     return pairs
+
+
+def _start(page: Page, system: dict) -> str:
+    """The start of a fine-tuned system, with its run where several have a start of this name."""
+    runs = {other["run"] for other in page.study.systems if other.get("start") == system["start"]}
+    return system["start"] + f" ({system['run']})" * (len(runs) > 1)
 
 
 def _place(system: dict) -> list:
@@ -128,7 +132,7 @@ def labels(system: dict) -> str:
 
 
 def methods(page: Page) -> Pairs:
-    """Two methods for the same networks, and two picture networks by one method, on the same inputs and labels.
+    """Two methods for the same networks, two picture networks of a run by one method, on the same inputs and labels.
 
     A package's weights meet the start pretrained here that is best on val, whatever its networks.
     """
@@ -139,8 +143,9 @@ def methods(page: Page) -> Pairs:
         by, (one, other) = [origins(page, s)[0] for s in pair], [networks(page, s) for s in pair]
         if "random" in by or _place(first) != _place(second) or first["start"] == second.get("baseline"):
             continue
-        name = f"{first['start']} – {second['start']}", labels(first)
-        if one == other if by[0] != by[1] else one[0].split(",")[0] != other[0].split(",")[0]:
+        name = " – ".join(_start(page, system) for system in pair), labels(first)
+        same_run = first["run"] == second["run"]  # else sizes may differ too
+        if one == other if by[0] != by[1] else same_run and one[0].split(",")[0] != other[0].split(",")[0]:
             pairs[name] = pair
         elif by[0] == "package" != by[1]:
             package[first["run"], first["system"]] = name, pair  # the last one stays
@@ -175,8 +180,10 @@ def forms(page: Page) -> Pairs:
     for old, new in combinations([system for system in page.study.systems if system.get("variant")], 2):
         places = {(s["run"], s["encoder"].split(", ")[-1], s["probe"]) for s in (old, new)}
         if len(places) == 1 and (change := changed(old["variant"], new["variant"])):
-            [(_, branch, probe)] = places
-            pairs[change, f"{branch}, {PROBES[probe]}"] = new, old
+            [(run, branch, probe)] = places
+            where = f"{branch}, {PROBES[probe]} ({run})"
+            where = f"{new['encoder']}, {PROBES[probe]} ({run})" if (change, where) in pairs else where
+            pairs[change, where] = new, old
     return dict(sorted(pairs.items(), key=lambda item: item[0][0]))
 
 

@@ -59,6 +59,35 @@ def test_methods_are_compared_on_equal_networks_and_networks_by_one_method():
     ]
 
 
+def test_methods_at_two_sizes_are_compared_at_each_and_never_across():
+    rows = [
+        started(f"{network} by {method}", f"{method.lower()}:{network}", [f"{network}, {size} px"], 0.5) | {"run": run}
+        for run, size in (("small", 224), ("large", 384))
+        for network in ("cnn", "vit")
+        for method in ("DINO", "CASS")
+    ]
+    pairs = systems.methods(study(*rows))
+    assert len(pairs) == 8  # in each run two methods for either network, and two networks by either method
+    assert all(first["run"] == second["run"] for first, second in pairs.values())
+    assert "cnn by CASS (small) – cnn by DINO (small)" in [name for name, _ in pairs]
+
+
+def test_no_pair_of_forms_is_dropped_where_the_same_change_is_made_twice():
+    rows = [
+        {"run": "r", "probe": "knn", "encoder": f"{cure} {views}, cnn", "variant": {"cure": cure, "views": views}}
+        for cure in ("none", "contrastive")
+        for views in ("plain", "two")
+    ]
+    pairs = systems.forms(study(*rows))
+    assert [change.split(":")[0] for change, _ in pairs] == ["cure", "cure", "views", "views"]
+    assert {(new["encoder"], old["encoder"]) for new, old in pairs.values()} == {
+        ("contrastive plain, cnn", "none plain, cnn"),
+        ("contrastive two, cnn", "none two, cnn"),
+        ("none two, cnn", "none plain, cnn"),
+        ("contrastive two, cnn", "contrastive plain, cnn"),
+    }
+
+
 def test_a_text_encoder_without_a_name_is_the_small_transformer():
     page = study(started("both by CASS-MM", "cass-mm:cnn", ["cnn, 32 px", "cass-mm/cnn-0-text"], 0.5))
     assert systems.networks(page, page.study.systems[0]) == ["cnn, 32 px", "words"]
