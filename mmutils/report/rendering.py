@@ -29,6 +29,7 @@ STUDIES = {  # in the order of their chapters
     "transfer": "two languages",
     "memes": "fine-tuning and pretraining",
 }
+FORK = get_context("fork") if sys.platform == "linux" else None  # its processes have the imports already
 MANY = 2_000  # scores in all records, above which pages are written by several processes
 BLOCKS = {  # by title
     "Examples": diagnostics.counts,
@@ -76,8 +77,8 @@ def render(
     for path in (folder / "figures").glob("*"):
         if path.name not in pictures and not path.is_dir():  # of an earlier report
             path.unlink()
-    with ThreadPoolExecutor(1) as thread:  # typst computes beside Python
-        printed = thread.submit(pdf.render, text, pictures)
+    with ProcessPoolExecutor(1, FORK) if FORK else ThreadPoolExecutor(1) as beside:
+        printed = beside.submit(pdf.render, text, pictures)
         web = html.render(text, pictures, explorer_html([page.explorer for page in pages if page.explorer]))
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", web)
@@ -125,8 +126,7 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
     if sum(len(record["scores"]) for record in records) < MANY:
         pages = [written(*task) for task in tasks]
     else:
-        context = get_context("fork" if sys.platform == "linux" else "spawn")  # forked, it has its imports already
-        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), context) as pool:
+        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), FORK or get_context("spawn")) as pool:
             pages = list(pool.map(written, *zip(*tasks, strict=True)))
     return sorted((page for page in pages if page.study.records), key=lambda page: int(page.prefix[:-1]))
 
