@@ -7,10 +7,9 @@ are made from records and predictions alone. The same records give the same byte
 import gc
 import os
 import re
-import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
 from mmutils import runs
@@ -29,7 +28,8 @@ STUDIES = {  # in the order of their chapters
     "transfer": "two languages",
     "memes": "fine-tuning and pretraining",
 }
-FORK = get_context("fork") if sys.platform == "linux" else None  # its processes have the imports already
+# Never "fork": a lock that a thread of this process holds, as the PDF's compiler does, would stay locked in its copy.
+PROCESSES = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
 MANY = 2_000  # scores in all records, above which pages are written by several processes
 BLOCKS = {  # by title
     "Examples": diagnostics.counts,
@@ -77,7 +77,7 @@ def render(
     for path in (folder / "figures").glob("*"):
         if path.name not in pictures and not path.is_dir():  # of an earlier report
             path.unlink()
-    with ProcessPoolExecutor(1, FORK) if FORK else ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as beside:  # the PDF's compiler lets others run
         printed = beside.submit(pdf.render, text, pictures)
         web = html.render(text, pictures, explorer_html([page.explorer for page in pages if page.explorer]))
     files.write(folder / "report.md", text)
@@ -126,7 +126,8 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
     if sum(len(record["scores"]) for record in records) < MANY:
         pages = [written(*task) for task in tasks]
     else:
-        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), FORK or get_context("spawn")) as pool:
+        PROCESSES.set_forkserver_preload([__name__])
+        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), PROCESSES) as pool:
             pages = list(pool.map(written, *zip(*tasks, strict=True)))
     return sorted((page for page in pages if page.study.records), key=lambda page: int(page.prefix[:-1]))
 
