@@ -9,6 +9,7 @@ from mmutils.report.page import DATA, NOTES, SCORES, Page, dot, percent, points,
 
 SYSTEMS = ("Text, English", "Text, {}", "Picture + text, English", "Picture + text, {}")  # of the_gap.ipynb
 _rounded = partial(percent, form=".0f")
+SHOWN = 4  # comparisons that are named in a sentence, at most
 PLACES = {"in both languages": "Hindi", "in English alone": "English, asked in Hindi"}  # of its labels
 
 
@@ -23,10 +24,7 @@ def fours(page: Page) -> list[tuple[str, list[dict]]]:
         fours["", ""] = [kinds.get((inputs, code)) for inputs in ("text", "image+text") for code in ("en", "hi")]
     complete = [(key, four) for key, four in fours.items() if None not in four]
     complete.sort(key=lambda item: -item[1][0].get("labels", 0))
-    return [
-        (f"{f[0]['labels']:,} {place}" if place else "the systems chosen on other examples (val)", f)
-        for (_, place), f in complete
-    ]
+    return [(f"{f[0]['labels']:,} {place}" if place else "the systems chosen on val", f) for (_, place), f in complete]
 
 
 def settings(page: Page) -> list[tuple[str, str, list[str], statistics.LanguageGap]]:
@@ -76,10 +74,9 @@ def answers(pages: list[Page]) -> str:
         asked = [page for page in pages if page.answer[0] and (page.study.name == "memes") == (name == "pretraining")]
         if asked:
             classes = next(iter(asked[0].study.records.values()))["classes"] or ["the classes"]
-            task = NOTES.get(f"task-{asked[0].name}", f"to tell {_listed([*map(markdown.escape, classes)])} apart")
-            parts.append(NOTES[f"asked-{name}"].format(task=task))
+            parts.append(NOTES[f"asked-{name}"].format(task=_task(asked[0], classes)))
             named = [(markdown.escape(DATA.get(page.name, page.name)), page.answer[0]) for page in asked]
-            parts += [f"> **On {name}**, {said}" for name, said in named]
+            parts += [f"> **On {name}** {said}" for name, said in named]
     return "\n\n".join([*parts, *[page.answer[1] for page in pages if page.answer[1]][:1]])
 
 
@@ -87,28 +84,57 @@ def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
+def _task(page: Page, classes: list[str]) -> str:
+    return NOTES.get(f"task-{page.name}", f"to tell {_listed([*map(markdown.escape, classes)])} apart")
+
+
+def _about(page: Page, run: str) -> str:
+    """What is told apart in the data of a run, and on how many examples: "(8 classes, such as a and b; 99 ...)"."""
+    record = page.study.records[run]
+    classes = [name.replace("_", " ") for name in record["classes"]]
+    such = _listed([*map(_quoted, classes[:2])])
+    task = f"{len(classes)} classes, such as {such}" if len(classes) > 2 else _task(page, classes)
+    count = record["extra"].get("paired") or record["data"].get("splits", {}).get("test")
+    return f"({task}; {count:,} examples in test)" if count else f"({task})"
+
+
 def languages(page: Page) -> str:
-    """What holds with the most labels, and with which settings the picture narrows the gap, or widens it."""
-    rows, found, uses = settings(page), [], {}
-    for _, name, _, gap in rows:
+    """What holds with the most labels, and in which language picture and text are better than text alone."""
+    rows, found = settings(page), []
+    for _, name, scores, gap in rows[: len(PLACES) if page.study.name == "gap" else 1]:
         change = "alone" if not gap.fused else "same" if 0 in gap.reduction else "closes" if gap.share else "narrows"
         if change in ("closes", "narrows") and abs(gap.fused.estimate) > abs(gap.text.estimate):
             change = "widens"
-        uses.setdefault("closes" if change == "narrows" else change, []).append(name)
         values = {"text": span(gap.text, points), "fused": span(gap.fused, points), "share": span(gap.share, _rounded)}
-        values |= {"name": name, "ahead": "English" if gap.text.estimate > 0 else "Hindi"}
-        said = NOTES["gap-none" if 0 in gap.text else "gap-ahead"] + NOTES.get(f"picture-{change}", "")
-        found.append(said.format(**values))
-    found = found[: len(PLACES) if page.study.name == "gap" else 1]
-    use = [NOTES[f"use-{change}"].format(where=_where(uses[change])) for change in sorted(uses)]
-    return f"{'; '.join(found)}. **To use:** {' '.join(use)}" if rows else ""
+        values |= {"name": name, "scores": scores, "ahead": "English" if gap.text.estimate > 0 else "Hindi"}
+        kinds = f"with-{page.study.name}", "gap-none" if 0 in gap.text else "gap-ahead", f"picture-{change}"
+        setting, ahead, picture = (NOTES[kind].format(**values) for kind in kinds)
+        found.append(f"{setting} {ahead}{picture}".strip())
+    return f"{_about(page, rows[0][0])}: {'; '.join(found)}. **To use:** {_use(page)}" if rows else ""
+
+
+def _use(page: Page) -> str:
+    """For each language where picture and text together score better than text alone, worse, and not differently."""
+    pairs, names, places, said = {}, {}, {}, []
+    for name, four in fours(page):
+        for language, both, text in zip(("English", "Hindi"), four[2:], four[:2], strict=True):
+            pairs[key := (language, both["run"], both["system"])] = both, text
+            names.setdefault(key, []).append(name)
+    for key, result in page.study.compare(pairs).items():
+        places.setdefault(key[0], {}).setdefault(result.verdict, []).extend(names[key])
+    for language, verdicts in places.items():
+        for verdict in sorted(verdicts, key=("better", "worse", "inconclusive").index):
+            where = " otherwise" if verdict == "inconclusive" else f" after learning from {_where(verdicts[verdict])}"
+            where = where if len(verdicts) > 1 else ""
+            said.append(NOTES[f"use-{verdict}"].format(language=language, where=where))
+    return " ".join(said) or NOTES["use-alone"]
 
 
 def _where(names: list[str]) -> str:
     """Settings in words: numbers of labels in the same language stand together."""
     places = sorted({name.partition(" ")[2] for name in names})
     counts = {place: [name.split()[0] for name in names[::-1] if name.endswith(place)] for place in places}
-    return ", and ".join(f"{_listed(some)} {place}" for place, some in counts.items())
+    return ", and from ".join(f"{_listed(some)} {place}" for place, some in counts.items())
 
 
 def pretraining(page: Page) -> str:
@@ -117,19 +143,30 @@ def pretraining(page: Page) -> str:
     if not (tuned := [system for system in page.study.systems if system.get("start")]):
         return ""
     rank = lambda system: (systems.share(system), system["val"][measure].mean())  # noqa: E731
-    best = max(tuned, key=rank)
-    name = readable(f"{best['start']} ({_listed(systems.networks(page, best))}, trained: {best['trained']})")
-    scores = f"AUROC {span(page.study.interval(best))}, accuracy {percent(best['test']['accuracy'].mean())} %"
-    use = NOTES["use-best"].format(inputs=systems.title(best), name=markdown.escape(name), scores=scores)
-    if not tests:
-        return f"{NOTES['no-baseline']} **To use:** {use}"
-    _, where, *pair, result = max(tests, key=lambda test: ("(other" not in test.name, *rank(test.first)))
-    verdicts = [test.result.verdict for test in tests]
-    found = NOTES["gain"].format(
-        counts=[len(tests), *(verdicts.count(verdict) or "none" for verdict in ("better", "worse", "inconclusive"))],
-        scores=[percent(system["test"][measure].mean()) for system in pair],
-        starts=[markdown.escape(readable(system["start"])) for system in pair],
-        gain=f"{span(result.difference, points)} points with {where.partition(' (')[0]}",
-        seeds=NOTES["gain-several" if (pair[0].get("pretrainings") or 1) > 1 else "gain-one"],
+    best, pretrained = max(tuned, key=rank), {test.first["start"] for test in tests}
+    use = NOTES["use-best" if best["start"] in pretrained or not tests else "use-other"].format(
+        start=_quoted(best["start"]),
+        networks=markdown.escape(readable(_listed(systems.networks(page, best)))),
+        trained=markdown.escape(readable(best["trained"])),
+        inputs=_quoted(systems.title(best)),
+        scores=f"{span(page.study.interval(best))}, accuracy {percent(best['test']['accuracy'].mean())} %",
     )
-    return f"{found} **To use:** {use}"
+    about = _about(page, best["run"])
+    if not tests:
+        return f"{about}: {NOTES['no-baseline']} **To use:** {use}"
+    _, where, *pair, result = max(tests, key=lambda test: ("(other" not in test.name, *rank(test.first)))
+    better, worse = ([test for test in tests if test.result.verdict == verdict] for verdict in ("better", "worse"))
+    which = "; ".join(f"{_quoted(t.name.partition(' – ')[0])} with {t.where.partition(' (')[0]}" for t in better)
+    kind = "-".join(name for name, some in (("better", better), ("worse", worse)) if some) or "none"
+    values = {"counts": [len(tests), len(better), len(worse)], "which": f" ({which})" if len(better) <= SHOWN else ""}
+    values["scores"] = [percent(system["test"][measure].mean()) for system in pair]
+    values["starts"] = [_quoted(system["start"]) for system in pair]
+    values["gain"] = f"{span(result.difference, points)} points with {where.partition(' (')[0]}"
+    values["verdict"] = "which is not clear" if result.verdict == "inconclusive" else f"clearly {result.verdict}"
+    seeds = "gain-several" if (pair[0].get("pretrainings") or 1) > 1 else "gain-one"
+    found = " ".join(NOTES[name].format(**values) for name in (f"gain-{kind}", "gain", seeds))
+    return f"{about}: {found} **To use:** {use}"
+
+
+def _quoted(name: str) -> str:
+    return f"“{markdown.escape(readable(name))}”"
