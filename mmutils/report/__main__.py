@@ -3,9 +3,12 @@
 import argparse
 import sys
 
-from mmutils.report.rendering import render
+from mmutils.report import start_processes
 
 if __name__ == "__main__":
+    start_processes()
+    from mmutils.report.rendering import render
+
     parser = argparse.ArgumentParser(prog="python -m mmutils.report", description=render.__doc__.split("\n")[0])
     parser.add_argument("--out", metavar="DIR", help="with runs/: a report of these alone (default: report/)")
     parser.add_argument("--profile", default="report", help="named in the command that a missing section prints")

@@ -95,7 +95,8 @@ def _about(page: Page, run: str) -> str:
     such = _listed([*map(_quoted, classes[:2])])
     task = f"{len(classes)} classes, such as {such}" if len(classes) > 2 else _task(page, classes)
     count = record["extra"].get("paired") or record["data"].get("splits", {}).get("test")
-    return f"({task}; {count:,} examples in test)" if count else f"({task})"
+    each = "" if page.study.name == "memes" else ", each in both languages"
+    return f"({task}; {count:,} examples in test{each})" if count else f"({task})"
 
 
 def languages(page: Page) -> str:
@@ -134,7 +135,7 @@ def _where(names: list[str]) -> str:
     """Settings in words: numbers of labels in the same language stand together."""
     places = sorted({name.partition(" ")[2] for name in names})
     counts = {place: [name.split()[0] for name in names[::-1] if name.endswith(place)] for place in places}
-    return ", and from ".join(f"{_listed(some)} {place}" for place, some in counts.items())
+    return ", or from ".join(f"{_listed(some).replace(' and ', ' or ')} {place}" for place, some in counts.items())
 
 
 def pretraining(page: Page) -> str:

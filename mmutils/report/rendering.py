@@ -9,10 +9,9 @@ import os
 import re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
-from mmutils import runs
+from mmutils import report, runs
 from mmutils.report import diagnostics, diagrams, html, markdown, pdf, questions, systems, tables
 from mmutils.report.explorer import examples, explorer_html
 from mmutils.report.page import LANGUAGES, NOTES, Page
@@ -28,8 +27,6 @@ STUDIES = {  # in the order of their chapters
     "transfer": "two languages",
     "memes": "fine-tuning and pretraining",
 }
-# Never "fork": a lock that a thread of this process holds, as the PDF's compiler does, would stay locked in its copy.
-PROCESSES = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
 MANY = 2_000  # scores in all records, above which pages are written by several processes
 BLOCKS = {  # by title
     "Examples": diagnostics.counts,
@@ -126,8 +123,8 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
     if sum(len(record["scores"]) for record in records) < MANY:
         pages = [written(*task) for task in tasks]
     else:
-        PROCESSES.set_forkserver_preload([__name__])
-        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), PROCESSES) as pool:
+        report.start_processes()
+        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), report.PROCESSES) as pool:
             pages = list(pool.map(written, *zip(*tasks, strict=True)))
     return sorted((page for page in pages if page.study.records), key=lambda page: int(page.prefix[:-1]))
 

@@ -89,9 +89,12 @@ def _run(options: argparse.Namespace, chosen: list[Run], folder: Path, default: 
 def _render(out: Path, profile: str) -> bool:
     begun, problems = time.monotonic(), []
     try:
-        from mmutils.report import rendering as report  # draws, so it takes a while to import
+        from mmutils import report
 
-        report.render(out, profile, problems, alone=out != ROOT / "report")
+        report.start_processes()
+        from mmutils.report import rendering  # draws, so it takes a while to import
+
+        rendering.render(out, profile, problems, alone=out != ROOT / "report")
     except Exception as error:  # of any kind: the runs are there, and the caller learns of it
         message = f"{traceback.format_exc()}\nthe runs are kept, but the report could not be rendered: {error!r}"
         print(printable(message), file=sys.stderr)

@@ -310,13 +310,15 @@ def test_jobs_overlap_keep_the_order_of_needs_and_end_together(repository):
 
 def test_a_part_that_is_missing_in_the_report_is_a_failure(repository):
     render = "def render(folder, profile, problems, alone):\n    problems += ['fusion-en: \\x1b[2J its table']\n"
-    (repository.folder / "mmutils" / "report").mkdir()
-    (repository.folder / "mmutils" / "report" / "rendering.py").write_text(render)
+    package = repository.folder / "mmutils" / "report"
+    package.mkdir()
+    shutil.copy(fingerprints.ROOT / "mmutils" / "report" / "__init__.py", package)
+    (package / "rendering.py").write_text(render)
     repository.experiments({"name": "one"}, report=True)
     status, output = repository.run()
     assert (status, state(output, "one")) == (1, "ok")
     assert r"not in the report: fusion-en: \x1b[2J its table" in output
-    (repository.folder / "mmutils" / "report" / "rendering.py").write_text(render.replace("+=", "and"))
+    (package / "rendering.py").write_text(render.replace("+=", "and"))
     assert repository.run()[0] == 0
 
 
