@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
+from functools import partial
 
-import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
@@ -11,6 +11,7 @@ from mmutils import statistics
 from mmutils.report import markdown, plots, systems
 from mmutils.report.explorer import examples, small_picture
 from mmutils.report.page import LANGUAGES, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
+from mmutils.report.tables import at_chance
 from mmutils.statistics.calibrated import calibrated_error
 from mmutils.statistics.panel import probability_columns
 from mmutils.statistics.scores import scores
@@ -18,16 +19,19 @@ from mmutils.statistics.scores import scores
 RESCUED = 8  # examples that are shown
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
 RIGHT = {(True, True): "both", (True, False): "text", (False, True): "picture", (False, False): "neither"}
+NETWORKS = ("encoder", "image_encoder", "text_encoder", "cnn", "vit")  # parameters of notebooks
 CHANCE = {"color": plots.GREY, "dashes": (4, 3)}
 WATCHED = {"loss", "agreement", "teacher_entropy", *(f"effective_rank_{w}" for w in ("image", "teacher", "cnn", "vit"))}
 
 
 def counts(page: Page) -> str:
     """The sizes of the splits; of an audit, the examples of each class, and what is there twice or in two splits."""
-    sizes, tables = {}, []
+    sizes, tables, networks = {}, [], {}
     for record in (record for record in page.study.records.values() if record["data"]):  # none of a run that failed
         splits = record["data"]["splits"].items()
-        sizes[f"{', '.join(f'{size:,} {split}' for split, size in splits) or 'none'} ({record['data']['name']})"] = None
+        size = ", ".join(f"{size:,} {split}" for split, size in splits) or "none"
+        sizes.setdefault(record["data"]["name"], {}).setdefault(size, record["run"])
+        networks |= {record["parameters"][key]: None for key in NETWORKS if record["parameters"].get(key)}
         for audit in [*record["extra"].get("audit", {}).values()][:1]:  # the same in all languages
             name, *splits = (key for key in audit["counts"][0] if key in ("index", "label", "train", "val", "test"))
             names = [markdown.escape(str(row[name]).replace("_", " ")) for row in audit["counts"]]
@@ -38,16 +42,23 @@ def counts(page: Page) -> str:
                 values = sum((Counter({row["what"]: row["values"]}) for row in audit[kind]), Counter())
                 repeated[kind] = ", ".join(f"{n:,} {AUDITED[what]}" for what, n in values.items()) or "nothing"
             tables.append(page.table("examples", rows, head=markdown.table(["Class", *splits], []), **repeated))
-    return "\n\n".join([f"{markdown.escape(readable('; '.join(sizes)))}.", *tables])
+    said = [
+        f"{size} ({name}{f', run {run}' if number else ''})"  # the first is what most runs have
+        for name, counted in sizes.items()
+        for number, (size, run) in enumerate(counted.items())
+    ]
+    said = f"{'; '.join(said)}. Networks: {', '.join(networks) or 'none'}."
+    return "\n\n".join([markdown.escape(readable(said)), *tables])
 
 
 def errors(page: Page) -> str:
     """How often both inputs together are right, by which of text and picture alone is; and the examples they rescue."""
     best, parts = systems.kinds(page), []
     for (inputs, language), system in best.items():
-        means = [page.study.averaged(s) for s in (best.get(("text", language)), best.get(("image", None)), system) if s]
-        if inputs != "image+text" or len(means) < 3:
+        three = [s for s in (best.get(("text", language)), best.get(("image", None)), system) if s]
+        if inputs != "image+text" or len(three) < 3 or any(map(partial(at_chance, page), three[:2])):
             continue
+        means = [page.study.averaged(s) for s in three]
         right = pd.concat(
             [m["guess"] == m["label"] for m in means], axis=1, join="inner", keys=["text", "picture", "both"]
         )
@@ -59,7 +70,8 @@ def errors(page: Page) -> str:
             rows.append([NOTES[f"right-{name}"], f"{len(hits):,}", shares[name]])
         won, lost = right.index[right["both"] & ~right["text"]], right["text"] & ~right["both"]
         counts = {"language": markdown.escape(LANGUAGES.get(language, language)), "won": len(won), "lost": lost.sum()}
-        parts += [NOTES["errors-found"].format(**counts, **shares), page.table("errors", rows)]
+        names = [markdown.escape(readable(s["system"])) for s in three]
+        parts += [NOTES["errors-found"].format(**counts, **shares), page.table("errors", rows, names=names)]
         parts += [_rescued(page, means[0], means[2], won, system)]
     return "\n\n".join(filter(None, parts))
 
@@ -140,20 +152,6 @@ def _thresholds(page: Page, system: dict, val: pd.DataFrame) -> list[str]:
         values = scores(table.assign(p_0=1 - second, p_1=second))
         cells.append(f"{percent(values['accuracy'])}, {percent(values['f1_macro'])}")
     return [cells[0], f"{best:.2f}: {cells[1]}"]
-
-
-def classes(page: Page) -> str:
-    """F1 of each class, a table for each list of classes."""
-    columns: dict[tuple, list] = {}
-    for title, system in systems.named(page).values():
-        seeds, names = page.study.predictions(system).groupby("seed"), tuple(system["classes"])
-        matrices = np.stack([plots.confusion_counts(rows, len(names)) for _, rows in seeds])  # (S, K, K)
-        hits, both = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(1) + matrices.sum(2)
-        start = [["Class", *map(markdown.escape, names)], ["Examples", *map("{:,}".format, matrices[0].sum(1))]]
-        f1 = map(percent, (2 * hits / np.maximum(both, 1)).mean(0))
-        columns.setdefault(names, start).append([markdown.escape(title), *f1])
-    tables = [list(zip(*table, strict=True)) for table in columns.values()]
-    return "\n\n".join(page.table("classes", rows, head=markdown.table(head, [])) for head, *rows in tables)
 
 
 def failures(page: Page) -> str:

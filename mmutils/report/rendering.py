@@ -48,7 +48,7 @@ BLOCKS = {  # by title
     "Parts of the test split": diagnostics.slices,
     "Are both modalities used?": diagnostics.modality_use,
     "Training, confusion, calibration": diagnostics.each,
-    "Classes": diagnostics.classes,
+    "Classes": tables.classes,
     "Failures": diagnostics.failures,
 }
 

@@ -48,7 +48,7 @@ def robust(page: Page) -> str:
             pairs = zip(tables[2:], tables[:2], strict=True)
             gained = [statistics.paired_difference(*pair, score, resamples=RESAMPLES) for pair in pairs]
             shares += [gap.share.estimate] if gap.text.low > 0 else []
-            gains = gains or [f"{_verb(gain)} ({span(gain, points)} points)" for gain in gained]  # as asked first
+            gains = gains or [span(gain, points) for gain in gained]  # as asked first
             cells = [span(value, points) for value in (gap.text, gap.fused, *gained)]
             share = span(gap.share, whole) if gap.text.low > 0 else "–"
             label = f"{name}: {way}" if len(settings) > 1 else way
@@ -58,10 +58,6 @@ def robust(page: Page) -> str:
             values |= {"least": whole(min(shares)), "most": whole(max(shares))}
         said.append(NOTES["robust-range" if shares else "robust-none"].format(**values))
     return "\n\n".join(filter(None, [*said, page.table("robust", rows)]))
-
-
-def _verb(gain: statistics.Interval) -> str:
-    return "gains nothing clear" if 0 in gain else "gains" if gain.estimate > 0 else "loses"
 
 
 def _ways(page: Page, four: list[dict]) -> Iterator[tuple]:

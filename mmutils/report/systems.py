@@ -95,8 +95,9 @@ def choices(page: Page) -> Pairs:
         alike = [s for s in page.study.systems if all(s.get(key) == best.get(key) for key in keys)]
         names = Counter(system["system"] for system in alike)
         for other in (system for system in alike if system is not best):
-            run = f" ({other['run']})" if names[other["system"]] > 1 else ""
-            pairs[f"{best['system']} – {other['system']}{run}", title(best)] = best, other
+            more = ", from scratch" if other["weights"] == "random" and "scratch" not in other["system"] else ""
+            more += f" ({other['run']})" if names[other["system"]] > 1 else ""
+            pairs[f"{best['system']} – {other['system']}{more}", title(best)] = best, other
     return pairs
 
 
@@ -145,7 +146,8 @@ def methods(page: Page) -> Pairs:
             continue
         name = " – ".join(_start(page, system) for system in pair), labels(first)
         same_run = first["run"] == second["run"]  # else sizes may differ too
-        if one == other if by[0] != by[1] else same_run and one[0].split(",")[0] != other[0].split(",")[0]:
+        differ = one[0].split(",")[0] != other[0].split(",")[0] and one[1:] == other[1:]
+        if one == other if by[0] != by[1] else same_run and differ:
             pairs[name] = pair
         elif by[0] == "package" != by[1]:
             package[first["run"], first["system"]] = name, pair  # the last one stays

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import NamedTuple
 
+import numpy as np
+
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems
-from mmutils.report.page import NOTES, SCORES, Page, dot, p_value, readable, span, spread, tested
+from mmutils.report.page import NOTES, SCORES, Page, dot, p_value, percent, readable, span, spread, tested
 
 MORE = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_weighted", "f1_weighted")
 
@@ -79,13 +81,18 @@ def _label(page: Page, system: dict) -> str:
     return readable(system["system"]) + (f" ({system['run']})" if len(alike) > 1 else "")
 
 
+def at_chance(page: Page, system: dict) -> bool:
+    """Whether the interval of a system's score holds that of always naming the largest class, or of guessing."""
+    chance = statistics.chance(page.study.predictions(system))[page.study.score]
+    return page.study.interval(system).low <= chance
+
+
 def _scores(page: Page, caption: str, rows: list[dict], columns: tuple[str, ...]) -> str:
     """A row for each system; what chance reaches is marked."""
     measure, cells = page.study.score, []
     columns = [column for column in columns if column != measure]
     for system in rows:
-        interval = page.study.interval(system)
-        chance = interval.low <= statistics.chance(page.study.predictions(system))[measure]
+        interval, chance = page.study.interval(system), at_chance(page, system)
         label, title = _label(page, system), systems.title(system)
         label = label if label.startswith(title) else f"{title}: {label}"
         link = page.record(system["run"], label) + (" (= chance)" if chance else "")
@@ -125,7 +132,24 @@ def learned(page: Page) -> str:
             ranks = [row["effective_rank"] for row in probes if row["split"] == "test"]
             rank = f"{sum(ranks) / len(ranks):.1f}" if ranks else "–"
             rows.append([link, markdown.escape(epoch or "–"), *scores, rank])
-    return f"{page.table('learned', rows)}\n\n{comparisons(page, systems.pretraining)}"
+    runs = [record for record in page.study.records.values() if record["extra"].get("probes")]
+    data = {f"{record['data']['name']}, {len(record['classes'])} classes" for record in runs}
+    table = page.table("learned", rows, data=markdown.escape(readable("; ".join(sorted(data)))))
+    return f"{table}\n\n{comparisons(page, systems.pretraining)}"
+
+
+def classes(page: Page) -> str:
+    """F1 of each class, a table for each list of classes."""
+    columns: dict[tuple, list] = {}
+    for title, system in systems.named(page).values():
+        seeds, names = page.study.predictions(system).groupby("seed"), tuple(system["classes"])
+        matrices = np.stack([plots.confusion_counts(rows, len(names)) for _, rows in seeds])  # (S, K, K)
+        hits, both = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(1) + matrices.sum(2)
+        start = [["Class", *map(markdown.escape, names)], ["Examples", *map("{:,}".format, matrices[0].sum(1))]]
+        f1 = map(percent, (2 * hits / np.maximum(both, 1)).mean(0))
+        columns.setdefault(names, start).append([markdown.escape(title), *f1])
+    tables = [list(zip(*table, strict=True)) for table in columns.values()]
+    return "\n\n".join(page.table("classes", rows, head=markdown.table(head, [])) for head, *rows in tables)
 
 
 def published(page: Page) -> str:

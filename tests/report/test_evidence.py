@@ -72,6 +72,12 @@ def test_methods_at_two_sizes_are_compared_at_each_and_never_across():
     assert "cnn by CASS (small) – cnn by DINO (small)" in [name for name, _ in pairs]
 
 
+def test_picture_networks_are_compared_beside_the_same_text_network():
+    cnn, vit = (started(f"{n} by CLIP", f"clip:{n}", [f"{n}, 64 px", "e5"], 0.5) | {"run": "r"} for n in ("cnn", "vit"))
+    assert [*systems.methods(study(cnn, vit))] == [("cnn by CLIP – vit by CLIP", systems.labels(cnn))]
+    assert not systems.methods(study(cnn, vit | {"networks": ["vit, 64 px", "words"]}))
+
+
 def test_no_pair_of_forms_is_dropped_where_the_same_change_is_made_twice():
     rows = [
         {"run": "r", "probe": "knn", "encoder": f"{cure} {views}, cnn", "variant": {"cure": cure, "views": views}}
@@ -107,11 +113,12 @@ def test_the_best_on_val_meets_every_other_system_and_the_average(pages):
 
 
 def test_systems_of_one_name_in_two_runs_are_both_compared_with_the_best(monkeypatch):
-    rows = [{"run": run, "system": "linear", **SHARED} for run in ("first", "second", "third")]
+    rows = [{"run": run, "system": "linear", "weights": "package", **SHARED} for run in ("first", "second", "third")]
+    rows[2]["weights"] = "random"
     page = SimpleNamespace(study=SimpleNamespace(systems=rows, name="crisis"))
     monkeypatch.setattr(systems, "kinds", lambda page: {("image+text", "en"): rows[0]})
     pairs = systems.choices(page)
-    assert [name for name, _ in pairs] == ["linear – linear (second)", "linear – linear (third)"]
+    assert [name for name, _ in pairs] == ["linear – linear (second)", "linear – linear, from scratch (third)"]
 
 
 def test_the_average_is_that_of_the_best_classifiers_of_each_input_seed_by_seed(pages):
@@ -139,7 +146,7 @@ def test_the_gap_is_asked_for_in_other_ways(pages):
     assert f"| {100 * gap.text.estimate:+.1f} [".replace("-", "−") in row
     assert f"| {100 * gap.fused.estimate:+.1f} [".replace("-", "−") in row
     ways = [line for line in text.splitlines() if line.startswith("| [")]
-    assert text.startswith("**With ") and "**, English " in text
+    assert text.startswith("**With ") and "**, the picture adds " in text
     assert sum("gated in both languages" in line for line in ways) == 1
     assert "accuracy](" in text and "on val](" in text
     assert robust(pages["memes"]) == ""

@@ -395,8 +395,9 @@ def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
     best = max(tuned, key=lambda system: system["val"]["auroc"].mean())
     auroc, accuracy = (f"{100 * best['test'][score].mean():.1f}" for score in ("auroc", "accuracy"))
     said, _ = questions.answer(page)
-    about = f"{best['start']} ({' and '.join(best['networks'])}, trained: head)"
-    assert f"from the start {about}, the best on val: AUROC {auroc} [" in said and f", accuracy {accuracy} %." in said
+    about = f"networks: {' and '.join(best['networks'])}; trained with labels: head), of all starts the best on val"
+    assert f"**To use:** “{best['start']}” (reads " in said
+    assert f"{about}: AUROC on test {auroc} [" in said and f", accuracy {accuracy} %." in said
 
 
 def test_every_failure_is_in_the_report_of_ones_own_runs(memes, tmp_path):
