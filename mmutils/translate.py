@@ -163,7 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", metavar="DIR", help="folder of the data set; none for built-in data")
     parser.add_argument("--from", dest="source", default="en", help="language of the texts (default: en)")
     parser.add_argument("--to", default="hi", help="language to translate into (default: hi)")
-    parser.add_argument("--model", default="Helsinki-NLP/opus-mt-en-hi", help="on the hub, or a local folder")
+    parser.add_argument("--model", help="on the hub, or a local folder (default: Helsinki-NLP/opus-mt-FROM-TO)")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="as which=all; repeatable")
     parser.add_argument("--revision", help="of the model: a branch, tag or commit")
     parser.add_argument("--codes", nargs=2, metavar=("FROM", "TO"), help="the model's names of the languages")
     parser.add_argument("--key", default="group", choices=["group", "id"], help="what a text belongs to")
@@ -175,11 +176,15 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--batch-size {options.batch_size}: give a number of texts, at least 1")
         wanted = {"language": options.source, "missing": "none"}  # texts can be translated without their pictures
         wanted = {name: value for name, value in wanted.items() if name in option_names(options.name)}
+        if wrong := [entry for entry in options.option if entry.find("=") < 1]:
+            raise ValueError(f"--option {wrong[0]}: give NAME=VALUE, as which=all")
+        wanted |= dict(entry.split("=", 1) for entry in options.option)
         rows = pd.concat([examples(options.name, options.root, split, **wanted) for split in SPLITS])
         if not (options.out or options.root):
             raise ValueError("give --out FILE: built-in data has no folder for translations")
         file = Path(options.out or beside(options.root) / "translations" / f"{options.to}.tsv")
-        translator = Translator(options.model, options.revision, options.codes)
+        model = options.model or f"Helsinki-NLP/opus-mt-{options.source}-{options.to}"
+        translator = Translator(model, options.revision, options.codes)
         report = translate(rows[options.key], rows["text"], translator, options.to, file, options.batch_size)
     except (ValueError, OSError) as error:
         show(error)

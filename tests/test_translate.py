@@ -122,6 +122,23 @@ def test_no_hub(tmp_path, monkeypatch, capsys):
     assert "at least 1" in (told := capsys.readouterr().out) and "give its folder, archive or file as root" in told
 
 
+def test_the_model_follows_the_languages_and_options_reach_the_data_set(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def examples(name, root, split, **options):
+        asked.append(options)
+        return pd.DataFrame({"group": ["1"], "text": ["red heart"]})
+
+    monkeypatch.setattr(translate, "examples", examples)
+    monkeypatch.setattr(translate, "Translator", lambda name, *others: asked.append(name) or Shout())
+    given = ["crisismmd", "--root", str(tmp_path)]
+    assert main([*given, "--to", "fr", "--option", "which=all", "--option", "missing=drop"]) == 0
+    assert asked == [{"language": "en", "missing": "drop", "which": "all"}] * 3 + ["Helsinki-NLP/opus-mt-en-fr"]
+    assert (tmp_path / "translations" / "fr.tsv").is_file()
+    assert main([*given, "--model", "mine"]) == 0 and asked[-1] == "mine"
+    assert main([*given, "--option", "which"]) == 1 and "--option which: give NAME=VALUE" in capsys.readouterr().out
+
+
 class Shout:
     """Stands in for a model where what surrounds it is tested: it says what it read in capitals."""
 
