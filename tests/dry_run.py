@@ -74,12 +74,13 @@ def shortened(run: Run, roots: dict[str, Path]) -> Run:
 
 
 def finish(folder: Path) -> None:
-    """Say in every record below the folder what its weights were, and delete those that the runs have saved."""
+    """Say in the record of a run, if there is one, what its weights were, and delete those that it has saved."""
     for weights in folder.rglob("*.safetensors"):
         weights.unlink()
-    for record in runs.load_records(folder):
+    if (folder / runs.RECORD).exists():
+        record = runs.load_record(folder)
         systems = [system | {"weights": WEIGHTS} for system in record["systems"]]
-        runs.update_record(folder / record["run"], systems=systems, files={}, extra=record["extra"] | {"dry_run": True})
+        runs.update_record(folder, systems=systems, files={}, extra=record["extra"] | {"dry_run": True})
 
 
 def crisismmd(root: Path, examples: tuple[int, int, int] = (15, 10, 10)) -> Path:
@@ -184,13 +185,20 @@ def main() -> int:
     parser.add_argument("--experiments", default="report/experiments.yaml", help=argparse.SUPPRESS)
     options = parser.parse_args()
     profile = experiments.read(fingerprints.ROOT / options.experiments, options.profile)
-    out = Path(options.out).resolve()
-    claim(out / "runs", wait=0)
+    out = Path(options.out).resolve() / "runs"
     try:
-        with prepared(select(profile.runs, options.only)) as short:
-            return 0 if Runner(short, out / "runs", {run.name for run in short}).run_all() else 1
+        chosen = select(profile.runs, options.only)
+        claim(out, wait=0)
+        if real := [record["run"] for record in runs.load_records(out) if "dry_run" not in record["extra"]]:
+            raise ValueError(f"{out} holds other records, of {', '.join(real)}: give another folder as --out")
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        with prepared(chosen) as short:
+            return 0 if Runner(short, out, {run.name for run in short}).run_all() else 1
     finally:
-        finish(out / "runs")
+        for run in chosen:
+            finish(out / run.name)
 
 
 if __name__ == "__main__":

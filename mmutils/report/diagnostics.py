@@ -1,4 +1,4 @@
-"""Blocks on examples and on single systems: errors, confusion, calibration, training, use of both inputs, collapse."""
+"""Blocks on examples and on runs: errors, parts of the test split, use of both inputs, collapse, retrieval."""
 
 import re
 from collections import Counter
@@ -12,9 +12,6 @@ from mmutils.report import markdown, plots, systems
 from mmutils.report.explorer import examples, small_picture
 from mmutils.report.page import LANGUAGES, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
 from mmutils.report.tables import at_chance
-from mmutils.statistics.calibrated import calibrated_error
-from mmutils.statistics.panel import probability_columns
-from mmutils.statistics.scores import scores
 
 RESCUED = 8  # examples that are shown
 AUDITED = {"id": "ids", "group": "groups", "text": "texts", "picture": "pairs of near-identical pictures"}
@@ -32,6 +29,8 @@ def counts(page: Page) -> str:
         size = ", ".join(f"{size:,} {split}" for split, size in splits) or "none"
         sizes.setdefault(record["data"]["name"], {}).setdefault(size, record["run"])
         networks |= {record["parameters"][key]: None for key in NETWORKS if record["parameters"].get(key)}
+        named = (name for s in record["systems"] if s.get("start") for name in systems.networks(page, s))
+        networks |= {name.split(",")[0]: None for name in named}  # without the size of pictures
         for audit in [*record["extra"].get("audit", {}).values()][:1]:  # the same in all languages
             name, *splits = (key for key in audit["counts"][0] if key in ("index", "label", "train", "val", "test"))
             names = [markdown.escape(str(row[name]).replace("_", " ")) for row in audit["counts"]]
@@ -47,8 +46,8 @@ def counts(page: Page) -> str:
         for name, counted in sizes.items()
         for number, (size, run) in enumerate(counted.items())
     ]
-    said = f"{'; '.join(said)}. Networks: {', '.join(networks) or 'none'}."
-    return "\n\n".join([markdown.escape(readable(said)), *tables])
+    said = f"{'; '.join(said)}. Networks: {', '.join(dict.fromkeys(map(readable, networks))) or 'none'}."
+    return "\n\n".join([markdown.escape(readable(said)), *tables]) if sizes else ""
 
 
 def errors(page: Page) -> str:
@@ -110,50 +109,6 @@ def _accuracy(cut: dict) -> statistics.Interval:
     return statistics.Interval(cut["score"], low, high, groups=0, seeds=0)
 
 
-def each(page: Page) -> str:
-    """Of each chosen system the training loss, the confusion matrix, and how far its probabilities can be trusted."""
-    rows, images, keys = [], [], ["inputs", "language", "share", *["run"] * (page.study.name == "memes")]
-    for name, (title, system) in systems.named(page).items():
-        table, val = page.study.predictions(system), page.study.predictions(system, "val")
-        temperatures = statistics.temperature(val)
-        scaled = statistics.apply_temperature(table, temperatures)
-        error, after = (
-            f"{percent(statistics.calibration_error(t))} ({percent(calibrated_error(t))})" for t in (table, scaled)
-        )
-        numbers = [error, after, f"{temperatures.mean():.2f}", f"{statistics.estimate(table, 'brier'):.3f}"]
-        numbers += [percent(table[probability_columns(table)].max(axis=1).mean())]
-        numbers += [percent(system["test"]["accuracy"].mean()), *_thresholds(page, system, val)]
-        rows.append([page.record(system["run"], title), *numbers])
-        alike = [s for s in page.study.systems if all(s.get(key) == system.get(key) for key in keys)]
-        alike.sort(key=lambda s: s["run"] == system["run"])  # the same system of other runs gives way to this run's
-        alike = {s["system"]: s for s in alike}.values()
-        history, looks = [], {}
-        for s in alike:
-            label, epochs = readable(s["system"]), page.study.records[s["run"]]["history"]
-            history += [epoch | {"system": label} for epoch in epochs if epoch["system"] == s["system"]]
-            looks |= {label: page.look(s)} if s.get("start") else {}
-        watched = tuple(name for name in ("loss", page.study.score) if any(name in epoch for epoch in history))
-        limits = {page.study.score: (0, 1)}
-        figures = {"loss": plots.curves(history, watched, title, 1, limits, looks)} if watched else {}
-        figures["confusion"] = plots.confusion(table, system["classes"], title)
-        bins, about = statistics.reliability(table), f"{title}: error {error.split()[0]} %"
-        figures["reliability"] = plots.reliability(bins, about, page.look(system)["color"])
-        images += [page.figure(f"{k}-{name}", plot, f"{NOTES[f'figure-{k}']}: {title}") for k, plot in figures.items()]
-    return f"{NOTES['each']}\n\n{page.table('calibration', rows)}\n\n" + "\n".join(images) if rows else ""
-
-
-def _thresholds(page: Page, system: dict, val: pd.DataFrame) -> list[str]:
-    """Of two classes accuracy and macro F1 of the seeds' mean at 0.5, and at the threshold that is best on val."""
-    if len(system["classes"]) != 2:
-        return ["–", "–"]
-    table, best, cells = page.study.averaged(system), statistics.best_threshold(val), []
-    for threshold in (0.5, best):
-        second = 1.0 * (table["p_1"] > threshold)
-        values = scores(table.assign(p_0=1 - second, p_1=second))
-        cells.append(f"{percent(values['accuracy'])}, {percent(values['f1_macro'])}")
-    return [cells[0], f"{best:.2f}: {cells[1]}"]
-
-
 def failures(page: Page) -> str:
     """A list of the runs and of the single trainings that failed or collapsed."""
     records = page.study.records
@@ -176,7 +131,7 @@ def modality_use(page: Page) -> str:
             dots += [{"label": m, "group": title, "filled": m == "full", **dot(value)} for m, value in values.items()]
             cells = [[markdown.escape(m), span(values[m]), "–" if m == "full" else tested(changes[m])] for m in values]
             value, change = values["additive"], changes["additive"]
-            kind = "chance" if chance and 0.5 in value else "unclear" if 0 in change else "clear"
+            kind = "unclear" if 0 in change else "chance" if chance and 0.5 in value else "clear"
             said = NOTES[f"additive-{kind}"].format(score=score, value=span(value), change=points(change.estimate))
             table = page.table("modalities", cells, link=page.record(run, title))
             parts += [f"**{markdown.escape(title)}.** {said}", table]
@@ -237,9 +192,12 @@ def retrieval(page: Page) -> str:
                 level = " / ".join(percent(k / shares["candidates"]) for k in (1, 5, 10))
                 rows.append([label, *recalls, f"{shares['candidates']:,}", level])
         queries = record["extra"].get("queries", {}) if page.study.built_in else {}
-        paths = examples(page, run, "en")["image"] if queries else {}
+        shown = examples(page, run, "en") if queries else {}
         for query, ids in queries.items():
-            cells = [markdown.escape(f"{name}: {query}"), *(small_picture(page, i, paths[i]) for i in ids)]
+            cells = [
+                markdown.escape(f"{name}: {query}"),
+                *(small_picture(page, i, *shown.loc[i, ["image", "text"]]) for i in ids),
+            ]
             answers.append(cells)
     head = markdown.table(["Text", *map(str, range(1, max(map(len, answers), default=1)))], [], slice(0))
     return f"{page.table('retrieval', rows)}\n\n{page.table('queries', answers, head=head)}"

@@ -28,9 +28,9 @@ def examples(page: Page, run: str, language: str) -> pd.DataFrame:
     return page.study.cached(key, lambda: data.examples(name, None, "test", language=language).set_index("id"))
 
 
-def small_picture(page: Page, name: str, path: str | None) -> str:
-    """The thumbnail of the example with that id."""
-    return "" if path is None else page.file(f"example-{name}.png", lambda: thumbnail(path), "")
+def small_picture(page: Page, name: str, path: str | None, text: str = "") -> str:
+    """The thumbnail of the example with that id; `text` is for those who do not see it, where no other cell says it."""
+    return "" if path is None else page.file(f"example-{name}.png", lambda: thumbnail(path), text)
 
 
 def thumbnail(path: str) -> bytes:

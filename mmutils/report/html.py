@@ -44,7 +44,9 @@ def render(text: str, pictures: dict[str, bytes], explorer: str = "") -> str:
             link = f'<a href="#{node.attrGet("id")}">{html.escape(markdown.words(node.children[0].token))}</a>'
             contents.append(f'<li class="{node.tag}">{link}</li>')
     body = parser.renderer.render(tokens, parser.options, {"pictures": pictures, "figures": count(1)})
-    body = body.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
+    body = body.replace("<table>", '<div class="scroll" role="group" aria-label="table" tabindex="0"><table>').replace(
+        "</table>", "</table></div>"
+    )
     body = "".join(map(_folded, re.split("(?=<h[123])", body))).replace(f"<p>{_PLACE}</p>", explorer, 1)
     page, style, script = (Path(__file__).with_name(f"page.{end}").read_text("utf-8") for end in ("html", "css", "js"))
     letters = {*map(ord, html.unescape(body))}

@@ -1,7 +1,7 @@
 "use strict";
 // Tables: a click on a column's head sorts its rows by number where the cell begins with one, else by text.
 for (const table of document.querySelectorAll("main .scroll > table")) {
-  const key = (row, column) => row.cells[column].textContent.trim().replace("−", "-");
+  const key = (row, column) => row.cells[column].textContent.trim().replace("−", "-").replace(/(\d),(?=\d{3})/g, "$1");
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -28,11 +28,12 @@ const element = (name, text, kind) => {
   return node;
 };
 // Long tables of systems: filtered by words and by what a row reads, its language and where its weights come from. The
-// first cell begins with a link, "INPUT, LANGUAGE"; a second one says "weights: METHOD, METHOD".
+// first cell begins with a link, "INPUT, LANGUAGE: NAME (RUN)"; a second one says "weights: METHOD, METHOD".
 for (const table of document.querySelectorAll("main .scroll > table")) {
   const rows = [...table.tBodies[0].rows];
   if (rows.length < 10 || table.tHead.rows[0].cells[0].textContent.trim() !== "System") continue;
-  const read = (row) => (row.cells[0].querySelector("a")?.textContent ?? "").split(", ");
+  const link = (row) => row.cells[0].querySelector("a")?.textContent ?? "";
+  const read = (row) => link(row).replace(/ \([^)]*\)$/, "").split(": ")[0].split(", ");
   const facets = {
     Input: (row) => read(row).slice(0, 1),
     Language: (row) => read(row).slice(1),
@@ -74,6 +75,7 @@ if (window.innerWidth < 1376) document.querySelector("nav details").open = false
 const pictures = JSON.parse(document.getElementById("explorer-pictures")?.textContent ?? "[]");
 for (const box of document.querySelectorAll(".explorer")) {
   const data = JSON.parse(box.querySelector("script").textContent);
+  box.hidden = false;
   const form = box.querySelector("form"), cards = box.querySelector(".cards"), more = box.querySelector(".more");
   const PAGE = 24;
   let found = [], shown = 0;

@@ -40,10 +40,11 @@ class Page:
 
     @property
     def name(self) -> str:
-        """The data set's name; of a table that of its first run, where that is known."""
-        run, record = next(iter(self.study.records.items()))
-        name = "emoji" if self.study.built_in else record["data"].get("name", "table")
-        return name if name != "table" else run if run in DATA else "your own table"
+        """The data set's name; a table has the name of its first run."""
+        runs = [*self.study.records.items()]
+        run, record = next(((run, record) for run, record in runs if record["data"]), runs[0])  # one that got so far
+        name = "emoji" if self.study.built_in else record["data"].get("name", run)
+        return name if name != "table" else run if run in DATA else f"your own table ({run})"
 
     @property
     def warning(self) -> str:
@@ -61,7 +62,9 @@ class Page:
 
     def table(self, name: str, rows: list[list[str]], **values) -> str:
         """Rows under their caption and head in NOTES, filled with `values`; "" without rows."""
-        caption, head = NOTES[name].format(score=SCORES[self.study.score], **values).split("\n", 1)
+        kind = "gap" if self.study.name == "gap" else "val"  # of the_gap.ipynb
+        values |= {"score": SCORES[self.study.score], "chosen": NOTES[f"chosen-{kind}"]}
+        caption, head = NOTES[name].format(**values).split("\n", 1)
         warning = f"**{self.warning}** " if self.study.built_in else ""
         lines = [f"*{warning}{caption}*\n", head, *(f"| {' | '.join(row)} |" for row in rows)]
         return "\n".join(lines) if rows else ""
@@ -93,8 +96,8 @@ def readable(text: str) -> str:
 
 
 def percent(value: float | None, form: str = ".1f") -> str:
-    """0.8263 -> '82.6', with a real minus sign; a dash for what could not be computed, which a record holds as None."""
-    return "–" if value is None else f"{100 * value:{form}}".replace("-", "−")
+    """0.8263 -> '82.6', with a real minus sign; a dash for what could not be computed."""
+    return "–" if value is None or value != value else f"{100 * value:{form}}".replace("-", "−")
 
 
 points = partial(percent, form="+.1f")  # a difference with its sign: 0.047 -> '+4.7'

@@ -126,8 +126,7 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") ->
     """Rows are true classes, columns predicted ones; a cell is its share of the row in percent, all seeds together."""
     counts = confusion_counts(predictions, len(classes))  # (K, K)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    short = [name.replace("_", " ").split(" ")[0] if len(name) > 14 else name for name in classes]
-    names = short if len(set(short)) == len(short) else classes
+    names = [textwrap.fill(name.replace("_", " "), 14, max_lines=2, placeholder=" …") for name in classes]
     figure, axis = new_figure(3.4, 3.2)
     look = {"cmap": _OPACITY, "norm": PowerNorm(0.7, vmin=0, vmax=1), "cbar": False, "square": True}
     sns.heatmap(shares, annot=100 * shares, fmt=".0f", xticklabels=names, yticklabels=names, **look, ax=axis)

@@ -1,11 +1,13 @@
 """The two questions, in plain sentences: what pictures do to the gap between languages, and what pretraining brings."""
 
+import re
 from dataclasses import replace
 from functools import partial
 
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems, tables
 from mmutils.report.page import DATA, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
+from mmutils.report.results import on_val
 
 SYSTEMS = ("Text, English", "Text, {}", "Picture + text, English", "Picture + text, {}")  # of the_gap.ipynb
 _rounded = partial(percent, form=".0f")
@@ -27,12 +29,19 @@ def fours(page: Page) -> list[tuple[str, list[dict]]]:
     return [(f"{f[0]['labels']:,} {place}" if place else "the systems chosen on val", f) for (_, place), f in complete]
 
 
+def gap_of(page: Page, four: list[dict], split: str = "test", score: str = "f1_macro") -> statistics.LanguageGap:
+    """The gap between the languages: of text alone in both, then of text and picture in both."""
+    tables = (page.study.predictions(system, split) for system in four)
+    compute = partial(statistics.language_gap, *tables, score=score, resamples=page.study.resamples)
+    names = ((system["run"], system["system"]) for system in four)
+    return page.study.cached(("gap", split, score, *names), compute)
+
+
 def settings(page: Page) -> list[tuple[str, str, list[str], statistics.LanguageGap]]:
     """The settings of a page, most labels first: run, name, scores of text and of both in both languages, their gap."""
     rows = []
     for name, four in fours(page):
-        compute = partial(statistics.language_gap, *map(page.study.predictions, four), resamples=page.study.resamples)
-        gap = page.study.cached(("gap", four[0]["run"], name), compute)
+        gap = gap_of(page, four)
         scores = [percent(system["test"]["f1_macro"].mean()) for system in four]
         rows.append((four[0]["run"], name, scores, gap if gap.text.low > 0 else replace(gap, share=None)))
     for run, record in page.study.records.items():  # of language_transfer.ipynb
@@ -47,10 +56,14 @@ def settings(page: Page) -> list[tuple[str, str, list[str], statistics.LanguageG
 
 def gaps(page: Page) -> str:
     """The gaps of all settings, as a figure where they are with and without the picture, and as a table."""
-    rows, dots = [], []
+    rows, dots, fusions = [], [], {}
+    if page.study.name == "crisis":
+        named = [(name, [markdown.escape(readable(s["system"])) for s in four[2:]]) for name, four in fours(page)]
+        fusions = {name: f" (fusion in English: {english}; in Hindi: {hindi})" for name, (english, hindi) in named}
     for run, name, scores, gap in settings(page):
         text, fused, closed = map(tested, (gap.text, gap.fused, gap.reduction))
-        rows.append([page.record(run, name), *scores[:2], text, *scores[2:], fused, closed, span(gap.share, _rounded)])
+        label, share = page.record(run, name) + fusions.get(name, ""), span(gap.share, _rounded)
+        rows.append([label, *scores[:2], text, *scores[2:], fused, closed, share])
         for label, side in {"text alone": gap.text, "with the picture": gap.fused}.items() if gap.fused else ():
             dots.append({"group": name, "label": label, "filled": side is gap.fused, **dot(side)})
     if not dots:
@@ -61,10 +74,10 @@ def gaps(page: Page) -> str:
 
 
 def answer(page: Page) -> tuple[str, str]:
-    """What a page says to its question, and the figure of its gap; empty where it has none."""
+    """What a page whose chapter is written says to its question, and the figure of its gap; empty where it has none."""
     said = page.guarded("answer", pretraining if page.study.name == "memes" else languages)
-    figure = page.guarded("figure", gaps).split("\n")[0]
-    return said, figure if figure.startswith("![") else ""
+    figure = re.search(r"^!\[.*\]\(figures/\S*gap\.svg\)$", page.chapter, re.MULTILINE)
+    return said, figure[0] if figure else ""
 
 
 def answers(pages: list[Page]) -> str:
@@ -141,16 +154,19 @@ def _where(names: list[str]) -> str:
 def pretraining(page: Page) -> str:
     """How many pretrained starts are better and worse, what the one that val picks brings, and the best system."""
     measure, tests = page.study.score, tables.tests(page, systems.finetuning)
-    if not (tuned := [system for system in page.study.systems if system.get("start")]):
+    started = [system for system in page.study.systems if system.get("start")]
+    if not (tuned := [system for system in started if not system.get("reference")]):
         return ""
-    rank = lambda system: (systems.share(system), system["val"][measure].mean())  # noqa: E731
+    rank = lambda system: (systems.share(system), on_val(system, measure))  # noqa: E731
     best, pretrained = max(tuned, key=rank), {test.first["start"] for test in tests}
+    same = [s for s in started if s["run"] == best["run"] and s["system"].startswith(f"{best['system']}, mean of ")]
+    mean = "".join(f" (its seeds averaged: {percent(s['test'][measure].mean())})" for s in same)
     use = NOTES["use-best" if best["start"] in pretrained or not tests else "use-other"].format(
         start=_quoted(best["start"]),
         networks=markdown.escape(readable(_listed(systems.networks(page, best)))),
         trained=markdown.escape(readable(best["trained"])),
         inputs=_quoted(systems.title(best)),
-        scores=f"{span(page.study.interval(best))}, accuracy {percent(best['test']['accuracy'].mean())} %",
+        scores=f"{span(page.study.interval(best))}{mean}, accuracy {percent(best['test']['accuracy'].mean())} %",
     )
     about = _about(page, best["run"])
     if not tests:

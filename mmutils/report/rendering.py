@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from mmutils import report, runs
-from mmutils.report import diagnostics, diagrams, html, markdown, pdf, questions, systems, tables
+from mmutils.report import chosen, diagnostics, diagrams, html, markdown, pdf, questions, systems, tables
 from mmutils.report.explorer import examples, explorer_html
 from mmutils.report.page import LANGUAGES, NOTES, Page
 from mmutils.report.results import Study
@@ -47,7 +47,7 @@ BLOCKS = {  # by title
     "Errors by kind": diagnostics.errors,
     "Parts of the test split": diagnostics.slices,
     "Are both modalities used?": diagnostics.modality_use,
-    "Training, confusion, calibration": diagnostics.each,
+    "Training, confusion, calibration": chosen.each,
     "Classes": tables.classes,
     "Failures": diagnostics.failures,
 }
@@ -66,14 +66,16 @@ def render(
     folder = Path(folder or REPOSITORY / "report")
     folder.mkdir(parents=True, exist_ok=True)
     files.sweep(folder)
+    alone = alone and not folder.samefile(REPOSITORY / "report")  # whose prose is in no other place
     text, pages = filled(folder, profile, alone)
     pictures = {name: content for name, content in diagrams.drawn().items() if f"(figures/{name})" in text}
     pictures |= {name: content for page in pages for name, content in page.made.items()}
     for name, content in pictures.items():
         files.write(folder / "figures" / name, content)
-    for path in (folder / "figures").glob("*"):
-        if path.name not in pictures and not path.is_dir():  # of an earlier report
-            path.unlink()
+    before = folder / "report.md"
+    before = before.read_text(encoding="utf-8", errors="replace") if before.exists() else ""
+    for name in set(re.findall(r"\]\(figures/([\w.-]+)\)", before)) - set(pictures):  # of the report before this one
+        (folder / "figures" / name).unlink(missing_ok=True)
     with ThreadPoolExecutor(1) as beside:  # the PDF's compiler lets others run
         printed = beside.submit(pdf.render, text, pictures)
         web = html.render(text, pictures, explorer_html([page.explorer for page in pages if page.explorer]))
@@ -116,6 +118,9 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
     for record in records:
         data = bool(record["data"].get("built_in")) or str(record["data"].get("fingerprint"))
         parts.setdefault((record["study"], data), []).append(record)
+    for study, _ in [key for key in parts if key[1] == "None"]:  # runs that failed before they had read data
+        if others := [key for key in parts if key[0] == study and key[1] != "None"]:
+            parts[others[-1]] += parts.pop((study, "None"))
     order = {study: number for number, study in enumerate(STUDIES)}
     keys = sorted(parts, key=lambda key: (key[1] is True, order.get(key[0], len(order))))
     tasks = [(folder, key[0], parts[key], draw, f"{number}-") for number, key in enumerate(keys, 1)]
@@ -135,7 +140,8 @@ def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: s
     page = Page(Study(folder, study, records), draw, prefix)
     if page.study.records:
         add_averages(page.study)
-        page.chapter, page.answer = chapter(page), questions.answer(page)
+        page.chapter = chapter(page)
+        page.answer = questions.answer(page)
         shown = page.guarded("explorer", explorer)
         page.explorer = shown if isinstance(shown, tuple) else None
     return page

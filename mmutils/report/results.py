@@ -56,6 +56,8 @@ class Study:
         scored = {(score["system"], score["seed"], score["split"]) for score in record["scores"]}
         if scored != set(table[["system", "seed", "split"]].drop_duplicates().itertuples(index=False, name=None)):
             raise ValueError("its scores and its predictions are not of the same systems, seeds and splits")
+        if absent := {"val", "test"} - {split for _, _, split in scored}:
+            raise ValueError(f"it has no predictions on {' and '.join(sorted(absent))}: val chooses, test is shown")
         self._tables |= {(record["run"], *key): part for key, part in table.groupby(["system", "split"], sort=False)}
 
     @cached_property
@@ -94,11 +96,13 @@ class Study:
 
     def compare(self, pairs: Mapping) -> dict:
         """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""
-        differences, fine = {key: self._difference(*pair, self.resamples) for key, pair in pairs.items()}, {}
+        measure, fine = self.score, {}
+        differences = {key: self.difference(*pair, measure, self.resamples) for key, pair in pairs.items()}
         if self.fine(len(pairs)) > self.resamples:
             fine = {key: pair for key, pair in pairs.items() if differences[key].p_value < 0.01}
         among = {(system["run"], system["system"]) for pair in fine.values() for system in pair}
-        differences |= {key: self._difference(*pair, self.fine(len(pairs)), among) for key, pair in fine.items()}
+        more = self.fine(len(pairs))
+        differences |= {key: self.difference(*pair, measure, more, among) for key, pair in fine.items()}
         corrected = statistics.holm([difference.p_value for difference in differences.values()])
         return {k: statistics.Comparison(differences[k], float(p)) for k, p in zip(pairs, corrected, strict=True)}
 
@@ -106,11 +110,12 @@ class Study:
         """Resamples for a p below .01 of so many tests: with them Holm's correction can leave it below .01."""
         return max(self.resamples, min(20_000, 250 * count))
 
-    def _difference(self, a: dict, b: dict, resamples: int, among: set | None = None) -> statistics.Interval:
-        (draws, first), (others, second) = (self._drawn(system, self.score, resamples, among) for system in (a, b))
+    def difference(self, a: dict, b: dict, score: str, resamples: int, among: set | None = None) -> statistics.Interval:
+        """Test score of a minus that of b, as `statistics.paired_difference` gives it."""
+        (draws, first), (others, second) = (self._drawn(system, score, resamples, among) for system in (a, b))
         if draws is others:
             return draws.interval(lambda means: means[..., first] - means[..., second], test=True)
-        return statistics.paired_difference(*map(self.predictions, (a, b)), self.score, resamples=resamples)
+        return statistics.paired_difference(*map(self.predictions, (a, b)), score, resamples=resamples)
 
     def _drawn(self, system: dict, score: str, resamples: int, among: set | None = None) -> tuple[Draws, int]:
         """Resampled scores of a system and of all that are like it (in `among`), and its place among them.
@@ -128,7 +133,9 @@ class Study:
         alike, by_name = {}, {}
         for system in self.systems:
             table, name = self.predictions(system), (system["run"], system["system"])
-            rows = pd.util.hash_pandas_object(table[["seed", "id", "group", "label"]], index=False)
+            numbers = {key: pd.util.hash_array(table[key].to_numpy(object)) for key in ("id", "group")}
+            table = table.assign(**numbers)  # of which pandas compares a million much faster
+            rows = pd.util.hash_pandas_object(table[["seed", *numbers, "label"]], index=False)
             by_name[name] = alike.setdefault(rows.to_numpy().tobytes(), {})
             by_name[name][name] = panel(table)
         return by_name
@@ -149,3 +156,9 @@ class Study:
         columns = probability_columns(table)
         mean = table.groupby("id")[columns].mean()
         return mean.assign(label=table.groupby("id")["label"].first(), guess=mean.to_numpy().argmax(1))
+
+
+def on_val(system: dict, score: str) -> float:
+    """A system's mean score on val, by which systems are chosen; below all others where it is not defined."""
+    mean = float(system["val"][score].astype(float).mean())
+    return mean if mean == mean else float("-inf")

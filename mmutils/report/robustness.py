@@ -7,13 +7,13 @@ from itertools import product
 from mmutils import statistics
 from mmutils.report import questions
 from mmutils.report.page import LANGUAGES, NOTES, Page, percent, points, readable, span
-from mmutils.report.results import RESAMPLES, Study
+from mmutils.report.results import Study, on_val
 from mmutils.statistics.panel import probability_columns
 
 
 def add_averages(study: Study) -> None:
     """Add to the systems the average, seed by seed, of text alone and picture alone that val picked."""
-    chosen = sorted((s for s in study.systems if s["chosen"]), key=lambda s: s["val"][study.score].mean())
+    chosen = sorted((s for s in study.systems if s["chosen"]), key=lambda s: on_val(s, study.score))
     for both in [system for system in chosen if system["inputs"] == "image+text"]:
         alike = [s for s in chosen if s.get("labels") == both.get("labels")]
         alike.sort(key=lambda s: s["run"] == both["run"])  # the last of each input stays
@@ -38,15 +38,18 @@ def _add_average(study: Study, both: dict, text: dict, picture: dict) -> None:
 
 def robust(page: Page) -> str:
     """The gap and what each language gains from the picture, a row for each way to ask; their range in a sentence."""
-    rows, said, whole = [], [], partial(percent, form=".0f")
+    rows, said, whole, resamples = [], [], partial(percent, form=".0f"), page.study.resamples
     settings = questions.fours(page)[: len(questions.PLACES)]  # with most labels
     for name, four in settings:
         shares, gains = [], []
         for way, systems, split, score in _ways(page, four):
-            tables = [page.study.predictions(system, split) for system in systems]
-            gap = statistics.language_gap(*tables, score=score, resamples=RESAMPLES)
-            pairs = zip(tables[2:], tables[:2], strict=True)
-            gained = [statistics.paired_difference(*pair, score, resamples=RESAMPLES) for pair in pairs]
+            gap, gained = questions.gap_of(page, systems, split, score), []
+            for pair in zip(systems[2:], systems[:2], strict=True):
+                if split == "test":  # whose resamples other tables share
+                    gained.append(page.study.difference(*pair, score, resamples))
+                else:
+                    tables = (page.study.predictions(system, split) for system in pair)
+                    gained.append(statistics.paired_difference(*tables, score, resamples=resamples))
             shares += [gap.share.estimate] if gap.text.low > 0 else []
             gains = gains or [span(gain, points) for gain in gained]  # as asked first
             cells = [span(value, points) for value in (gap.text, gap.fused, *gained)]
@@ -69,4 +72,18 @@ def _ways(page: Page, four: list[dict]) -> Iterator[tuple]:
     for pair in product(alike, alike) if four[3]["chosen"] else ():
         names = {s["system"].removesuffix(f", {LANGUAGES.get(s['language'])}") for s in pair}
         if [s["language"] for s in pair] == [*LANGUAGES] and len(names) == 1 and not all(s["chosen"] for s in pair):
-            yield f"{readable(names.pop())} in both languages", [*four[:2], *pair], "test", "f1_macro"
+            frozen = ", encoders frozen" if pair[0]["trained"] == "fusion" else ""
+            texts = [_text(page, *sides) for sides in zip(pair, four[:2], strict=True)]
+            yield f"{readable(names.pop())} in both languages{frozen}", [*texts, *pair], "test", "f1_macro"
+
+
+def _text(page: Page, fusion: dict, chosen: dict) -> dict:
+    """Text alone beside a fusion: the best on val whose encoder was trained as the fusion's, else the chosen one."""
+    trained = fusion["trained"].replace("fusion", "head").replace(" text layers", " layers")
+    about = {"inputs": "text", "language": fusion["language"], "labels": fusion.get("labels"), "trained": trained}
+    alike = [s for s in page.study.systems if all(s.get(key) == value for key, value in about.items())]
+    return max(
+        (s for s in alike if s["weights"] in fusion["weights"]),
+        key=lambda s: on_val(s, page.study.score),
+        default=chosen,
+    )

@@ -11,6 +11,7 @@ from collections import Counter
 from itertools import combinations
 
 from mmutils.report.page import LANGUAGES, Page, readable
+from mmutils.report.results import on_val
 
 INPUTS = {"text": "Text", "image": "Picture", "image+text": "Picture + text"}
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
@@ -61,10 +62,11 @@ def shown(page: Page) -> list[dict]:
 def kinds(page: Page) -> dict[tuple, dict]:
     """By inputs and language of the text the best system on val: of those that val picked in their run, else of all.
 
-    All have the data set of the best with both inputs, and its run where that has such a system.
+    All have the data set of the best with both inputs, and its run where that has such a system. Means of seeds and
+    stacks, which only some inputs have, do not compete.
     """
-    full = [system for system in shown(page) if share(system) == 1]
-    full.sort(key=lambda s: (s["inputs"] == "image+text", s["chosen"], s["val"][page.study.score].mean()))
+    full = [system for system in shown(page) if share(system) == 1 and not system.get("reference")]
+    full.sort(key=lambda s: (s["inputs"] == "image+text", s["chosen"], on_val(s, page.study.score)))
     same = [s for s in full if s["data"]["name"] == full[-1]["data"]["name"]]
     same.sort(key=lambda s: s["run"] == full[-1]["run"])
     best = {(s["inputs"], s["language"] if "text" in s["inputs"] else None): s for s in same}  # the last one stays
@@ -138,7 +140,7 @@ def methods(page: Page) -> Pairs:
     A package's weights meet the start pretrained here that is best on val, whatever its networks.
     """
     tuned, pairs, package = [s for s in page.study.systems if s.get("start") and not s.get("reference")], {}, {}
-    tuned.sort(key=lambda s: s["val"][page.study.score].mean())
+    tuned.sort(key=lambda s: on_val(s, page.study.score))
     for pair in combinations(tuned, 2):
         first, second = pair = sorted(pair, key=lambda s: (origins(page, s)[0] != "package", s["start"]))
         by, (one, other) = [origins(page, s)[0] for s in pair], [networks(page, s) for s in pair]

@@ -9,6 +9,7 @@ import numpy as np
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems
 from mmutils.report.page import NOTES, SCORES, Page, dot, p_value, percent, readable, span, spread, tested
+from mmutils.report.results import on_val
 
 MORE = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_weighted", "f1_weighted")
 
@@ -61,7 +62,7 @@ def chosen(page: Page) -> str:
 def every(page: Page) -> str:
     """Figure and table of everything that was trained, chosen or not; of the same input the best on val first."""
     measure, dots = page.study.score, []
-    rows = sorted(systems.shown(page), key=lambda s: (systems.title(s), -s["val"][measure].mean()))
+    rows = sorted(systems.shown(page), key=lambda s: (systems.title(s), -on_val(s, measure)))
     for system in rows:
         if systems.share(system) == 1:
             colour = plots.LANGUAGE_COLOURS.get(system["language"], plots.PALETTE[2])
@@ -71,7 +72,7 @@ def every(page: Page) -> str:
     if not dots:
         return ""
     chance, score = 100 * statistics.chance(page.study.predictions(rows[0]))[measure], SCORES[measure]
-    figure = plots.forest(dots, f"{score} on test, % (95 % intervals; filled: chosen on val)", chance)
+    figure = plots.forest(dots, f"{score} on test, % (95 % intervals; filled: chosen)", chance)
     image = page.figure("systems", figure, f"{score} of every system with its interval")
     return f"{image}\n\n{_scores(page, 'systems', rows, MORE[:1] if measure == 'auroc' else MORE[::5])}"
 

@@ -38,11 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(printable(error), file=sys.stderr)
         return 2
     if left_out := [run.name for run in profile.runs if run.name not in {other.name for other in all_runs}]:
-        print(f"left out, as no --root gives the folder of their data set: {', '.join(left_out)}", file=sys.stderr)
+        print(f"left out, as no --root gives the data they need: {', '.join(left_out)}", file=sys.stderr)
     if options.list:
         runner = Runner(chosen, out / "runs")
+        unreadable = runner.without_weights()
         for run in chosen:
-            reasons, failed = runner.reasons(run), runner.record(run.name)["status"] == "failed"
+            reasons = runner.reasons(run) or unreadable.get(run.name, [])
+            failed = runner.record(run.name)["status"] == "failed"
             missing = reasons == ["no record"]
             state = "failed" if failed else "missing" if missing else "stale" if reasons else "fresh"
             line = f"{run.name:<28} {state:<8} {run.notebook:<36} {'' if missing else '; '.join(reasons)}"

@@ -140,7 +140,7 @@ def _unknown(names: Iterable[str], allowed: Iterable[str], where: str) -> list[s
 def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> list[Run]:
     """The profile's runs, with the folder of their data set as the parameter `root`; without those that have none.
 
-    ValueError where a folder is not of profile.roots or not there, or none is given.
+    Nor those that need one of these. ValueError where a folder is not of profile.roots or not there, or none is given.
     """
     errors = _unknown(folders, profile.roots, "--root")
     if not folders:
@@ -151,6 +151,8 @@ def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> lis
         raise ValueError("\n".join(errors))
     runs = []
     for run in profile.runs:
+        if not {*run.needs} <= {other.name for other in runs}:
+            continue
         name = run.root or planned(run.notebook, run.parameters, files).get("data")
         wanted = name if isinstance(name, dict) else {"root": name}  # parameter -> name of a root
         if places.keys() >= set(wanted.values()):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from mmutils import runs as records
 from mmutils.reproduce.experiments import Run
 from mmutils.runs.files import write
-from mmutils.runs.fingerprints import ROOT
+from mmutils.runs.fingerprints import ROOT, digest, notebook_code
 
 MOST_BYTES = 1_000_000
 _PATHS = re.compile(r"(?<![\w.:/<])/(?:[\w.@+-]+/)+(?=[\w.@+-])")  # absolute ones, up to their last part
@@ -20,19 +21,30 @@ _PATHS = re.compile(r"(?<![\w.:/<])/(?:[\w.@+-]+/)+(?=[\w.@+-])")  # absolute on
 def publish(runs: list[Run], out: Path) -> list[str]:
     """Copies the executed notebook of the first run of each notebook on built-in data from out/runs to out/notebooks.
 
-    Runs on other data show its texts and pictures, which are not ours to publish. Returns what is left out, and why. A
-    copy stays where a run has left no executed notebook, as in a clone.
+    Runs on other data show its texts and pictures, which are not ours to publish. Returns what is left out, and why:
+    copies of runs that failed or were stopped, too. A published copy stays where a run has left none, as in a clone.
     """
     left_out, first = [], {run.notebook: run for run in reversed(runs) if not run.parameters.get("root")}
     for notebook, run in sorted(first.items()):
         executed = out / "runs" / run.name / Path(notebook).name
         if executed.is_file():
-            content = cleaned(json.loads(executed.read_text(encoding="utf-8"))).encode()
-            if len(content) > MOST_BYTES:
-                left_out.append(f"{executed.name}: {len(content):,} bytes, at most are {MOST_BYTES:,}")
-            else:
-                write(out / "notebooks" / executed.name, content)
+            try:
+                write(out / "notebooks" / executed.name, _published(executed))
+            except Exception as error:  # of any kind: the copy may be damaged
+                left_out.append(f"{executed.name}: {error}")
     return left_out
+
+
+def _published(executed: Path) -> bytes:
+    """The executed notebook in a run's folder as it is published; ValueError where it may not be."""
+    record, content = records.load_record(executed.parent), json.loads(executed.read_text(encoding="utf-8"))
+    whole = content["metadata"].get("papermill", {}).get("end_time") is not None
+    if not whole or record["status"] != "ok" or record["fingerprints"]["notebook"] != digest(notebook_code(executed)):
+        raise ValueError(f"{executed} is not what the record beside it is of, or did not come to its end: run it again")
+    content = cleaned(content).encode()
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{len(content):,} bytes, at most are {MOST_BYTES:,}")
+    return content
 
 
 def cleaned(notebook: dict) -> str:

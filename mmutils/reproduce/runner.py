@@ -18,7 +18,7 @@ from mmutils.reproduce import execute
 from mmutils.reproduce.execute import Outcome
 from mmutils.reproduce.experiments import Run
 from mmutils.runs import fingerprints
-from mmutils.runs.files import write
+from mmutils.runs.files import BusyError, lock, write
 from mmutils.runs.fingerprints import ROOT, digest, of_run, planned
 from mmutils.runs.parameters import printable
 
@@ -42,13 +42,15 @@ class Runner:
         """Run what is not fresh, `jobs` at a time; True when nothing failed. A timeout replaces those of the runs."""
         for job in range(jobs):
             self.free_gpus.put(self.gpus[job % len(self.gpus)])
-        begun, unreadable, waiting, running = time.monotonic(), self._without_weights(), list(self.runs), {}
+        begun, unreadable, waiting, running = time.monotonic(), self.without_weights(), list(self.runs), {}
         layout = "{desc} |{bar:20}| {n_fmt} of {total_fmt} runs, {elapsed}, about {remaining} left"
         bar = tqdm(total=len(self.runs), bar_format=layout, disable=None, leave=False, file=sys.stdout)
         with bar, ThreadPoolExecutor(jobs) as pool:
             try:
                 while waiting or running:
                     ready = [run for run in waiting if all(name in self.states for name in run.needs)]
+                    if not (ready or running):
+                        raise ValueError(f"{waiting[0].name} needs {', '.join(waiting[0].needs)}: not all are run here")
                     for run in ready[: jobs - len(running)]:
                         waiting.remove(run)
                         head = f"[{self.runs.index(run) + 1} of {len(self.runs)}] {run.name}"
@@ -70,15 +72,18 @@ class Runner:
 
     def reasons(self, run: Run) -> list[str]:
         """Why the record of a run is not fresh; empty when it is."""
+        started, path = self.folder / run.name / STARTED, self.folder / run.name / runs.RECORD
         try:
-            record = runs.load_record(self.folder / run.name)
+            record = runs.load_record(path.parent)
         except FileNotFoundError:
             return ["no record"]
         except ValueError as error:
             return [str(error)]
         changed = [name for name, result in self._results(run.needs).items() if record["needs"].get(name) != result]
         reasons = stale(record, run.notebook, run.parameters)
-        return reasons + ([f"{', '.join(changed)} changed"] if changed and record["status"] == "ok" else [])
+        reasons += [f"{', '.join(changed)} changed"] if changed and record["status"] == "ok" else []
+        stopped = started.is_file() and started.stat().st_mtime_ns > path.stat().st_mtime_ns
+        return reasons or ["started again, but not finished"] * stopped
 
     def record(self, name: str) -> dict:
         """The record of a run, or an empty one where there is none that can be read."""
@@ -103,11 +108,18 @@ class Runner:
         folder, values = self.folder / run.name, planned(run.notebook, run.parameters)
         start = of_run(run.notebook, values)
         started, key = folder / STARTED, digest([start, self._results(run.needs)])
-        if run.name in self.forced or not started.is_file() or started.read_text() != key:  # else it goes on
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock(folder, wait=0)
+        except BusyError as error:  # the folder is left as it is
+            return Outcome(str(error), state="failed")
+        earlier, anew = started.read_text() if started.is_file() else None, run.name in self.forced
+        if anew or earlier not in (None, key):  # else it goes on, maybe from what was started by hand
             shutil.rmtree(started.parent, ignore_errors=True)
-            for weights in folder.glob("*.safetensors"):
-                weights.unlink()
-        write(started, key)
+        write(started, key)  # from here on the record counts as not finished
+        for weights in folder.glob("*.safetensors") if anew or earlier != key else ():
+            weights.unlink()
+        held.release()  # the notebook takes it
         before = [path.stat().st_mtime_ns for path in folder.glob(runs.RECORD)]
         parameters, gpu = run.parameters | {"out": folder.as_posix()}, self.free_gpus.get()
         try:
@@ -145,14 +157,18 @@ class Runner:
                 results[name] = digest([record["fingerprints"].get("predictions"), record["files"]])
         return results
 
-    def _without_weights(self) -> dict[str, list[str]]:
-        """Runs whose weights (not committed) are missing where a run that is not fresh reads them, and why."""
+    def without_weights(self) -> dict[str, list[str]]:
+        """Runs whose weights (not committed) are missing but read by a run that runs, or may have to, and why."""
         reasons: dict[str, list[str]] = {}
-        for run in reversed(self.runs):  # what needs comes after what is needed
-            if run.needs and (run.name in self.forced or run.name in reasons or self.reasons(run)):
-                for name in run.needs:
-                    gone = [file for file in self.record(name)["files"] if not (self.folder / name / file).is_file()]
-                    reasons |= {name: [f"{run.name} reads its {', '.join(gone)}, not here"]} if gone else {}
+        waiting, seen = [run for run in self.runs if run.name in self.forced or self.reasons(run)], []
+        while waiting:
+            seen.append(run := waiting.pop())
+            for name in run.needs:
+                gone = [file for file in self.record(name)["files"] if not (self.folder / name / file).is_file()]
+                if gone:
+                    reasons.setdefault(name, [f"{run.name} reads its {', '.join(gone)}, not here"])
+            more = [other for other in self.runs if run.name in other.needs or other.name in reasons]
+            waiting += [other for other in more if other not in seen + waiting]
         return reasons
 
 

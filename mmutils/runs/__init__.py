@@ -4,6 +4,7 @@ The record is small readable JSON (nan is null); predictions hold one float32 pr
 system and seed. A notebook calls `begin` after its parameters, and `save` of what that returns in its last cell.
 """
 
+import copy
 import json
 import os
 import platform
@@ -11,7 +12,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -33,15 +34,42 @@ _clock = {"begun": time.monotonic()}  # of the run
 
 
 class Run(NamedTuple):
-    """A run that has begun."""
+    """A run that has begun, and what there was when it did."""
 
     notebook: str | Path
     namespace: dict
+    values: dict  # of the parameters
+    weights: dict[str, tuple[int, ...]]  # in its folder
+    cell: int  # number in IPython's history
 
     def save(self, **entries) -> dict:
-        """`save_record` in the folder `out`, with the values that the parameters have now."""
-        values = parameters(self.notebook, self.namespace)
-        return save_record(self.namespace["out"], notebook=self.notebook, parameters=values, **entries)
+        """`save_record` in the folder `out`, with the values that the parameters began with; ValueError: one changed.
+
+        A warning names cells that ran with other code than the notebook's file has: the record then counts as stale.
+        """
+        now, before = parameters(self.notebook, self.namespace), self.values
+        if changed := [f"{name} {before[name]!r} -> {now[name]!r}" for name in before if before[name] != now[name]]:
+            raise ValueError(f"{self.notebook}: {', '.join(changed)} since it began: run it again from its parameters")
+        entries |= {"notebook": self.notebook, "parameters": before, "weights_before": self.weights}
+        record, history = save_record(before["out"], **entries), _history()
+        if history and (cells := fingerprints.not_run(self.notebook, history, self.cell, IMPORTED)):
+            update_record(before["out"], fingerprints=record["fingerprints"] | {"notebook": "other cells ran"})
+            lines = "; ".join(repr(cell.splitlines()[0]) for cell in cells)
+            message = f"cells that did not run as {self.notebook} has them: {lines}; so the record counts as stale"
+            warnings.warn(f"{message}. Save the notebook, restart its kernel and run all its cells", stacklevel=2)
+        return load_record(before["out"])
+
+
+def _history() -> list[str]:
+    """What this process has run as cells, in IPython; nothing elsewhere."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return list(shell.history_manager.input_hist_raw) if shell else []
+
+
+def _weights(folder: str | Path) -> dict[str, tuple[int, ...]]:
+    """The weights in a folder: name -> what changes when the file is written again."""
+    states = {path.name: path.stat() for path in sorted(Path(folder).glob("*.safetensors"))}
+    return {name: (state.st_ino, state.st_size, state.st_mtime_ns) for name, state in states.items()}
 
 
 def begin(notebook: str | Path, namespace: dict) -> Run:
@@ -62,7 +90,8 @@ def begin(notebook: str | Path, namespace: dict) -> Run:
     import torch  # takes seconds: not before the parameters are checked
 
     torch.manual_seed(next(iter(namespace.get("seeds") or ()), 0))
-    return Run(notebook, namespace)
+    values = copy.deepcopy(parameters(notebook, namespace))
+    return Run(notebook, namespace, values, _weights(values["out"]), len(_history()) - 1)
 
 
 def parameters(notebook: str | Path, namespace: dict) -> dict:
@@ -86,11 +115,12 @@ def save_record(
     predictions: pd.DataFrame | None,
     extra: dict | None = None,
     failed: Sequence[dict] = (),
+    weights_before: Mapping[str, tuple[int, ...]] = {},
 ) -> dict:
     """Write predictions.parquet, then record.json with the scores, and return the record.
 
     A warning names files that were edited since they were imported. ValueError says what breaks the contract; then
-    nothing is written. Weights (*.safetensors) in the folder are listed with their hash.
+    nothing is written. Weights (*.safetensors) in the folder that were not there before are listed with their hash.
 
     Args:
         predictions: columns system, seed, split ("val" or "test"), id, group, label, p_0 .. p_{K-1}; every system on
@@ -102,7 +132,8 @@ def save_record(
     folder = Path(folder)
     entries = {"study": study, "data": data, "classes": classes, "systems": systems, "failed": failed}
     entries |= {"history": history, "extra": extra or {}}
-    entries["files"] = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    written = [name for name, state in _weights(folder).items() if state != weights_before.get(name)]
+    entries["files"] = {name: file_digest(folder / name) for name in written}
     record = storage.plain(_record(folder, notebook, parameters) | {"status": "ok"} | entries)
     storage.check_record(record)
     table = storage.check_predictions(predictions, len(record["classes"]), record["systems"], record["failed"])

@@ -23,6 +23,7 @@ LOCATIONS = ("out", "root", "translated")  # parameters that say where, not what
 DO_NOT_COUNT = {f"{PACKAGE}.{room}" for room in ("runs", "report", "reproduce")}  # they only record, draw or run
 ALWAYS = (f"{PACKAGE}.statistics.scores",)  # computes the scores of every record
 FOUND_BY_NAME = (f"{PACKAGE}.data", f"{PACKAGE}.methods")  # dataset("x") is an import of x that ast cannot see
+MAGIC = re.compile(r"(?m)^([^\S\n]*)[%!].*")  # lines of IPython, not of Python
 
 
 class Disk:
@@ -78,10 +79,24 @@ def code_cells(notebook: str | Path, files: Disk = DISK) -> list[tuple[bool, str
         for cell in json.loads(text)["cells"]:
             source, tags = "".join(cell["source"]), cell.get("metadata", {}).get("tags", ())
             if cell["cell_type"] == "code" and not source.startswith("%%") and "injected-parameters" not in tags:
-                code.append(("parameters" in tags, re.sub(r"(?m)^([^\S\n]*)[%!].*", r"\1pass", source)))
+                code.append(("parameters" in tags, MAGIC.sub(r"\1pass", source)))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{notebook} is no notebook: {error!r}") from None
     return code
+
+
+def not_run(notebook: str | Path, history: list[str], begun: int, files: Disk = DISK) -> list[str]:
+    """The notebook's cells, without its parameters, that IPython's history lacks, up to the last one that ran.
+
+    Those after the cell that began the run, `history[begun]`, have to be there after it.
+    """
+    history, missing, start = [MAGIC.sub(r"\1pass", cell).strip() for cell in history], [], 0
+    for cell in (source.strip() for is_parameters, source in code_cells(notebook, files) if not is_parameters):
+        start = begun if [cell] == history[begun : begun + 1] else start
+        missing += [cell] if cell and cell not in history[start:] else []
+        if [cell] == history[-1:]:
+            break
+    return missing
 
 
 def defaults(notebook: str | Path, files: Disk = DISK) -> dict[str, tuple[Any, str | None]]:

@@ -4,10 +4,13 @@ All that a result depends on has to be in here: a checkpoint or cache file taken
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
+import inspect
 import sys
 from collections.abc import Callable, Iterable
+from types import CodeType
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 from mmutils.runs import fingerprints
 
 LIBRARIES = ("torch", "timm", "transformers", "tokenizers")  # a new version may compute other features
+CODE = ("mmutils/models", "mmutils/batches", "mmutils/data/tools/pictures.py")  # and so may a change here
 IGNORED = ("training", "frozen", "source", "max_length", "pad", "name_or_path", "transformers_version", "architectures")
 
 
@@ -25,9 +29,13 @@ def digest(*parts: bytes) -> str:
     return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
-    """Installed versions of the libraries that compute features."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+    """What computes features: installed versions of the libraries, and a digest of this package's code, as imported."""
+    files = fingerprints.IMPORTED
+    paths = [path for part in CODE for path in sorted(files.texts) if path.is_relative_to(files.root / part)]
+    code = [(str(path.relative_to(files.root)), fingerprints.significant(files.texts[path])) for path in paths]
+    return {name: importlib.metadata.version(name) for name in LIBRARIES} | {"code": digest(repr(code).encode())}
 
 
 def of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -78,8 +86,23 @@ def of_arrays(arrays: Iterable[np.ndarray]) -> str:
 
 
 def of_views(augment: Callable | None) -> str:
-    """How pictures become views: the settings of a dataclass or of an object, the name of a function."""
+    """How pictures become views: the settings of a dataclass or of an object; what a function does and encloses."""
     if augment is None or dataclasses.is_dataclass(augment):
         return repr(augment)
+    if isinstance(augment, functools.partial):
+        return f"{of_views(augment.func)} {augment.args} {sorted(augment.keywords.items())}"
+    if inspect.ismethod(augment):
+        return f"{of_views(augment.__self__)} {of_views(augment.__func__)}"
     name = getattr(augment, "__qualname__", type(augment).__qualname__)
-    return f"{name} {sorted(getattr(augment, '__dict__', {}).items())}"
+    values = sorted(getattr(augment, "__dict__", {}).items())
+    if inspect.isfunction(augment):
+        inside = [cell.cell_contents for cell in augment.__closure__ or () if cell.cell_contents is not augment]
+        inside = [of_views(value) if inspect.isfunction(value) else repr(value) for value in inside]
+        values += [_instructions(augment.__code__), augment.__defaults__, augment.__kwdefaults__, inside]
+    return f"{name} {values}"
+
+
+def _instructions(code: CodeType) -> list:
+    """What a function's code does, wherever it stands: there may be no source, or several functions in a line of it."""
+    constants = [_instructions(part) if inspect.iscode(part) else part for part in code.co_consts]
+    return [code.co_code.hex(), code.co_names, constants]

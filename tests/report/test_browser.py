@@ -25,7 +25,9 @@ addEventListener("load", () => {
     const page = root.scrollWidth > root.clientWidth ? [`the page itself: ${root.scrollWidth} px`] : [];
     const facts = {
       tables: document.querySelectorAll(".scroll > table").length, cards: document.querySelectorAll(".card").length,
-      filters: document.querySelectorAll(".filters").length, width: root.clientWidth, wide: [...page, ...wide()],
+      width: root.clientWidth, wide: [...page, ...wide()],
+      options: [...document.querySelectorAll(".filters label:has(select)")].map((e) => [
+        e.firstChild.textContent, [...e.querySelectorAll("option")].map((o) => o.textContent)]),
     };
     parent.postMessage(JSON.stringify(facts), "*");
   }, 500);
@@ -58,4 +60,7 @@ def test_no_element_is_wider_than_its_box(which, tmp_path, request):
     facts = measured(page, tmp_path)
     assert sorted(facts) == list(WIDTHS)
     assert all(said["tables"] > 5 and said["cards"] for said in facts.values())
+    read = {"Input": {"any", "Text", "Picture", "Picture + text"}, "Language": {"any", "English", "Hindi"}}
+    options = [(name, set(values)) for name, values in facts[1400]["options"] if name in read]
+    assert options and all(values <= read[name] for name, values in options)
     assert {width: said["wide"] for width, said in facts.items() if said["wide"]} == {}

@@ -78,6 +78,16 @@ def test_picture_networks_are_compared_beside_the_same_text_network():
     assert not systems.methods(study(cnn, vit | {"networks": ["vit, 64 px", "words"]}))
 
 
+def test_means_and_stacks_do_not_compete_for_the_best_of_an_input():
+    alone = {"inputs": "text", "chosen": False}
+    page = study(
+        started("text", "e5", ["e5"], 0.6, **alone),
+        started("stack", "e5", ["e5"], 0.9, reference=True, **alone),
+        started("both", "b0 and e5", ["b0", "e5"], 0.7, chosen=True),
+    )
+    assert [system["start"] for system in systems.kinds(page).values()] == ["text", "both"]
+
+
 def test_no_pair_of_forms_is_dropped_where_the_same_change_is_made_twice():
     rows = [
         {"run": "r", "probe": "knn", "encoder": f"{cure} {views}, cnn", "variant": {"cure": cure, "views": views}}

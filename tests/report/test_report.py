@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, roc_auc_score, roc_curve
 
 from mmutils import data, runs, statistics
-from mmutils.report import answers, diagnostics, markdown, plots, questions, results, systems, tables
+from mmutils.report import answers, chosen, diagnostics, markdown, plots, questions, results, systems, tables
 from mmutils.report import rendering as report
 from mmutils.report.curves import threshold_curves
 from mmutils.report.page import Page
@@ -143,8 +145,12 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 def test_second_render_has_the_same_bytes(rendered):
     before = _bytes(rendered)
-    (rendered / "figures" / "left-over.svg").write_text("from an earlier report")
+    for name in ("left-over.svg", "own.svg"):
+        (rendered / "figures" / name).write_text("not of this report")
+    with (rendered / "report.md").open("a") as text:
+        text.write("![a figure of the report before](figures/left-over.svg)\n")
     report.render(rendered)
+    (rendered / "figures" / "own.svg").unlink()  # what no report has drawn stays
     assert _bytes(rendered) == before
     assert len([n for n in before if n.endswith(".svg")]) >= 15
 
@@ -472,6 +478,32 @@ def test_a_run_with_other_classes_is_left_out(rendered, tmp_path):
         assert "text-en" not in Study(tmp_path, "crisis").records
 
 
+def test_a_run_without_val_is_left_out(rendered, tmp_path):
+    shutil.copytree(rendered / "runs" / "text-en", tmp_path / "runs" / "text-en")
+    table = pd.read_parquet(tmp_path / "runs" / "text-en" / runs.PREDICTIONS)
+    _change(tmp_path / "runs" / "text-en", table[table["split"] == "test"])
+    path = tmp_path / "runs" / "text-en" / runs.RECORD
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"scores": [row for row in record["scores"] if row["split"] == "test"]}))
+    with pytest.warns(UserWarning, match="text-en is left out: ValueError: it has no predictions on val"):
+        assert not Study(tmp_path, "crisis").records
+
+
+def test_the_prose_of_the_repository_s_report_stays_where_its_own_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "REPOSITORY", tmp_path)
+    names = ("answers", "real", "emoji", "explorer", "notebooks")
+    prose = "# Title\n\nProse.\n\n" + "\n".join(f"<!-- begin: {name} -->\n<!-- end: {name} -->" for name in names)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.md").write_text(prose)
+    assert "Prose." in report.render(tmp_path / "report", alone=True).with_suffix(".md").read_text()
+
+
+def test_only_a_folder_with_runs_gets_a_report(tmp_path):
+    command = [sys.executable, "-m", "mmutils.report", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "there is no folder runs in it" in done.stderr and not list(tmp_path.iterdir())
+
+
 def test_no_run_at_all_makes_a_report(tmp_path):
     text = report.render(tmp_path).with_suffix(".md").read_text()
     assert "Not run yet" in text
@@ -570,6 +602,15 @@ def test_the_same_system_of_two_runs_is_two_groups_where_the_use_of_inputs_is_sh
     text = diagnostics.modality_use(Page(Study(tmp_path, "crisis"), draw=False))
     assert [row["group"] for row in drawn] == ["both (fusion-en)"] * 2 + ["both (fusion-hi)"] * 2
     assert "**both (fusion-en).**" in text and "**both (fusion-hi).**" in text
+
+
+def test_interaction_is_claimed_only_where_its_change_is_clear(memes, tmp_path):
+    shutil.copytree(memes / "runs" / "finetuning", tmp_path / "runs" / "finetuning")
+    path = tmp_path / "runs" / "finetuning" / runs.RECORD
+    use = {"modality_use": {"weak": [USE | {"model": model} for model in ("full", "additive")]}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"extra": use}))
+    text = diagnostics.modality_use(Page(Study(tmp_path, "memes"), draw=False))
+    assert "no sign that picture and text interact" in text and "lies in how" not in text
 
 
 def test_runs_elsewhere_get_a_report_that_speaks_of_them_alone(rendered, tmp_path):
@@ -682,9 +723,9 @@ def test_of_two_classes_the_best_threshold_on_val_stands_beside_one_half(memes, 
         ]
         for guess in (means["p_1"] > 0.5, means["p_1"] > level)
     ]
-    row = next(line for line in diagnostics.each(page).splitlines() if line.startswith("| [finetuning: "))
+    row = next(line for line in chosen.each(page).splitlines() if line.startswith("| [finetuning: "))
     assert row.endswith(f"| {', '.join(scores[0])} | {level:.2f}: {', '.join(scores[1])} |")
-    assert "| – | – |" in diagnostics.each(Page(Study(rendered, "crisis"), draw=False))
+    assert "| – | – |" in chosen.each(Page(Study(rendered, "crisis"), draw=False))
 
 
 def test_a_figure_with_more_than_shapes_is_shown_as_its_text():
@@ -996,7 +1037,7 @@ def test_curves_are_those_of_the_chosen_run_where_others_have_systems_of_its_nam
     drawn = []
     monkeypatch.setattr(plots, "curves", lambda history, *_, **__: drawn.append(history) or plots.new_figure(1, 1)[0])
     page = Page(Study(tmp_path, "crisis"), draw=False)
-    diagnostics.each(page)
+    chosen.each(page)
     [(_, system)] = systems.named(page).values()
     [history] = drawn
     assert len(history) == 20  # two systems, two seeds, five epochs
@@ -1017,8 +1058,8 @@ def test_networks_without_an_untrained_counterpart_have_nothing_to_compare(tmp_p
     predictions = pd.concat(
         _predictions(1, name, 2, {"test": table}, np.random.default_rng(0)) for name in ("A, net: knn", "B, net: knn")
     )
-    for chosen in ("A, net: knn", None):
-        assert answers.before_and_after(predictions, chosen) is None
+    for name in ("A, net: knn", None):
+        assert answers.before_and_after(predictions, name) is None
         assert "nothing to compare" in capsys.readouterr().out
     predictions["system"] = predictions["system"].replace("B, net: knn", "random, net: knn")
     assert answers.before_and_after(predictions, "A, net: knn") is not None

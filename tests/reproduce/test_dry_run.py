@@ -7,9 +7,11 @@ from collections import Counter
 from unittest import mock
 
 import dry_run
+import pytest
 import torch
 import yaml
 
+from mmutils import runs as records
 from mmutils.batches.images import read_picture
 from mmutils.data import crisismmd, hateful_memes
 from mmutils.reproduce import experiments
@@ -57,6 +59,26 @@ def test_end_to_end(tmp_path, monkeypatch, capsys):
     assert [system["weights"] for system in record["systems"]] == [dry_run.WEIGHTS]
     assert record["extra"]["dry_run"] and record["files"] == {} and "mmutils-dry-run-" not in text
     assert record["parameters"]["text_encoder"] == "monsoon-nlp/hindi-bert" and len(record["scores"]) == 2
+
+
+def test_real_runs_are_left_as_they_are(tmp_path, monkeypatch, capsys):
+    """Records and weights of others: with a name that is no run, with real records in the folder, at the end."""
+
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", ["dry_run.py", "--out", str(tmp_path), *options])
+        with pytest.raises(SystemExit):
+            dry_run.main()
+        return capsys.readouterr().err
+
+    real = tmp_path / "runs" / "real"
+    audit = "notebooks/data_audit.ipynb"
+    record = records.save_failure(real, "out of memory", notebook=audit, parameters={})
+    (real / "encoder.safetensors").touch()
+    assert "no run other in this profile" in run("--only", "other")
+    assert "other records, of real: give another folder as --out" in run("--only", "data")
+    (tmp_path / "runs" / "made").mkdir()
+    dry_run.finish(tmp_path / "runs" / "made")
+    assert records.load_record(real) == record and (real / "encoder.safetensors").exists()
 
 
 def test_text_model_at_its_published_size(tmp_path):

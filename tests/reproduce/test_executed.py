@@ -6,8 +6,10 @@ import platform
 
 import nbformat
 import numpy as np
+import pytest
 from PIL import Image
 
+from mmutils import runs as records
 from mmutils.reproduce import notebooks
 from mmutils.reproduce.experiments import Run
 from mmutils.runs.fingerprints import ROOT
@@ -21,7 +23,7 @@ def _png(side: int) -> str:
 
 
 def _write(folder, name, side=40):
-    """An executed notebook as papermill leaves it."""
+    """An executed notebook as papermill leaves it, beside its record."""
     injected = nbformat.v4.new_code_cell(f"out = '{ROOT}/report/runs/a'\nroot = '/data/mine'  # see https://a.b/c/d")
     injected["metadata"] |= {"tags": ["injected-parameters"], "papermill": {"duration": 1}}
     cell = nbformat.v4.new_code_cell("draw()")
@@ -30,9 +32,14 @@ def _write(folder, name, side=40):
     cell["outputs"] = [nbformat.v4.new_output("stream", text=text), nbformat.v4.new_output("display_data", view)]
     cell["outputs"].append(nbformat.v4.new_output("display_data", {"image/png": _png(side), "text/plain": "<Figure>"}))
     notebook = nbformat.v4.new_notebook(cells=[injected, cell])
-    notebook["metadata"] |= {"widgets": {"state": {}}, "papermill": {"output_path": str(folder)}}
-    (folder / "runs" / name).mkdir(parents=True)
-    nbformat.write(notebook, folder / "runs" / name / "A.ipynb")
+    notebook["metadata"] |= {"widgets": {"state": {}}, "papermill": {"output_path": str(folder), "end_time": "2026"}}
+    copy = folder / "runs" / name / "A.ipynb"
+    copy.parent.mkdir(parents=True)
+    nbformat.write(notebook, copy)
+    data = {"name": "toy", "fingerprint": "f", "splits": {}, "built_in": True}
+    entries = {"study": "crisis", "data": data, "classes": [], "systems": [], "history": [], "predictions": None}
+    records.save_record(copy.parent, notebook=str(copy), parameters={}, **entries)
+    return copy
 
 
 def test_the_first_run_of_a_notebook_is_published_without_the_machine(tmp_path):
@@ -56,6 +63,19 @@ def test_the_first_run_of_a_notebook_is_published_without_the_machine(tmp_path):
 
 def test_what_is_too_large_is_left_out(tmp_path):
     _write(tmp_path, "first", side=1200)
+    [reason] = notebooks.publish([Run("first", "A/A.ipynb")], tmp_path)
+    assert reason.startswith("A.ipynb: ")
+    assert not (tmp_path / "notebooks").exists()
+
+
+@pytest.mark.parametrize("change", ["failed", "stopped", "other code", "cut", "empty"])
+def test_what_is_not_the_run_of_the_record_is_left_out_and_named(tmp_path, change):
+    copy = _write(tmp_path, "first")
+    text = copy.read_text(encoding="utf-8")
+    if change == "failed":
+        records.save_failure(copy.parent, "out of memory", notebook=str(copy), parameters={})
+    changes = {"stopped": text.replace('"2026"', "null"), "other code": text.replace("draw()", "paint()")}
+    copy.write_text((changes | {"failed": text, "cut": text[:99], "empty": ""})[change], encoding="utf-8")
     [reason] = notebooks.publish([Run("first", "A/A.ipynb")], tmp_path)
     assert reason.startswith("A.ipynb: ")
     assert not (tmp_path / "notebooks").exists()

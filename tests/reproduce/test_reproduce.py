@@ -123,7 +123,13 @@ def test_only_what_is_stale_runs(repository):
     assert repository.record("one")["extra"] == {"word": "b"}
     assert repository.record("one")["parameters"] == {"word": "b", "rate": 0.1, "seeds": [0]}
     folder = repository.folder / "report" / "runs" / "one"
-    assert {path.name for path in folder.iterdir()} == {"record.json", "toy.ipynb", "run.log", "encoder.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {
+        "record.json",
+        "toy.ipynb",
+        "run.log",
+        "encoder.safetensors",
+        ".lock",
+    }
     executed = (folder / "toy.ipynb").read_text()
     assert "widget-view" in executed and "widgets" not in json.loads(executed)["metadata"]
 
@@ -139,6 +145,9 @@ def test_only_what_is_stale_runs(repository):
 
     (folder / "encoder.safetensors").unlink()  # as in a fresh clone: weights are not committed
     assert state(repository.run()[1], "one") == "fresh"
+    repository.experiments(entries[0], entries[1] | {"parameters": {"word": "d"}})
+    assert "two reads its encoder.safetensors, not here" in repository.run("--list")[1]
+    repository.experiments(*entries)
     output = repository.run("--only", "two", "--force")[1]  # reads them, so they are made again
     assert "one: running (two reads its encoder.safetensors, not here)" in output
     assert (state(output, "one"), state(output, "two")) == ("ok", "ok")
@@ -362,13 +371,17 @@ def test_mistakes_in_the_experiments_are_found_before_anything_runs(repository, 
 
 def test_values_of_the_experiments_and_of_the_record_are_of_one_type(repository):
     """YAML reads 1e-3 as a text and `'no'` is one; the notebook gets, and the record has, what was declared."""
-    begin = "from mmutils import runs\nruns.begin('toy.ipynb', globals())"
-    repository.notebook("toy.ipynb", PARAMETERS + "\nfrozen: bool = True\nwidth: float = 2", begin, RECORD)
+    begin = "from mmutils import runs\nrun = runs.begin('toy.ipynb', globals())"
+    by_hand = 'runs.save_record(out, notebook="toy.ipynb", parameters=runs.parameters("toy.ipynb", globals()),'
+    save = RECORD.replace(by_hand, "run.save(")
+    repository.notebook("toy.ipynb", PARAMETERS + "\nfrozen: bool = True\nwidth: float = 2", begin, "%pwd\n1", save)
     repository.experiments({"name": "one", "parameters": {"rate": "1e-3", "frozen": "no", "seeds": "[4]"}})
     status, output = repository.run()
     assert (status, state(output, "one")) == (0, "ok"), output
     parameters = repository.record("one")["parameters"]
     assert parameters == {"word": "a", "rate": 0.001, "seeds": [4], "frozen": False, "width": 2.0}
+    log = repository.folder / "report" / "runs" / "one" / "run.log"
+    assert "did not run" not in log.read_text()  # all cells are those of the notebook
     assert state(repository.run()[1], "one") == "fresh"
     path = repository.folder / "report" / "experiments.yaml"
     profile = experiments.read(path, "demo", Disk(repository.folder))
@@ -435,11 +448,15 @@ def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):
     assert state(repository.run("--root", f"toy={second}")[1], "one") == "fresh"
     repository.experiments({"name": "one"}, {"name": "two", "parameters": {"data": "other"}}, roots=["toy", "other"])
     status, output = repository.run("--root", f"other={first.parent}", "--list")
-    assert status == 0 and "left out, as no --root gives the folder of their data set: one" in output, output
+    assert status == 0 and "left out, as no --root gives the data they need: one\n" in output, output
     assert "two   " in output and "one   " not in output
+    two = {"name": "two", "parameters": {"data": "other"}, "needs": ["one"]}
+    repository.experiments({"name": "one"}, two, {"name": "three", "needs": ["two"]}, roots=["toy", "other"])
+    output = repository.run("--root", f"other={first.parent}", "--list")[1]
+    assert output.endswith("they need: one, two, three\n"), output
     repository.experiments({"name": "one", "root": "mine"}, {"name": "two"}, roots=["toy", "mine"])
     status, output = repository.run("--root", f"mine={second}", "--list")
-    assert status == 0 and "data set: two" in output and "one   " in output, output
+    assert status == 0 and "need: two" in output and "one   " in output, output
 
 
 def test_a_run_may_need_several_folders(repository):
@@ -449,7 +466,7 @@ def test_a_run_may_need_several_folders(repository):
     for name in ("posts", "texts"):
         (repository.folder / name).mkdir()
     status, output = repository.run("--root", f"toy={repository.folder / 'posts'}", "--list")
-    assert status == 0 and "left out" in output and "one" in output.rpartition("data set")[2], output
+    assert status == 0 and "left out" in output and "one" in output.rpartition("they need")[2], output
     folders = [f"toy={repository.folder / 'posts'}", f"texts={repository.folder / 'texts'}"]
     status, output = repository.run("--root", folders[0], "--root", folders[1])
     assert (status, state(output, "one")) == (0, "ok"), output
@@ -476,3 +493,13 @@ def test_wrong_use_is_said_and_a_dead_lock_is_no_lock(repository):
     lock.write_text("12345")  # of a runner that was killed
     with FileLock(lock, timeout=0):
         pass
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_an_environment_that_could_not_be_made_is_not_taken_for_one(tmp_path):
+    """As where Debian's python3-venv is missing: there is a python in it, but no pip."""
+    python, make = tmp_path / "python", ["make", "-f", str(fingerprints.ROOT / "Makefile"), ".venv/bin/python"]
+    python.write_text("#!/bin/sh\ntest $1 = -c || { mkdir -p .venv/bin; touch .venv/bin/python; exit 1; }\n")
+    python.chmod(0o755)
+    done = subprocess.run([*make, f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode and "-m venv" in done.stdout and not (tmp_path / ".venv").exists()

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 
 import nbformat
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from mmutils import runs
 from mmutils.reproduce.runner import stale
 from mmutils.runs import fingerprints
+from mmutils.runs.files import write
 from mmutils.statistics.scores import scores
 
 PARAMETERS = """
@@ -275,13 +277,68 @@ def test_begin_makes_every_parameter_what_it_is_declared_as(begin):
     assert not torch.equal(torch.rand(3), first)
 
 
+ENTRIES = {"study": "crisis", "classes": [], "systems": [], "history": [], "predictions": None}
+ENTRIES["data"] = {"name": "toy", "fingerprint": "f", "splits": {}, "built_in": True}
+
+
 def test_what_has_begun_saves_its_parameters_in_its_folder(begin, tmp_path):
     values = begin(epochs="7")
-    data = {"name": "toy", "fingerprint": "f", "splits": {}, "built_in": True}
-    entries = {"study": "crisis", "data": data, "classes": [], "systems": [], "history": [], "predictions": None}
-    record = runs.Run(str(tmp_path / "begun.ipynb"), values).save(**entries)
+    run = runs.begin(str(tmp_path / "begun.ipynb"), values)
+    record = run.save(**ENTRIES)
     assert record == runs.load_record(tmp_path / "out")
     assert record["parameters"]["epochs"] == 7 and "out" not in record["parameters"]
+    values["seeds"].append(5)  # the trainings were of the others
+    with pytest.raises(ValueError, match=r"begun.ipynb: seeds \[0, 1\] -> \[0, 1, 5\] since it began: run it again"):
+        run.save(**ENTRIES)
+
+
+def test_weights_that_were_there_before_are_not_the_run_s(begin, tmp_path):
+    values = begin()
+    for name in ("old", "again"):
+        (tmp_path / "out" / f"{name}.safetensors").write_text("weights")
+    run = runs.begin(str(tmp_path / "begun.ipynb"), values)
+    for name in ("again", "new"):
+        write(tmp_path / "out" / f"{name}.safetensors", "weights")
+    assert list(run.save(**ENTRIES)["files"]) == ["again.safetensors", "new.safetensors"]
+
+
+class Shell:
+    """IPython with what it has run."""
+
+    def __init__(self, *cells):
+        self.history_manager = self
+        self.input_hist_raw = ["", *cells]
+
+
+SAVE = "run.save()"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "other"),
+    [
+        (["import x", "values"], ["y = 1\n", SAVE], []),
+        (["import x"], ["more", "y = 1", "!ls", SAVE], []),
+        (["import x"], ["y = 2", SAVE], ["y = 1"]),
+        (["import x", "y = 1"], ["y = 2", SAVE], ["y = 1"]),  # of an earlier run in the same kernel
+        (["import z"], ["y = 1", SAVE], ["import x"]),
+    ],
+)
+def test_cells_that_ran_otherwise_than_they_stand_in_the_notebook_are_named(
+    begin, tmp_path, monkeypatch, before, after, other
+):
+    values, start, path = begin(), "run = begin()", str(tmp_path / "ran.ipynb")
+    content = nbformat.read(tmp_path / "begun.ipynb", 4)
+    cells = ["import x", start, "y = 1", "%%bash\nls", SAVE, "after"]
+    content.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(content, path)
+    monkeypatch.setattr("IPython.get_ipython", lambda: Shell(*before, start))
+    run = runs.begin(path, values)
+    monkeypatch.setattr("IPython.get_ipython", lambda: Shell(*before, start, *after))
+    with warnings.catch_warnings(record=True) as caught:
+        record = run.save(**ENTRIES)
+    assert [repr(other[0]) in str(warning.message) for warning in caught] == [True] * len(other)
+    changed = fingerprints.changed_files(record["fingerprints"], path, record["parameters"])
+    assert changed == [path] * len(other)
 
 
 def test_begin_refuses_before_any_work_and_says_all(begin, tmp_path):
