@@ -126,13 +126,15 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") ->
     """Rows are true classes, columns predicted ones; a cell is its share of the row in percent, all seeds together."""
     counts = confusion_counts(predictions, len(classes))  # (K, K)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    names = [textwrap.fill(name.replace("_", " "), 14, max_lines=2, placeholder=" …") for name in classes]
+    names = [name.replace("_", " ") for name in classes]
+    short = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]  # below, where two lines would overlap
+    names = [textwrap.fill(name, 14, max_lines=2, placeholder=" …") for name in names]
     figure, axis = new_figure(3.4, 3.2)
     look = {"cmap": _OPACITY, "norm": PowerNorm(0.7, vmin=0, vmax=1), "cbar": False, "square": True}
     sns.heatmap(shares, annot=100 * shares, fmt=".0f", xticklabels=names, yticklabels=names, **look, ax=axis)
     for number, share in zip(axis.texts, shares.flat, strict=True):  # white, not PAPER: it stays so on a dark page
         number.set(color="#fefefe" if share > 0.55 else INK, visible=share >= 0.005)
-    axis.set_xticks(axis.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_xticks(axis.get_xticks(), short, rotation=45, ha="right", rotation_mode="anchor")
     axis.tick_params(axis="y", rotation=0)
     axis.tick_params(length=0)
     axis.set(xlabel="predicted", ylabel="true")
