@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 from mmutils import statistics
 from mmutils.report import plots, systems
 from mmutils.report.page import NOTES, Page, percent, readable
-from mmutils.report.results import on_val
 from mmutils.statistics.calibrated import calibrated_error
 from mmutils.statistics.panel import probability_columns
 from mmutils.statistics.scores import scores
@@ -16,8 +15,8 @@ def each(page: Page) -> str:
     """How far the probabilities of each chosen system can be trusted, and figures; of many runs those of the best."""
     named, images = systems.named(page), []
     rows = [[page.record(s["run"], title), *_calibration(page, s)] for title, s in named.values()]
-    rank = lambda name: (systems.share(named[name][1]), on_val(named[name][1], page.study.score))  # noqa: E731
-    for name in named if page.study.name != "memes" else sorted(named, key=rank)[-1:]:
+    ranked = sorted(named, key=lambda name: systems.rank(page, named[name][1]))
+    for name in named if page.study.name != "memes" else ranked[-1:]:
         for kind, figure in _figures(page, *named[name]).items():
             images.append(page.figure(f"{kind}-{name}", figure, f"{NOTES[f'figure-{kind}']}: {named[name][0]}"))
     return f"{NOTES['each']}\n\n{page.table('calibration', rows)}\n\n" + "\n".join(images) if rows else ""

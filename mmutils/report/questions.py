@@ -7,7 +7,6 @@ from functools import partial
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems, tables
 from mmutils.report.page import DATA, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
-from mmutils.report.results import on_val
 
 SYSTEMS = ("Text, English", "Text, {}", "Picture + text, English", "Picture + text, {}")  # of the_gap.ipynb
 _rounded = partial(percent, form=".0f")
@@ -157,7 +156,7 @@ def pretraining(page: Page) -> str:
     started = [system for system in page.study.systems if system.get("start")]
     if not (tuned := [system for system in started if not system.get("reference")]):
         return ""
-    rank = lambda system: (systems.share(system), on_val(system, measure))  # noqa: E731
+    rank = partial(systems.rank, page)
     best, pretrained = max(tuned, key=rank), {test.first["start"] for test in tests}
     same = [s for s in started if s["run"] == best["run"] and s["system"].startswith(f"{best['system']}, mean of ")]
     mean = "".join(f" (its seeds averaged: {percent(s['test'][measure].mean())})" for s in same)

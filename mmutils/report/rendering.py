@@ -74,7 +74,8 @@ def render(
         files.write(folder / "figures" / name, content)
     before = folder / "report.md"
     before = before.read_text(encoding="utf-8", errors="replace") if before.exists() else ""
-    for name in set(re.findall(r"\]\(figures/([\w.-]+)\)", before)) - set(pictures):  # of the report before this one
+    linked = re.findall(r"\]\(figures/([\w.-]+\.(?:svg|png))\)", before)
+    for name in set(linked) - set(pictures):  # of the report before this one
         (folder / "figures" / name).unlink(missing_ok=True)
     with ThreadPoolExecutor(1) as beside:  # the PDF's compiler lets others run
         printed = beside.submit(pdf.render, text, pictures)

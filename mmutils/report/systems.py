@@ -54,6 +54,11 @@ def share(system: dict) -> float:
     return system.get("share") or 1
 
 
+def rank(page: Page, system: dict) -> tuple[float, float]:
+    """What systems are ordered by: their share of the labels, then their score on val."""
+    return share(system), on_val(system, page.study.score)
+
+
 def shown(page: Page) -> list[dict]:
     """The systems of the tables: fine-tuned ones where there are any, else all."""
     return [system for system in page.study.systems if system.get("start")] or page.study.systems

@@ -83,7 +83,7 @@ def _label(page: Page, system: dict) -> str:
 
 
 def at_chance(page: Page, system: dict) -> bool:
-    """Whether the interval of a system's score holds that of always naming the largest class, or of guessing."""
+    """Whether the interval of a system's score does not lie above naming the largest class, or guessing."""
     chance = statistics.chance(page.study.predictions(system))[page.study.score]
     return page.study.interval(system).low <= chance
 

@@ -52,12 +52,13 @@ class Run(NamedTuple):
             raise ValueError(f"{self.notebook}: {', '.join(changed)} since it began: run it again from its parameters")
         entries |= {"notebook": self.notebook, "parameters": before, "weights_before": self.weights}
         record, history = save_record(before["out"], **entries), _history()
-        if history and (cells := fingerprints.not_run(self.notebook, history, self.cell, IMPORTED)):
+        cells = fingerprints.not_run(self.notebook, history, self.cell, IMPORTED) if history else []
+        if cells:
             update_record(before["out"], fingerprints=record["fingerprints"] | {"notebook": "other cells ran"})
             lines = "; ".join(repr(cell.splitlines()[0]) for cell in cells)
             message = f"cells that did not run as {self.notebook} has them: {lines}; so the record counts as stale"
             warnings.warn(f"{message}. Save the notebook, restart its kernel and run all its cells", stacklevel=2)
-        return load_record(before["out"])
+        return load_record(before["out"]) if cells else record
 
 
 def _history() -> list[str]:
