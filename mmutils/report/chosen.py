@@ -1,25 +1,29 @@
 """The block on each chosen system: how it trained, what it mistakes for what, how far to trust its probabilities."""
 
+from collections import Counter
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from mmutils import statistics
 from mmutils.report import plots, systems
-from mmutils.report.page import NOTES, Page, percent, readable
+from mmutils.report.page import NOTES, Page, percent
 from mmutils.statistics.calibrated import calibrated_error
 from mmutils.statistics.panel import probability_columns
 from mmutils.statistics.scores import scores
 
+DRAWN = 6  # systems in the figures, at most
+
 
 def each(page: Page) -> str:
-    """How far the probabilities of each chosen system can be trusted, and figures; of many runs those of the best."""
+    """How far the probabilities of each chosen system can be trusted, and figures of those that are best on val."""
     named, images = systems.named(page), []
     rows = [[page.record(s["run"], title), *_calibration(page, s)] for title, s in named.values()]
-    ranked = sorted(named, key=lambda name: systems.rank(page, named[name][1]))
-    for name in named if page.study.name != "memes" else ranked[-1:]:
-        for kind, figure in _figures(page, *named[name]).items():
-            images.append(page.figure(f"{kind}-{name}", figure, f"{NOTES[f'figure-{kind}']}: {named[name][0]}"))
-    return f"{NOTES['each']}\n\n{page.table('calibration', rows)}\n\n" + "\n".join(images) if rows else ""
+    best = sorted(named, key=lambda name: systems.rank(page, named[name][1]))[-DRAWN:]
+    shown = dict(named[name] for name in named if name in best)
+    for kind, figure in _figures(page, shown).items() if shown else ():
+        images.append(page.figure(kind, figure, f"{NOTES['figure-' + kind.partition('-')[0]]}: {', '.join(shown)}"))
+    return "\n\n".join([NOTES["each"], page.table("calibration", rows), *images]) if rows else ""
 
 
 def _calibration(page: Page, system: dict) -> list[str]:
@@ -33,24 +37,23 @@ def _calibration(page: Page, system: dict) -> list[str]:
     return [*cells, percent(system["test"]["accuracy"].mean()), *_thresholds(page, system, val)]
 
 
-def _figures(page: Page, title: str, system: dict) -> dict[str, Figure]:
-    """Its training beside that of the systems that read the same, its confusion matrix, its reliability."""
-    keys = ["inputs", "language", "share", *["run"] * (page.study.name == "memes")]
-    alike = [s for s in page.study.systems if all(s.get(key) == system.get(key) for key in keys)]
-    alike.sort(key=lambda s: s["run"] == system["run"])  # the same system of other runs gives way to this run's
-    history, looks = [], {}
-    for s in {s["system"]: s for s in alike}.values():
-        label, epochs = readable(s["system"]), page.study.records[s["run"]]["history"]
-        history += [epoch | {"system": label} for epoch in epochs if epoch["system"] == s["system"]]
-        looks |= {label: page.look(s)} if s.get("start") else {}
+def _figures(page: Page, shown: dict[str, dict]) -> dict[str, Figure]:
+    """Training, confusion and reliability of systems, by title; lines of one colour differ in their dashes."""
+    history, looks, used, about, by_classes = [], {}, Counter(), {}, {}
+    for title, system in shown.items():
+        look, table = page.look(system), page.study.predictions(system)
+        looks[title] = look | {"dashes": plots.DASHES[used[look["color"]] % len(plots.DASHES)]}
+        used.update([look["color"]])
+        epochs = page.study.records[system["run"]]["history"]
+        history += [epoch | {"system": title} for epoch in epochs if epoch["system"] == system["system"]]
+        by_classes.setdefault(tuple(system["classes"]), {})[title] = table
+        error = f"{title}: error {percent(statistics.calibration_error(table))} %"
+        about[error] = statistics.reliability(table), look["color"]
     watched = tuple(name for name in ("loss", page.study.score) if any(name in epoch for epoch in history))
-    limits = {page.study.score: (0, 1)}
-    figures = {"loss": plots.curves(history, watched, title, 1, limits, looks)} if watched else {}
-    table = page.study.predictions(system)
-    figures["confusion"] = plots.confusion(table, system["classes"], title)
-    about = f"{title}: error {percent(statistics.calibration_error(table))} %"
-    bins, colour = statistics.reliability(table), page.look(system)["color"]
-    return figures | {"reliability": plots.reliability(bins, about, colour)}
+    figures = {"loss": plots.curves(history, watched, 2, {page.study.score: (0, 1)}, looks)} if watched else {}
+    for number, (classes, tables) in enumerate(by_classes.items(), 1):
+        figures["confusion" + f"-{number}" * (number > 1)] = plots.confusions(tables, [*classes])
+    return figures | {"reliability": plots.reliability(about)}
 
 
 def _thresholds(page: Page, system: dict, val: pd.DataFrame) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from functools import partial
+from itertools import chain, zip_longest
 
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
@@ -153,24 +154,22 @@ def collapse(page: Page) -> str:
     """What was watched over the epochs of each pretraining, with all its forms side by side."""
     parts = []
     for run, record in page.study.records.items():
-        name, images = systems.method(record), []
         history = record["history"] if record["extra"].get("probes") else []
         chance = [(f"chance, {row['loss_chance']:.2f}", row) for row in history if "loss_chance" in row]
         looks = {name: CHANCE for name, _ in chance}  # a line for each value: forms with another loss have another
         history = [row | {"system": readable(row["system"])} for row in history]
         history += [{"system": name, "epoch": row["epoch"], "loss": row["loss_chance"]} for name, row in chance]
         table = pd.DataFrame(history).rename(columns=lambda name: readable(re.sub("^knn_", "neighbours, ", name)))
-        groups: dict[str, list[str]] = {}  # what is drawn in one figure: on one scale, or all the rest
-        for column in table:
-            if column in WATCHED or column.startswith("neighbours, "):
-                groups.setdefault(re.match("neighbours|effective_rank|", column)[0] or "loss", []).append(column)
-        for group, columns in groups.items():
-            limits = {} if group == "loss" else dict.fromkeys(columns, (0, 1.05 * table[columns].max(axis=None)))
-            figure, about = plots.curves(table, columns, "", 1, limits, looks), ", ".join(columns).replace("_", " ")
-            images.append(page.figure(f"{run}-{group}", figure, f"{about} over the epochs, {name}, run {run}"))
-        if images:
+        watched = [name for name in table if name in WATCHED or name.startswith("neighbours, ")]
+        groups = {group: [name for name in watched if name.startswith(group)] for group in ("neighbours", "effective")}
+        limits = {name: (0, 1.05 * table[names].max(axis=None)) for names in groups.values() for name in names}
+        groups = [[name for name in watched if name not in limits], *groups.values()]  # a column of panels for each
+        if groups := [names for names in groups if names]:
+            name, about = systems.method(record), ", ".join(watched).replace("_", " ")
+            figure = plots.curves(table, (*chain(*zip_longest(*groups)),), len(groups), limits, looks)
+            image = page.figure(f"pretraining-{run}", figure, f"{about} over the epochs, {name}, run {run}")
             note = "" if any(part.startswith((f"**{name},", f"**{name} ")) for part in parts) else NOTES.get(name, "")
-            parts += [f"**{markdown.escape(_pretrained(record))}**. {note}", "\n".join(images)]
+            parts += [f"**{markdown.escape(_pretrained(record))}**. {note}", image]
     return "\n\n".join(parts)
 
 

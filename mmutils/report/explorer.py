@@ -49,13 +49,15 @@ def explorer_html(explorers: list[tuple[str, dict[str, pd.DataFrame], list[tuple
     system's title, the system and its averaged predictions; and the names of the classes.
     """
     numbers: dict[bytes, int] = {}  # of pictures, in the order in which they are embedded
+    thumbnails: dict[str, bytes] = {}  # by path
     form, boxes = Path(__file__).with_suffix(".html").read_text("utf-8").rstrip(), []
     for title, tables, systems, classes in explorers:
         shown = next(iter(tables.values()))
         for _, _, predictions in systems:  # a run may have predicted only some examples
             shown = shown[shown.index.isin(predictions.index)]
-        thumbnails = {path: thumbnail(path) for path in shown["image"].dropna().unique()}
-        size = sum(map(len, set(thumbnails.values()))) * 4 // 3  # as base64
+        paths = shown["image"].dropna().unique()
+        thumbnails |= {path: thumbnail(path) for path in paths if path not in thumbnails}
+        size = sum(map(len, {thumbnails[path] for path in paths})) * 4 // 3  # as base64
         examples, guessed = [], [predictions.to_dict("index") for _, _, predictions in systems]
         for name, path, label in shown.iloc[:: max(1, -(-size // MOST_BYTES))][["image", "label"]].itertuples():
             picture = None if pd.isna(path) else numbers.setdefault(thumbnails[path], len(numbers))

@@ -49,8 +49,10 @@ def _literal(text: str) -> str:
     return json.dumps(markdown.visible(text), ensure_ascii=False)  # Typst escapes control characters in another way
 
 
-def _is_figures(node: SyntaxTreeNode) -> bool:
-    return node.type == "inline" and {child.type for child in node.children} == {"image", "softbreak"}
+def _figures(node: SyntaxTreeNode) -> list[Token]:
+    """The pictures of a node that holds nothing else."""
+    alone = node.type == "inline" and all(child.type in ("image", "softbreak") for child in node.children)
+    return [child.token for child in node.children if child.type == "image"] if alone else []
 
 
 def _widths(table: SyntaxTreeNode) -> list[int]:
@@ -67,9 +69,8 @@ class _Writer:
         self.build, self.pictures, self.numbers = build, pictures, count(1)
 
     def markup(self, node: SyntaxTreeNode) -> str:
-        if _is_figures(node):
-            images = [self.image(child.token) for child in node.children if child.type == "image"]
-            return f"#figures({', '.join(images)})"
+        if len(figures := _figures(node)) > 1:
+            return f"#figures({', '.join(map(self.image, figures))})"
         inside = "".join(map(self.markup, node.children))
         match node.type:
             case "text":
@@ -85,7 +86,7 @@ class _Writer:
                 return f"#{formula};" if kind == "math_inline" else f"#align(center, {formula})\n\n"
             case "link" if node.attrGet("href").startswith(("http://", "https://")):
                 return f"#link({_literal(node.attrGet('href'))})[{inside}]"
-            case "paragraph" if (after := node.next_sibling) and _is_figures((after.children or [after])[0]):
+            case "paragraph" if (after := node.next_sibling) and _figures((after.children or [after])[0]):
                 return f"#block(sticky: true)[{inside}]\n\n"
             case "paragraph":
                 return f"#caption[{inside}]\n\n" if markdown.is_caption(node) else f"{inside}\n\n"

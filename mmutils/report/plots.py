@@ -7,7 +7,8 @@ import io
 import re
 import textwrap
 import warnings
-from itertools import cycle
+from collections.abc import Mapping
+from itertools import cycle, zip_longest
 from pathlib import Path
 
 import matplotlib as mpl
@@ -27,10 +28,12 @@ from mmutils.data.tools import pictures
 FONT = Path(__file__).parent / "fonts" / "NotoSansDevanagari.ttf"
 font_manager.fontManager.addfont(FONT)
 _STYLE = mpl.rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
+WIDTH = 6.8  # inches of several panels
 INK, PAPER, GREY = _STYLE["text.color"], _STYLE["figure.facecolor"], _STYLE["axes.edgecolor"]
 PALETTE = _STYLE["axes.prop_cycle"].by_key()["color"]
 LANGUAGE_COLOURS = {"en": PALETTE[0], "hi": PALETTE[1], None: PALETTE[2]}
-LINES = [{"color": colour, "dashes": dashes} for dashes in ("", (4, 1.5), (1, 1)) for colour in PALETTE]
+DASHES = ("", (4, 1.5), (1, 1))
+LINES = [{"color": colour, "dashes": dashes} for dashes in DASHES for colour in PALETTE]
 AXES = {  # of what is watched while training; the rest is named by its column
     "loss": "loss, train",
     "f1_macro": "macro F1, val",
@@ -90,24 +93,28 @@ def views(views: list, count: int = 4) -> Figure:
 
 def curves(
     history: list[dict] | pd.DataFrame,
-    columns: tuple[str, ...] = ("loss",),
-    title: str = "",
+    columns: tuple[str | None, ...] = ("loss",),
     across: int = 2,
     limits: dict[str, tuple[float, float]] | None = None,
     looks: dict[str, dict] | None = None,
 ) -> Figure:
     """One panel for each column over the epochs: a line is a system's mean over seeds, its band their range.
 
-    across: panels side by side; limits: ends of a column's axis; looks: `color` and `dashes` by system.
+    columns: with None for a place that stays empty; across: panels side by side; limits: ends of a column's axis;
+    looks: `color` and `dashes` by system.
     """
-    table, across = pd.DataFrame(history), min(len(columns), across)
+    table, across, drawn = pd.DataFrame(history), min(len(columns), across), list(filter(None, columns))
     table = table if "system" in table else table.assign(system="")
-    table = table.reindex(columns=["system", "epoch", *columns]).dropna(subset=list(columns), how="all")
+    table = table.reindex(columns=["system", "epoch", *drawn]).dropna(subset=drawn, how="all")
     names = table["system"].unique()
     looks = dict(zip(names, cycle(LINES), strict=False)) | (looks or {})
     rows, legend = -(-len(columns) // across), 0.18 * len(names) * (len(names) > 1)
-    figure, axes = new_figure(3.4 * across, 0.4 + 1.8 * rows + legend, nrows=rows, ncols=across, squeeze=False)
-    for axis, column in zip(axes.flat, columns, strict=False):
+    size = min(3.4 * across, WIDTH), 0.4 + 1.8 * rows + legend
+    figure, axes = new_figure(*size, nrows=rows, ncols=across, squeeze=False)
+    for axis, column in zip_longest(axes.flat, columns):
+        axis.set_visible(column is not None)
+        if column is None:
+            continue
         for name, part in table.dropna(subset=[column]).groupby("system", sort=False):
             seeds = part.groupby("epoch")[column].agg(["mean", "min", "max"])
             axis.fill_between(seeds.index, seeds["min"], seeds["max"], color=looks[name]["color"], alpha=0.2, lw=0)
@@ -115,7 +122,6 @@ def curves(
         axis.set(xlabel="epoch", ylabel=AXES.get(column, column.replace("_", " ")), ylim=(limits or {}).get(column))
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(axis="y")
-    _title(figure, title)
     if len(names) > 1:
         lines = [Line2D([], [], **looks[name]) for name in names]
         figure.legend(lines, map(_listed, names), loc="outside lower left", handlelength=3)
@@ -123,22 +129,28 @@ def curves(
 
 
 def confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") -> Figure:
-    """Rows are true classes, columns predicted ones; a cell is its share of the row in percent, all seeds together."""
-    counts = confusion_counts(predictions, len(classes))  # (K, K)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    """The confusion matrix of one system, as `confusions` draws it."""
+    return confusions({title: predictions}, classes)
+
+
+def confusions(systems: Mapping[str, pd.DataFrame], classes: list[str]) -> Figure:
+    """A panel for each title: rows are true classes, columns predicted ones, cells percent of the row, all seeds."""
     names = [name.replace("_", " ") for name in classes]
     short = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]  # below, where two lines would overlap
     names = [textwrap.fill(name, 14, max_lines=2, placeholder=" …") for name in names]
-    figure, axis = new_figure(3.4, 3.2)
+    figure, panels = _panels(list(systems), 2.6 if len(systems) > 1 else 3.2, "predicted", "true")
     look = {"cmap": _OPACITY, "norm": PowerNorm(0.7, vmin=0, vmax=1), "cbar": False, "square": True}
-    sns.heatmap(shares, annot=100 * shares, fmt=".0f", xticklabels=names, yticklabels=names, **look, ax=axis)
-    for number, share in zip(axis.texts, shares.flat, strict=True):  # white, not PAPER: it stays so on a dark page
-        number.set(color="#fefefe" if share > 0.55 else INK, visible=share >= 0.005)
-    axis.set_xticks(axis.get_xticks(), short, rotation=45, ha="right", rotation_mode="anchor")
-    axis.tick_params(axis="y", rotation=0)
-    axis.tick_params(length=0)
-    axis.set(xlabel="predicted", ylabel="true")
-    _title(figure, title)
+    for axis, predictions in zip(panels, systems.values(), strict=True):
+        counts = confusion_counts(predictions, len(classes))  # (K, K)
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        seen = shares >= 0.005
+        look |= {"xticklabels": short, "yticklabels": names, "annot": 100 * shares, "mask": ~seen}
+        sns.heatmap(shares, fmt=".0f", **look, ax=axis)
+        for number, share in zip(axis.texts, shares[seen], strict=True):
+            number.set_color("#fefefe" if share > 0.55 else INK)  # white, not PAPER: it stays so on a dark page
+        axis.set_xticks(axis.get_xticks(), short, rotation=45, ha="right", rotation_mode="anchor")
+        axis.tick_params(axis="y", rotation=0)
+        axis.tick_params(length=0)
     return figure
 
 
@@ -148,16 +160,16 @@ def confusion_counts(predictions: pd.DataFrame, classes: int) -> np.ndarray:
     return confusion_matrix(predictions["label"], probabilities.argmax(1), labels=range(classes))
 
 
-def reliability(bins: pd.DataFrame, title: str = "", colour: str = PALETTE[1]) -> Figure:
-    """Accuracy against confidence, by `statistics.reliability`; grey: share of examples; no dot for fewer than 3."""
-    figure, axis = new_figure(3.4, 2.9)
-    axis.bar(bins["left"], bins["share"], bins["right"] - bins["left"], align="edge", color=GREY, alpha=0.35)
-    axis.plot([0, 1], [0, 1], **_DASHED)
-    bins = bins[bins["examples"] >= 3]
-    axis.vlines(bins["confidence"], bins["low"], bins["high"], color=colour, linewidth=1)
-    axis.plot(bins["confidence"], bins["accuracy"], "o", color=colour, markersize=3.5)
-    axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
-    _title(figure, title)
+def reliability(systems: Mapping[str, tuple[pd.DataFrame, str]]) -> Figure:
+    """A panel for each title, of bins by `statistics.reliability` and a colour; no dot for fewer than 3 examples."""
+    figure, panels = _panels(list(systems), 2.3 if len(systems) > 1 else 2.9, "confidence", "accuracy")
+    for axis, (bins, colour) in zip(panels, systems.values(), strict=True):
+        axis.bar(bins["left"], bins["share"], bins["right"] - bins["left"], align="edge", color=GREY, alpha=0.35)
+        axis.plot([0, 1], [0, 1], **_DASHED)
+        bins = bins[bins["examples"] >= 3]
+        axis.vlines(bins["confidence"], bins["low"], bins["high"], color=colour, linewidth=1)
+        axis.plot(bins["confidence"], bins["accuracy"], "o", color=colour, markersize=3.5)
+        axis.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0.2, 0.4, 0.6, 0.8))
     return figure
 
 
@@ -214,9 +226,20 @@ def step_curves(rows: list[dict], key: str, xlabel: str, ylabel: str, chance: fl
     return figure
 
 
-def _title(figure: Figure, title: str) -> None:
-    if title:
-        figure.suptitle(textwrap.fill(title, 46), x=0.02, ha="left", fontsize=9)
+def _panels(titles: list[str], height: float, xlabel: str, ylabel: str) -> tuple[Figure, list[Axes]]:
+    """Axes with one scale, at most three side by side, numbers only where no panel stands left or below."""
+    across = 2 if len(titles) == 4 else min(len(titles), 3)
+    rows = -(-len(titles) // across)
+    grid = {"nrows": rows, "ncols": across, "squeeze": False, "sharex": True, "sharey": True}
+    figure, axes = new_figure(min(3.4 * across, WIDTH), height * rows, **grid)
+    for axis, title in zip_longest(axes.flat, titles):
+        axis.set_visible(title is not None)
+        axis.set_title(textwrap.fill(title or "", (46, 34, 26)[across - 1], max_lines=3, placeholder=" …"))
+    for axis in axes.flat[len(titles) - across : len(titles)]:
+        axis.tick_params(labelbottom=True)
+    figure.supxlabel(xlabel, fontsize=8.5)
+    figure.supylabel(ylabel, fontsize=8.5)
+    return figure, list(axes.flat[: len(titles)])
 
 
 def _listed(name: str) -> str:

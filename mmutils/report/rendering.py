@@ -7,7 +7,7 @@ are made from records and predictions alone. The same records give the same byte
 import gc
 import os
 import re
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ STUDIES = {  # in the order of their chapters
     "transfer": "two languages",
     "memes": "fine-tuning and pretraining",
 }
-MANY = 2_000  # scores in all records, above which pages are written by several processes
+MANY = 2_000  # scores in all records, from which on several processes write them up
 BLOCKS = {  # by title
     "Examples": diagnostics.counts,
     "The gap between the languages": questions.gaps,
@@ -77,8 +77,8 @@ def render(
     linked = re.findall(r"\]\(figures/([\w.-]+\.(?:svg|png))\)", before)
     for name in set(linked) - set(pictures):  # of the report before this one
         (folder / "figures" / name).unlink(missing_ok=True)
-    with ThreadPoolExecutor(1) as beside:  # the PDF's compiler lets others run
-        printed = beside.submit(pdf.render, text, pictures)
+    with _beside([record for page in pages for record in page.study.records.values()], 1) as pool:
+        printed = pool.submit(pdf.render, text, pictures)
         web = html.render(text, pictures, explorer_html([page.explorer for page in pages if page.explorer]))
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", web)
@@ -126,18 +126,22 @@ def pages_of(folder: Path, records: list[dict], draw: bool = True) -> list[Page]
     keys = sorted(parts, key=lambda key: (key[1] is True, order.get(key[0], len(order))))
     tasks = [(folder, key[0], parts[key], draw, f"{number}-") for number, key in enumerate(keys, 1)]
     tasks.sort(key=lambda task: -sum(len(record["scores"]) for record in task[2]))  # the longest first
-    if sum(len(record["scores"]) for record in records) < MANY:
-        pages = [written(*task) for task in tasks]
-    else:
-        report.start_processes()
-        with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), report.PROCESSES) as pool:
-            pages = list(pool.map(written, *zip(*tasks, strict=True)))
+    with _beside(records, len(tasks)) as pool:
+        pages = list(pool.map(written, *zip(*tasks, strict=True))) if tasks else []
     return sorted((page for page in pages if page.study.records), key=lambda page: int(page.prefix[:-1]))
+
+
+def _beside(records: list[dict], tasks: int) -> Executor:
+    """What works while this process goes on: for many scores processes, for few a thread, which is there at once."""
+    if sum(len(record["scores"]) for record in records) < MANY:
+        return ThreadPoolExecutor(1)
+    report.start_processes()
+    count = min(tasks, os.cpu_count() or 1)
+    return ProcessPoolExecutor(count, report.PROCESSES, gc.disable)  # short-lived: a tenth faster for 20 MB more
 
 
 def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: str) -> Page:
     """The page of a study on one data set, with its chapter, its answer and what the explorer shows of it."""
-    gc.freeze()  # the million objects of the imports need not be looked at again: a tenth of the time
     page = Page(Study(folder, study, records), draw, prefix)
     if page.study.records:
         add_averages(page.study)

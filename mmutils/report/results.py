@@ -3,9 +3,11 @@
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mmutils import runs, statistics
@@ -92,7 +94,8 @@ class Study:
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""
         draws, place = self._drawn(system, score or self.score, self.resamples)
-        return draws.interval(lambda means: means[..., place])
+        key = "interval", score, system["run"], system["system"]
+        return self.cached(key, lambda: draws.interval(lambda means: means[..., place]))
 
     def compare(self, pairs: Mapping) -> dict:
         """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""
@@ -136,8 +139,13 @@ class Study:
             numbers = {key: pd.util.hash_array(table[key].to_numpy(object)) for key in ("id", "group")}
             table = table.assign(**numbers)  # of which pandas compares a million much faster
             rows = pd.util.hash_pandas_object(table[["seed", *numbers, "label"]], index=False)
-            by_name[name] = alike.setdefault(rows.to_numpy().tobytes(), {})
-            by_name[name][name] = panel(table)
+            by_name[name] = others = alike.setdefault(rows.to_numpy().tobytes(), {})
+            if others:  # in the same order, so that all but the probabilities is the same
+                first = next(iter(others.values()))
+                values = table[probability_columns(table)].to_numpy(np.float64)
+                others[name] = replace(first, probabilities=values.reshape(*first.probabilities.shape[:2], -1))
+            else:
+                others[name] = panel(table)
         return by_name
 
     def __getstate__(self) -> dict:

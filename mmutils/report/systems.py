@@ -81,7 +81,9 @@ def kinds(page: Page) -> dict[tuple, dict]:
 def named(page: Page) -> dict[str, tuple[str, dict]]:
     """The systems of the diagnostics, titles with them, by short names: the best of each input, or of each run."""
     if page.study.name == "memes":
-        return {s["run"]: (f"{s['run']}: {readable(s['system'])}", s) for s in shown(page) if s["chosen"]}
+        chosen = [system for system in shown(page) if system["chosen"]]
+        names = [readable(system["system"]).replace(", 100 % of labels", "") for system in chosen]
+        return {s["run"]: (f"{s['run']}: {name}", s) for s, name in zip(chosen, names, strict=True)}
     return {"-".join(filter(None, key)): (title(system), system) for key, system in kinds(page).items()}
 
 

@@ -84,8 +84,9 @@ def _label(page: Page, system: dict) -> str:
 
 def at_chance(page: Page, system: dict) -> bool:
     """Whether the interval of a system's score does not lie above naming the largest class, or guessing."""
-    chance = statistics.chance(page.study.predictions(system))[page.study.score]
-    return page.study.interval(system).low <= chance
+    key = "chance", system["run"], system["system"]
+    chance = page.study.cached(key, lambda: statistics.chance(page.study.predictions(system)))
+    return page.study.interval(system).low <= chance[page.study.score]
 
 
 def _scores(page: Page, caption: str, rows: list[dict], columns: tuple[str, ...]) -> str:

@@ -2,7 +2,7 @@
 
 Against the bare forward, backward and optimizer step on tensors that are ready. Both train a ResNet-18 on pictures of
 64 pixels in batches of 64 in float32; the bare loop has its tensors ready, fit draws, augments and moves its own,
-sets schedules, clips gradients and watches the loss. Asked for: fit at most 5 % slower. Pairs scatter by more than that,
+sets schedules, clips gradients and watches the loss. Asked for: fit at most 5 % slower. Pairs scatter by more,
 so the share of drawing and augmenting is printed too.
 """
 
@@ -64,7 +64,9 @@ def main(steps: int = 6, repeats: int = 5) -> None:
 
         ratio = compare(f"ResNet-18, {steps} steps", bare_loop, fit_once, repeats)
         share = seconds(lambda: list(batches.epoch())) / seconds(fit_once)
-        print(f"fit takes {100 * (1 / ratio - 1):+.1f} % against the bare loop, {100 * share:.1f} % of it for its batches")
+        print(
+            f"fit takes {100 * (1 / ratio - 1):+.1f} % against the bare loop, {100 * share:.1f} % of it for its batches"
+        )
 
 
 if __name__ == "__main__":
