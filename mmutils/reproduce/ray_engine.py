@@ -27,17 +27,27 @@ class RayEngine:
         except ImportError:
             raise UnavailableError('--engine ray needs Ray, which is optional: pip install "ray>=2.40"') from None
         self.ray = ray
-        workers = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # where they find mmutils
-        try:
-            host, _, port = (address or "").rpartition(":")
-            if host and "//" not in host:  # else none, "auto", or a form that only Ray knows, as ray://HOST:PORT
-                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()  # Ray would try for minutes
-            ray.init(address or "local", runtime_env=workers, log_to_driver=False, logging_level="error")
-        except (OSError, ValueError, RuntimeError, OverflowError) as error:
-            raise UnavailableError(f"no Ray cluster at {address}: `ray start --head` starts one ({error})") from None
+        problem = (
+            f"no Ray cluster at {address}: `ray start --head` starts one" if address else "Ray does not start here"
+        )
+        for last in (True,) if address else (False, False, True):
+            try:
+                self._connect(address)
+                break
+            except Exception as error:  # Ray raises plain ones too, as where a busy machine is late
+                ray.shutdown()
+                if last:
+                    raise UnavailableError(f"{problem} ({error})") from None
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.jobs = jobs or int(sum(machine.get("GPU", 0) for machine in machines)) or default
         self.task = ray.remote(**share(machines, self.jobs), max_retries=RETRIES)(execute.execute)
+
+    def _connect(self, address: str | None) -> None:
+        host, _, port = (address or "").rpartition(":")
+        if host and "//" not in host:  # else none, "auto", or a form that only Ray knows, as ray://HOST:PORT
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()  # Ray would try for minutes
+        workers = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # where they find mmutils
+        self.ray.init(address or "local", runtime_env=workers, log_to_driver=False, logging_level="error")
 
     def execute(self, notebook, folder, parameters, timeout, root, tick, gpu=None) -> execute.Outcome:
         """As `execute.execute`, on a worker of the cluster; Ray chooses its GPU."""

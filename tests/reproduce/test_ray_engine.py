@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -41,7 +43,7 @@ def test_a_killed_worker_loses_nothing_and_needs_are_kept(repository):
     child = repository.start("--engine", "ray")
     steps = repository.folder / "report" / "runs" / "slow" / "checkpoints" / "steps"
     while not steps.is_file() or len(steps.read_text()) < 2:
-        assert child.poll() is None
+        assert child.poll() is None, child.communicate()
         time.sleep(0.1)
     kernel = next(process for process in kernels(repository.folder) if "slow" in command_above(process))
     worker = kernel.parent().parent()  # kernel, papermill, worker
@@ -63,7 +65,7 @@ def test_interrupted_it_leaves_no_kernel(repository):
     repository.experiments({"name": "hangs", "parameters": {"word": "hang"}})
     child = repository.start("--engine", "ray")
     while not kernels(repository.folder):
-        assert child.poll() is None
+        assert child.poll() is None, child.communicate()
         time.sleep(0.2)
     os.kill(child.pid, signal.SIGINT)
     assert "go on" in child.communicate()[1] and child.returncode == 130
@@ -72,9 +74,28 @@ def test_interrupted_it_leaves_no_kernel(repository):
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UnavailableError, match=r'pip install "ray>=2.40"'):
         RayEngine(None, None, 1)
+
+
+@pytest.mark.parametrize("late", [2, 3])
+def test_a_ray_of_this_machine_that_is_late_is_started_again(monkeypatch, late):
+    starts = iter([Exception("The current node timed out during startup.")] * late)
+    ray = SimpleNamespace(shutdown=lambda: None, nodes=lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    ray.remote = lambda **_: lambda function: function
+
+    def init(*_, **__):
+        for error in starts:
+            raise error
+
+    ray.init = init
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    if late < 3:
+        assert RayEngine(None, None, 2).jobs == 2
+    else:
+        with pytest.raises(UnavailableError, match=r"does not start here .*timed out"):
+            RayEngine(None, None, 2)
 
 
 @pytest.mark.parametrize(
