@@ -93,8 +93,9 @@ class Study:
 
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""
-        draws, place = self._drawn(system, score or self.score, self.resamples)
-        key = "interval", score, system["run"], system["system"]
+        about = score or self.score, self.resamples
+        draws, place = self._drawn(system, *about)
+        key = "interval", *about, system["run"], system["system"]
         return self.cached(key, lambda: draws.interval(lambda means: means[..., place]))
 
     def compare(self, pairs: Mapping) -> dict:

@@ -81,9 +81,9 @@ def kinds(page: Page) -> dict[tuple, dict]:
 def named(page: Page) -> dict[str, tuple[str, dict]]:
     """The systems of the diagnostics, titles with them, by short names: the best of each input, or of each run."""
     if page.study.name == "memes":
-        chosen = [system for system in shown(page) if system["chosen"]]
-        names = [readable(system["system"]).replace(", 100 % of labels", "") for system in chosen]
-        return {s["run"]: (f"{s['run']}: {name}", s) for s, name in zip(chosen, names, strict=True)}
+        chosen = {system["run"]: system for system in shown(page) if system["chosen"]}
+        names = {run: readable(s["system"]).replace(", 100 % of labels", "") for run, s in chosen.items()}
+        return {run: (f"{run}: {names[run]}", system) for run, system in chosen.items()}
     return {"-".join(filter(None, key)): (title(system), system) for key, system in kinds(page).items()}
 
 
