@@ -59,9 +59,8 @@ def errors(page: Page) -> str:
         if inputs != "image+text" or len(three) < 3 or any(map(partial(at_chance, page), three[:2])):
             continue
         means = [page.study.averaged(s) for s in three]
-        right = pd.concat(
-            [m["guess"] == m["label"] for m in means], axis=1, join="inner", keys=["text", "picture", "both"]
-        )
+        correct = [mean["guess"] == mean["label"] for mean in means]
+        right = pd.concat(correct, axis=1, join="inner", keys=["text", "picture", "both"])
         rows, shares = [], {}
         for (text, picture), name in RIGHT.items():
             hits = right["both"][(right["text"] == text) & (right["picture"] == picture)]
@@ -193,10 +192,7 @@ def retrieval(page: Page) -> str:
         queries = record["extra"].get("queries", {}) if page.study.built_in else {}
         shown = examples(page, run, "en") if queries else {}
         for query, ids in queries.items():
-            cells = [
-                markdown.escape(f"{name}: {query}"),
-                *(small_picture(page, i, *shown.loc[i, ["image", "text"]]) for i in ids),
-            ]
-            answers.append(cells)
+            images = [small_picture(page, i, *shown.loc[i, ["image", "text"]]) for i in ids]
+            answers.append([markdown.escape(f"{name}: {query}"), *images])
     head = markdown.table(["Text", *map(str, range(1, max(map(len, answers), default=1)))], [], slice(0))
     return f"{page.table('retrieval', rows)}\n\n{page.table('queries', answers, head=head)}"

@@ -148,6 +148,7 @@ def confusions(systems: Mapping[str, pd.DataFrame], classes: list[str]) -> Figur
         sns.heatmap(shares, fmt=".0f", **look, ax=axis)
         for number, share in zip(axis.texts, shares[seen], strict=True):
             number.set_color("#fefefe" if share > 0.55 else INK)  # white, not PAPER: it stays so on a dark page
+            number.set_in_layout(False)  # it is inside its cell
         axis.set_xticks(axis.get_xticks(), short, rotation=45, ha="right", rotation_mode="anchor")
         axis.tick_params(axis="y", rotation=0)
         axis.tick_params(length=0)

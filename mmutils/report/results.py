@@ -30,7 +30,7 @@ class Study:
         if records is None:
             records = runs.load_records(self.root) if self.root.is_dir() else []
         self._cache: dict[tuple, object] = {}
-        self._tables: dict[tuple[str, str, str], pd.DataFrame] = {}  # predictions by run, system and split
+        self._tables: dict[tuple[str, str, str], pd.DataFrame] = {}  # by run, system and split
         self.records, bad = {r["run"]: r for r in records if r["study"] == name}, {}
         for run, record in self.records.items():
             try:
@@ -53,14 +53,15 @@ class Study:
         table = runs.load_predictions(self.root / record["run"], record).astype(plain)
         if table.empty and not record["scores"]:
             return
-        names = probability_columns(table)
-        check_probabilities(table["label"].to_numpy(), table[names].to_numpy())
-        scored = {(score["system"], score["seed"], score["split"]) for score in record["scores"]}
-        if scored != set(table[["system", "seed", "split"]].drop_duplicates().itertuples(index=False, name=None)):
+        table = table.sort_values(["seed", "id"]).copy()  # in few blocks of memory, which are faster to read
+        check_probabilities(table["label"].to_numpy(), table[probability_columns(table)].to_numpy())
+        tables = dict(list(table.groupby(["system", "split"], sort=False)))
+        scored = {(score["system"], score["split"], score["seed"]) for score in record["scores"]}
+        if scored != {(*key, seed) for key, part in tables.items() for seed in part["seed"].unique()}:
             raise ValueError("its scores and its predictions are not of the same systems, seeds and splits")
-        if absent := {"val", "test"} - {split for _, _, split in scored}:
+        if absent := {"val", "test"} - {split for _, split in tables}:
             raise ValueError(f"it has no predictions on {' and '.join(sorted(absent))}: val chooses, test is shown")
-        self._tables |= {(record["run"], *key): part for key, part in table.groupby(["system", "split"], sort=False)}
+        self._tables |= {(record["run"], *key): part.reset_index(drop=True) for key, part in tables.items()}
 
     @cached_property
     def systems(self) -> list[dict]:
@@ -82,8 +83,7 @@ class Study:
 
     def predictions(self, system: dict, split: str = "test") -> pd.DataFrame:
         """The predictions of all seeds of one system on one split, ordered by seed and id."""
-        key = system["run"], system["system"], split
-        return self.cached(key, lambda: self._tables[key].sort_values(["seed", "id"], ignore_index=True))
+        return self._tables[system["run"], system["system"], split]
 
     def add(self, system: dict, tables: dict[str, pd.DataFrame]) -> None:
         """Add a system whose predictions by split are made of those of others."""
@@ -134,19 +134,18 @@ class Study:
     @cached_property
     def _alike(self) -> dict[tuple[str, str], dict[tuple[str, str], Panel]]:
         """By run and name of a system the panels, on test, of all with its examples and seeds, by theirs."""
-        alike, by_name = {}, {}
+        kinds, by_name = [], {}
         for system in self.systems:
             table, name = self.predictions(system), (system["run"], system["system"])
-            numbers = {key: pd.util.hash_array(table[key].to_numpy(object)) for key in ("id", "group")}
-            table = table.assign(**numbers)  # of which pandas compares a million much faster
-            rows = pd.util.hash_pandas_object(table[["seed", *numbers, "label"]], index=False)
-            by_name[name] = others = alike.setdefault(rows.to_numpy().tobytes(), {})
-            if others:  # in the same order, so that all but the probabilities is the same
-                first = next(iter(others.values()))
+            keys = [table[column].to_numpy() for column in ("seed", "id", "group", "label")]
+            alike = next((panels for others, panels in kinds if all(map(np.array_equal, keys, others))), None)
+            if alike is None:
+                kinds.append((keys, alike := {name: panel(table)}))
+            else:  # in the same order, so that all but the probabilities is the same
+                first = next(iter(alike.values()))
                 values = table[probability_columns(table)].to_numpy(np.float64)
-                others[name] = replace(first, probabilities=values.reshape(*first.probabilities.shape[:2], -1))
-            else:
-                others[name] = panel(table)
+                alike[name] = replace(first, probabilities=values.reshape(*first.probabilities.shape[:2], -1))
+            by_name[name] = alike
         return by_name
 
     def __getstate__(self) -> dict:

@@ -48,9 +48,7 @@ def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
     table = page.table("tests", rows, about=NOTES[f"tests-{family.__name__}"], resamples=resamples)
     if family is not systems.forms or not rows:
         return table
-    said = [
-        f"{change}: {v.count('better')} better, {v.count('worse')} worse of {len(v)}" for change, v in verdicts.items()
-    ]
+    said = [f"{what}: {v.count('better')} better, {v.count('worse')} worse of {len(v)}" for what, v in verdicts.items()]
     return f"**Clear differences.** {'; '.join(said)}.\n\n{table}"
 
 
