@@ -137,13 +137,7 @@ def _beside(records: list[dict], tasks: int) -> Executor:
         return ThreadPoolExecutor(1)
     report.start_processes()
     count = min(tasks, os.cpu_count() or 1)
-    return ProcessPoolExecutor(count, report.PROCESSES, _keep_garbage)
-
-
-def _keep_garbage() -> None:
-    """Let this process, which ends soon, collect nothing, also where a library asks for it."""
-    gc.disable()
-    gc.freeze()
+    return ProcessPoolExecutor(count, report.PROCESSES, gc.freeze)  # no collection goes through what is imported
 
 
 def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: str) -> Page:

@@ -93,20 +93,17 @@ class Study:
 
     def interval(self, system: dict, score: str | None = None) -> statistics.Interval:
         """95 % interval of a system's test score (default: the study's) over groups and seeds."""
-        about = score or self.score, self.resamples
-        draws, place = self._drawn(system, *about)
-        key = "interval", *about, system["run"], system["system"]
+        draws, place = self._drawn(system, score or self.score, self.resamples)
+        key = "interval", score or self.score, self.resamples, system["run"], system["system"]
         return self.cached(key, lambda: draws.interval(lambda means: means[..., place]))
 
     def compare(self, pairs: Mapping) -> dict:
         """Paired comparisons on test of pairs of systems, by their keys, with Holm's correction over all of them."""
-        measure, fine = self.score, {}
-        differences = {key: self.difference(*pair, measure, self.resamples) for key, pair in pairs.items()}
-        if self.fine(len(pairs)) > self.resamples:
-            fine = {key: pair for key, pair in pairs.items() if differences[key].p_value < 0.01}
-        among = {(system["run"], system["system"]) for pair in fine.values() for system in pair}
-        more = self.fine(len(pairs))
-        differences |= {key: self.difference(*pair, measure, more, among) for key, pair in fine.items()}
+        measure, usual, more = self.score, self.resamples, self.fine(len(pairs))
+        differences = {key: self.difference(*pair, measure, usual) for key, pair in pairs.items()}
+        small = {key: pair for key, pair in pairs.items() if more > usual and differences[key].p_value < 0.01}
+        among = {(system["run"], system["system"]) for pair in small.values() for system in pair}
+        differences |= {key: self.difference(*pair, measure, more, among) for key, pair in small.items()}
         corrected = statistics.holm([difference.p_value for difference in differences.values()])
         return {k: statistics.Comparison(differences[k], float(p)) for k, p in zip(pairs, corrected, strict=True)}
 

@@ -188,8 +188,10 @@ def stale(record: dict, notebook: str, parameters: dict, files: fingerprints.Dis
     reasons += ["notebook changed"] if notebook in changed else []
     more = f" and {len(code) - 3} more" if len(code) > 3 else ""
     reasons += [f"code changed: {', '.join(code[:3])}{more}"] if code else []
+    translated = fingerprints.folder_digest(values.get("translated"))
     try:
         fingerprint = data.fingerprint(record["data"]["name"], values.get("root") or None)  # "" in notebooks: built in
-        return reasons + ["data changed"] * (fingerprint != record["data"]["fingerprint"])
+        recorded = record["data"]["fingerprint"], record["fingerprints"].get("translated", translated)
+        return reasons + ["data changed"] * ((fingerprint, translated) != recorded)
     except (ValueError, FileNotFoundError) as error:
         return [*reasons, f"data cannot be read: {error}"]

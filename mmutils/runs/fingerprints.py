@@ -19,7 +19,7 @@ from mmutils.runs.parameters import all_typed
 
 ROOT = Path(__file__).resolve().parents[2]  # repository root: notebooks and `mmutils` are found from here
 PACKAGE = "mmutils"
-LOCATIONS = ("out", "root", "translated")  # parameters that say where, not what: the results do not depend on them
+LOCATIONS = ("out", "root", "translated")  # parameters that say where, not what; what lies there has its own hashes
 DO_NOT_COUNT = {f"{PACKAGE}.{room}" for room in ("runs", "report", "reproduce")}  # they only record, draw or run
 ALWAYS = (f"{PACKAGE}.statistics.scores",)  # computes the scores of every record
 FOUND_BY_NAME = (f"{PACKAGE}.data", f"{PACKAGE}.methods")  # dataset("x") is an import of x that ast cannot see
@@ -67,6 +67,12 @@ def file_digest(path: Path) -> str:
     """`digest` of a file's bytes, read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def folder_digest(folder: str | Path | None) -> str | None:
+    """`digest` of all files in a folder; None where there are none, or no folder is given."""
+    paths = sorted(path for path in Path(folder).rglob("*") if path.is_file()) if folder else []
+    return digest([file_digest(path) for path in paths]) if paths else None
 
 
 def code_cells(notebook: str | Path, files: Disk = DISK) -> list[tuple[bool, str]]:
@@ -195,10 +201,11 @@ def _texts(value: Any) -> list[str]:
 
 
 def of_run(notebook: str, parameters: dict, files: Disk = DISK) -> dict:
-    """Hashes of what a run is made of: parameters, notebook, code, and the package's files that count, one by one."""
+    """Hashes of what a run is made of: parameters, translations, notebook, code, and files that count one by one."""
     values, code = plain_parameters(parameters), digest(notebook_code(notebook, files))
-    modules = code_files(notebook, values, files)
-    return {"parameters": digest(values), "notebook": code, "code": digest([code, modules]), "files": modules}
+    modules, made = code_files(notebook, values, files), {"parameters": digest(values), "notebook": code}
+    made["translated"] = folder_digest(parameters.get("translated"))
+    return made | {"code": digest([code, modules]), "files": modules}
 
 
 def changed_files(recorded: dict, notebook: str, parameters: dict, files: Disk = DISK) -> list[str]:

@@ -88,3 +88,17 @@ def test_weights_are_made_again_for_what_will_only_become_stale(made, tmp_path):
 def test_a_run_that_waits_for_none_of_the_others_is_an_error(made):
     with pytest.raises(ValueError, match="two needs one: not all are run here"):
         made(two=("one",)).run_all()
+
+
+def test_a_corrected_translation_makes_a_run_stale(made, tmp_path):
+    notebook, folder = "notebooks/language_transfer.ipynb", tmp_path / "translations"
+    folder.mkdir()
+    (folder / "hindi.txt").write_text("एक", encoding="utf-8")
+    parameters = planned(notebook, {"root": "here", "translated": str(folder)})
+    record = runs.save_record(tmp_path / "one", notebook=notebook, parameters=parameters, **ENTRIES)
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert runner.stale(record, notebook, parameters | {"translated": str(moved)}) == []
+    (moved / "hindi.txt").write_text("दो", encoding="utf-8")
+    assert runner.stale(record, notebook, parameters | {"translated": str(moved)}) == ["data changed"]
+    del record["fingerprints"]["translated"]  # as in older records
+    assert runner.stale(record, notebook, parameters | {"translated": str(moved)}) == []
