@@ -30,8 +30,8 @@ class CASS(Method):
       (SimSiam, Chen and He 2021, https://arxiv.org/abs/2011.10566);
     - "variance": every dimension varies over the batch, and no two vary together (VICReg, Bardes et al. 2022,
       https://arxiv.org/abs/2105.04906), here on L2-normalised embeddings;
-    - "contrastive": a branch finds its partner among the other pictures of the batch (SimCLR's loss, Chen et al. 2020,
-      https://arxiv.org/abs/2002.05709, between two networks as in CLIP).
+    - "contrastive": a branch finds its partner among the other pictures of the batch, CLIP's loss between two networks
+      (SimCLR's, Chen et al. 2020, https://arxiv.org/abs/2002.05709, has the other pictures of its own branch too).
 
     Args:
         cnn, vit: encoders, from a batch to features (B, D); dim: E of the embeddings that are compared.

@@ -35,7 +35,8 @@ def compare_pairs(pairs: Sequence[tuple[str, Mapping[str, pd.DataFrame]]], score
     low, high = 100 * difference.low, 100 * difference.high
     print(
         f"{name}, {' minus '.join(sides)}: {100 * difference.estimate:+.1f} points of {SCORES[score]} on test "
-        f"(95 % interval {low:+.1f} to {high:+.1f}): {'no clear' if 0 in difference else 'a clear'} difference."
+        f"(95 % interval {low:+.1f} to {high:+.1f}, which {'holds' if 0 in difference else 'leaves out'} 0, before any "
+        "correction for other comparisons)."
     )
     rows = []
     for group, sides in pairs:

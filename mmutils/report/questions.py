@@ -7,6 +7,7 @@ from functools import partial
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems, tables
 from mmutils.report.page import DATA, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
+from mmutils.report.results import FINER, undecided
 
 SYSTEMS = ("Text, English", "Text, {}", "Picture + text, English", "Picture + text, {}")  # of the_gap.ipynb
 _rounded = partial(percent, form=".0f")
@@ -28,10 +29,21 @@ def fours(page: Page) -> list[tuple[str, list[dict]]]:
     return [(f"{f[0]['labels']:,} {place}" if place else "the systems chosen on val", f) for (_, place), f in complete]
 
 
-def gap_of(page: Page, four: list[dict], split: str = "test", score: str = "f1_macro") -> statistics.LanguageGap:
-    """The gap between the languages: of text alone in both, then of text and picture in both."""
-    tables = (page.study.predictions(system, split) for system in four)
-    compute = partial(statistics.language_gap, *tables, score=score, resamples=page.study.resamples)
+def gap_of(
+    page: Page, four: list[dict], split: str = "test", score: str = "f1_macro", fine: bool = True
+) -> statistics.LanguageGap:
+    """The gap between the languages: of text alone in both, then of text and picture in both.
+
+    fine: draw more resamples where the first ones leave it `undecided`.
+    """
+    tables = [page.study.predictions(system, split) for system in four]
+
+    def compute() -> statistics.LanguageGap:
+        gap = statistics.language_gap(*tables, score=score, resamples=page.study.resamples)
+        if fine and any(undecided(side, side.p_value) for side in (gap.text, gap.fused, gap.reduction)):
+            gap = statistics.language_gap(*tables, score=score, resamples=FINER * page.study.resamples)
+        return gap
+
     names = ((system["run"], system["system"]) for system in four)
     return page.study.cached(("gap", split, score, *names), compute)
 
@@ -106,9 +118,12 @@ def _about(page: Page, run: str) -> str:
     classes = [name.replace("_", " ") for name in record["classes"]]
     such = _listed([*map(_quoted, classes[:2])])
     task = f"{len(classes)} classes, such as {such}" if len(classes) > 2 else _task(page, classes)
-    count = record["extra"].get("paired") or record["data"].get("splits", {}).get("test")
+    sizes, paired = record["data"].get("splits", {}), record["extra"].get("paired")
+    if not (count := paired or sizes.get("test")):
+        return f"({task})"
+    val = f", {sizes['val']:,} in val" if "val" in sizes and not paired else ""
     each = "" if page.study.name == "memes" else ", each in both languages"
-    return f"({task}; {count:,} examples in test{each})" if count else f"({task})"
+    return f"({task}; {count:,} examples in test{val}{each})"
 
 
 def languages(page: Page) -> str:
@@ -126,15 +141,22 @@ def languages(page: Page) -> str:
     return f"{_about(page, rows[0][0])}: {'; '.join(found)}. **To use:** {_use(page)}" if rows else ""
 
 
-def _use(page: Page) -> str:
-    """For each language where picture and text together score better than text alone, worse, and not differently."""
-    pairs, names, places, said = {}, {}, {}, []
+def worth(page: Page) -> systems.Pairs:
+    """Picture and text against text alone, in each language and setting; settings of the same systems are one."""
+    pairs, names = {}, {}
     for name, four in fours(page):
         for language, both, text in zip(("English", "Hindi"), four[2:], four[:2], strict=True):
             pairs[key := (language, both["run"], both["system"])] = both, text
             names.setdefault(key, []).append(name)
-    for key, result in page.study.compare(pairs).items():
-        places.setdefault(key[0], {}).setdefault(result.verdict, []).extend(names[key])
+    return {(f"Picture + text – text, {key[0]}", "; ".join(names[key])): pair for key, pair in pairs.items()}
+
+
+def _use(page: Page) -> str:
+    """For each language where picture and text together score better than text alone, worse, and not differently."""
+    places, said = {}, []
+    for test in tables.tests(page, worth):
+        verdicts = places.setdefault(test.name.rpartition(", ")[2], {})
+        verdicts.setdefault(test.result.verdict, []).extend(test.where.split("; "))
     for language, verdicts in places.items():
         for verdict in sorted(verdicts, key=("better", "worse", "inconclusive").index):
             where = " otherwise" if verdict == "inconclusive" else f" after learning from {_where(verdicts[verdict])}"

@@ -32,6 +32,7 @@ BLOCKS = {  # by title
     "Examples": diagnostics.counts,
     "The gap between the languages": questions.gaps,
     "How robust is the part that is closed?": robust,
+    "Is the picture worth adding?": partial(tables.comparisons, family=questions.worth),
     "Chosen systems": tables.chosen,
     "Text, picture and both": partial(tables.comparisons, family=systems.inputs),
     "Which encoder, which fusion": partial(tables.comparisons, family=systems.choices),

@@ -43,7 +43,7 @@ def robust(page: Page) -> str:
     for name, four in settings:
         shares, gains = [], []
         for way, systems, split, score in _ways(page, four):
-            gap, gained = questions.gap_of(page, systems, split, score), []
+            gap, gained = questions.gap_of(page, systems, split, score, way == "as above"), []
             for pair in zip(systems[2:], systems[:2], strict=True):
                 if split == "test":  # whose resamples other tables share
                     gained.append(page.study.difference(*pair, score, resamples))

@@ -39,13 +39,11 @@ def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
         several = max(system.get("pretrainings") or 1 for system in (test.first, test.second))
         count = difference.seeds if test.first.get("probe") else several
         seeds = f"; {count} pretrainings" if count > 1 else "; one pretraining"
-        seeds = "" if family in (systems.inputs, systems.choices) else seeds
+        seeds = seeds if page.study.name == "memes" else ""
         cells = [markdown.escape(readable(part)) for part in (test.name, test.where + seeds)]
         rows.append([*cells, tested(difference), p_value(p_holm), test.result.verdict])
         verdicts.setdefault(cells[0], []).append(test.result.verdict)
-    usual, fine = page.study.resamples, page.study.fine(len(rows))
-    resamples = f"{usual:,} resamples" + (f", {fine:,} where p is below .01" if fine > usual else "")
-    table = page.table("tests", rows, about=NOTES[f"tests-{family.__name__}"], resamples=resamples)
+    table = page.table("tests", rows, about=NOTES[f"tests-{family.__name__}"])
     if family is not systems.forms or not rows:
         return table
     said = [f"{what}: {v.count('better')} better, {v.count('worse')} worse of {len(v)}" for what, v in verdicts.items()]

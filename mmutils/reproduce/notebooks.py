@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import platform
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from mmutils.runs.files import write
 from mmutils.runs.fingerprints import ROOT, digest, notebook_code
 
 MOST_BYTES = 1_000_000
+LINK = re.compile(r"(?<=\]\()(?!\w+:|[#/])[^)\s]+")  # a relative one in Markdown
 _PATHS = re.compile(r"(?<![\w.:/<])/(?:[\w.@+-]+/)+(?=[\w.@+-])")  # absolute ones, up to their last part
 
 
@@ -41,10 +43,21 @@ def _published(executed: Path) -> bytes:
     whole = content["metadata"].get("papermill", {}).get("end_time") is not None
     if not whole or record["status"] != "ok" or record["fingerprints"]["notebook"] != digest(notebook_code(executed)):
         raise ValueError(f"{executed} is not what the record beside it is of, or did not come to its end: run it again")
+    relink(content, (ROOT / record["notebook"]).parent, executed.parents[2] / "notebooks")
     content = cleaned(content).encode()
     if len(content) > MOST_BYTES:
         raise ValueError(f"{len(content):,} bytes, at most are {MOST_BYTES:,}")
     return content
+
+
+def relink(notebook: dict, home: Path, place: Path) -> None:
+    """Let the relative links in its prose, which lead from the folder `home`, lead from `place` to the same files."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = LINK.sub(
+                lambda link: Path(os.path.relpath(home / link[0], place)).as_posix(), "".join(cell["source"])
+            )
+            cell["source"] = text.splitlines(keepends=True)
 
 
 def cleaned(notebook: dict) -> str:

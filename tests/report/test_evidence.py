@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mmutils import runs, statistics
-from mmutils.report import diagnostics, rendering, systems, tables
+from mmutils.report import diagnostics, rendering, results, systems, tables
 from mmutils.report.results import Study
 from mmutils.report.robustness import robust
 
@@ -162,24 +162,32 @@ def test_the_gap_is_asked_for_in_other_ways(pages):
     assert robust(pages["memes"]) == ""
 
 
-def test_a_large_family_has_more_resamples_where_p_is_small(tmp_path):
+def test_more_resamples_are_drawn_where_the_first_do_not_decide(tmp_path):
     labels, ids = np.arange(200) % 2, np.arange(200).astype(str)
     rows = pd.DataFrame({"seed": 0, "id": ids, "group": ids, "label": labels})
     second = {"good": 0.1 + 0.8 * labels, "bad": np.random.default_rng(0).random(200)}
     tables = {name: rows.assign(p_0=1 - values, p_1=values) for name, values in second.items()}
     made = Study(tmp_path, "crisis", [])
-    made.score, made.resamples, made.systems = "accuracy", 200, [{"run": "r", "system": name} for name in tables]
+    made.score, made.resamples, made.systems = "accuracy", 999, [{"run": "r", "system": name} for name in tables]
     made.predictions = lambda system: tables[system["system"]]
     good, bad = made.systems
     pairs = {(str(number), ""): (good, bad if number < 2 else good) for number in range(60)}
     coarse = statistics.compare_pairs(
-        {key: [*map(made.predictions, pair)] for key, pair in pairs.items()}, "accuracy", resamples=200
+        {key: [*map(made.predictions, pair)] for key, pair in pairs.items()}, "accuracy", resamples=999
     )
     found = made.compare(pairs)
-    assert made.fine(60) == 15_000 and made.fine(999) == 20_000
-    assert [result.verdict for result in coarse.values()] == ["inconclusive"] * 60  # 60 times 2/201
+    assert [result.verdict for result in coarse.values()] == ["inconclusive"] * 60  # 60 times 2/1000
     assert [result.verdict for result in found.values()] == ["better"] * 2 + ["inconclusive"] * 58
-    assert found["0", ""].p_holm == pytest.approx(60 * 2 / 15_001)
+    assert found["0", ""].p_holm == pytest.approx(60 * 2 / 9_991)
+
+
+@pytest.mark.parametrize(("coarse", "fine", "shown"), [(0.06, 0.04, 0.04), (0.3, 0.04, 0.3), (0.008, 0.04, 0.008)])
+def test_a_verdict_near_the_limit_is_drawn_anew(tmp_path, coarse, fine, shown):
+    made = Study(tmp_path, "crisis", [])
+    p = {results.RESAMPLES: coarse, results.FINER * results.RESAMPLES: fine}
+    made.difference = lambda a, b, score, resamples, among=None: statistics.Interval(0.1, 0, 0.2, 9, 1, p[resamples])
+    pair = {"run": "r", "system": "a"}, {"run": "r", "system": "b"}
+    assert made.compare({"key": pair})["key"].p_holm == shown
 
 
 def test_a_part_of_test_that_is_all_right_has_wilson_s_interval():

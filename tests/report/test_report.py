@@ -649,7 +649,7 @@ def _gap_run(folder: Path, name: str, labels: int, tables: dict[str, pd.DataFram
         systems.append({"system": system, "model": system, "weights": "none", "trained": "head", **about})
     record = {"run": name, "study": "gap", "classes": CLASSES, "systems": systems}
     record |= {
-        "data": DATA | {"name": "table", "built_in": False, "splits": {"test": 90}},
+        "data": DATA | {"name": "table", "built_in": False, "splits": {"val": 80, "test": 90}},
         "scores": _scores(pd.concat(parts)),
     }
     place = folder / "runs" / name
@@ -672,7 +672,8 @@ def test_gaps_are_those_of_the_predictions_and_open_both_reports(rendered, tmp_p
     answer = text.split("\n## ")[0]
     assert (
         not problems
-        and "; 90 examples in test, each in both languages): learning from 900 labels in both languages, " in answer
+        and "; 90 examples in test, 80 in val, each in both languages): learning from 900 labels in both languages, "
+        in answer
     )
     assert f"{100 * expected.text.estimate:+.1f} [" in answer and "p =" not in answer and "p <" not in answer
     rows = re.findall(r"^\| \[(\d+) labels (in [\w ]+)\]\(runs/[\w-]+/record.json\) \|(.*)", text, re.MULTILINE)
@@ -978,12 +979,12 @@ def test_what_to_use_is_where_picture_and_text_score_better(tmp_path, monkeypatc
     assert use == (
         "In English, picture and text together after learning from 30 labels in English alone, or from 30 labels in "
         "both languages: they score clearly higher than text alone. "
-        "In English, text alone otherwise: no clear gain from the picture. "
+        "In English, text alone otherwise: a gain from the picture is not shown. "
         "In Hindi, picture and text together after learning from 900 labels in English alone, or from 900 labels in "
         "both languages: they score clearly higher than text alone. "
         "In Hindi, text alone after learning from 30 labels in English alone: "
         "adding the picture clearly lowers the score. "
-        "In Hindi, text alone otherwise: no clear gain from the picture."
+        "In Hindi, text alone otherwise: a gain from the picture is not shown."
     )
     assert len(asked) == len(set(asked)) == 6 and all(both == f"Picture + text{text[4:]}" for _, both, text, _ in asked)
 

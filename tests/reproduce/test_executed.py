@@ -31,7 +31,8 @@ def _write(folder, name, side=40):
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "0 %"}
     cell["outputs"] = [nbformat.v4.new_output("stream", text=text), nbformat.v4.new_output("display_data", view)]
     cell["outputs"].append(nbformat.v4.new_output("display_data", {"image/png": _png(side), "text/plain": "<Figure>"}))
-    notebook = nbformat.v4.new_notebook(cells=[injected, cell])
+    prose = nbformat.v4.new_markdown_cell("[a](../x.md#b), [c](https://d.e/f),\n[g](#h), [B](B.ipynb)")
+    notebook = nbformat.v4.new_notebook(cells=[injected, cell, prose])
     notebook["metadata"] |= {"widgets": {"state": {}}, "papermill": {"output_path": str(folder), "end_time": "2026"}}
     copy = folder / "runs" / name / "A.ipynb"
     copy.parent.mkdir(parents=True)
@@ -58,7 +59,8 @@ def test_the_first_run_of_a_notebook_is_published_without_the_machine(tmp_path):
     stream, figure = content.cells[1]["outputs"]
     assert stream["text"] == "2.py:1: on machine, mmutils/data and 3/4 of a/b"
     assert Image.open(io.BytesIO(base64.b64decode(figure["data"]["image/png"]))).size == (40, 40)
-    assert str(tmp_path) not in text
+    linked = "[a](../runs/x.md#b), [c](https://d.e/f),\n[g](#h), [B](../runs/first/B.ipynb)"
+    assert content.cells[2]["source"] == linked and str(tmp_path) not in text
 
 
 def test_what_is_too_large_is_left_out(tmp_path):
@@ -79,3 +81,19 @@ def test_what_is_not_the_run_of_the_record_is_left_out_and_named(tmp_path, chang
     [reason] = notebooks.publish([Run("first", "A/A.ipynb")], tmp_path)
     assert reason.startswith("A.ipynb: ")
     assert not (tmp_path / "notebooks").exists()
+
+
+def test_relative_links_lead_to_files():
+    dead, notebooks_of = (
+        [],
+        [path for path in ROOT.glob("**/*.ipynb") if not {".venv", "outputs", "runs"} & {*path.parts}],
+    )
+    pages = [ROOT / name for name in ("README.md", "notebooks/README.md", "report/report.md")]
+    for path in notebooks_of + pages:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            text = "\n".join(cell.source for cell in nbformat.reads(text, 4).cells if cell.cell_type == "markdown")
+        dead += [
+            (path, link) for link in notebooks.LINK.findall(text) if not (path.parent / link.split("#")[0]).exists()
+        ]
+    assert not dead
