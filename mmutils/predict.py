@@ -49,10 +49,14 @@ def classify(folder: str | Path, posts: pd.DataFrame, root: str | Path | None = 
         if column not in inputs and column in posts:
             warnings.warn(f"this classifier does not look at the {column}", stacklevel=2)
         if column in inputs and column not in posts:
-            raise ValueError(f"this classifier ({name}) needs the {column} of every post; given are {', '.join(posts)}")
-    labels = {label for label in posts.get("label", ()) if isinstance(label, str)} - {""}
-    if wrong := sorted(labels - set(classes)):
-        raise ValueError(f"the label is {wrong[0]!r}: this classifier ({name}) knows {', '.join(classes)}")
+            languages = [key for key in posts if key.startswith("text_")]
+            hint = f"; rename {' or '.join(languages)} to text" if languages else ""
+            given = f"given are {', '.join(posts)}{hint}"
+            raise ValueError(f"this classifier ({name}) needs the {column} of every post; {given}")
+    labelled = [post for post in posts.itertuples() if isinstance(getattr(post, "label", None), str) and post.label]
+    if wrong := [post for post in labelled if post.label not in classes]:
+        problem = f"the label of {wrong[0].id!r} is {wrong[0].label!r} ({len(wrong):,} such posts)"
+        raise ValueError(f"{problem}: this classifier ({name}) knows {', '.join(classes)}; leave others empty")
     classifier, description = export.load_classifier(folder)
     options = batch_inputs(classifier.encoder)
     posts = _checked(posts, inputs, options.get("image_size"), root)
@@ -86,8 +90,11 @@ def _checked(posts: pd.DataFrame, inputs: set[str], size: int | None, root: str 
     for number, post in posts.iterrows():
         try:
             for column in sorted(inputs):
-                if not isinstance(post[column], str) or not post[column].strip() or not reading.storable(post[column]):
-                    raise ValueError(f"it has no {column} in UTF-8, which this classifier needs")
+                needed = column == "image" or len(inputs) == 1  # a meme may have no words
+                if not isinstance(post[column], str) or (needed and not post[column].strip()):
+                    raise ValueError(f"its {column} is empty, and this classifier needs it")
+                if not reading.storable(post[column]):
+                    raise ValueError(f"its {column} is no text in UTF-8")
             if "image" in inputs:
                 path = post["image"] if root is None else reading.inside(root, post["image"])
                 posts.loc[number, "image"] = path
@@ -102,7 +109,9 @@ def scored(posts: pd.DataFrame, answers: pd.DataFrame) -> str:
     classes = list(answers.drop(columns=["id", "prediction", "problem"], errors="ignore"))
     posts = posts.reset_index(drop=True)
     known = (posts["label"] != "") & (answers["prediction"] != "")
-    examples = posts[known].assign(group=posts["id"], label=posts["label"][known].map(classes.index))
+    numbers = pd.Series(posts.index.astype(str), posts.index)  # ids may be there twice
+    groups = posts["group"].where(posts["group"] != "", numbers) if "group" in posts else numbers
+    examples = posts[known].assign(id=numbers, group=groups, label=posts["label"][known].map(classes.index))
     predictions = predictions_table(examples, answers.loc[known, classes].to_numpy()).assign(seed=0)
     lines = [f"{name}: {export.score_with_interval(predictions, name)}" for name in export.SCORES]
     return "\n".join([f"{known.sum()} posts with a label and an answer, 95 % bootstrap intervals:", *lines])
@@ -128,6 +137,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise FileNotFoundError(f"no exported classifier in {run!r}; {listed}; give its folder `out`")
         if bool(options.table) == bool(options.image or options.text):
             raise ValueError('give either --table FILE or one post: --image FILE --text "..."')
+        if options.out and Path(options.out).is_dir():
+            raise ValueError(f"--out {options.out} is a folder: give the name of a file")
+        if options.out and options.table and Path(options.out).resolve() == Path(options.table).resolve():
+            raise ValueError(f"--out {options.out} is the table itself: give another file")
         posts = reading.table(options.table) if options.table else pd.DataFrame([post]).dropna(axis=1)
         if "id" not in posts:
             posts["id"] = [str(number) for number in range(1, len(posts) + 1)]

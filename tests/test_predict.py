@@ -163,21 +163,22 @@ def test_a_bad_row_is_answered_in_its_row(exported, tables, tmp_path, capsys):
     (tmp_path / "posts" / "broken.png").write_bytes(b"GIF89a")
     (tmp_path / "posts" / "link.png").symlink_to(tmp_path / "outside.png")
     wrong = {"gone.png": "there is no picture", "broken.png": "cannot be read", "../outside.png": "leads out"}
-    wrong |= {"link.png": "by a link", picture: "is absolute", "": "no image"}
+    wrong |= {"link.png": "by a link", picture: "is absolute", "": "its image is empty"}
     lines = ["id,image,text", "a,here.png,a heart", "b,here.png, ", *(f"{name},{name},a heart" for name in wrong)]
     file, out = tmp_path / "posts" / "posts.csv", tmp_path / "answers.csv"
     file.write_text("\n".join([*lines, "\x1b[2Jz,.\\here.png,a heart"]))
     assert predict.main([str(exported), "--table", str(file), "--out", str(out)]) == 0
     shown = capsys.readouterr()
-    assert "7 of 9 posts have no answer" in shown.err and "\x1b" not in shown.out and "\\x1b[2Jz" in shown.out
+    assert "6 of 9 posts have no answer" in shown.err and "\x1b" not in shown.out and "\\x1b[2Jz" in shown.out
     answers = pd.read_csv(out, keep_default_na=False)
     assert list(answers) == ["id", "prediction", "match", "mismatch", "problem"]
     assert answers["match"][0] == answers["match"][8] != "" and answers["problem"][0] == answers["problem"][8] == ""
-    for row, said in zip(answers[1:8].itertuples(), ("no text", *wrong.values()), strict=True):
+    assert answers["match"][1] != "" == answers["problem"][1]  # a meme without words
+    for row, said in zip(answers[2:8].itertuples(), wrong.values(), strict=True):
         assert said in row.problem and row.prediction == row.match == ""
-    file.write_text("\n".join(lines[:1] + lines[2:]))
+    file.write_text("\n".join(lines[:1] + lines[3:]))
     assert predict.main([str(exported), "--table", str(file)]) == 2
-    assert "none of the 7 posts can be answered ('b': it has no text" in capsys.readouterr().err
+    assert "none of the 6 posts can be answered ('gone.png': there is no picture" in capsys.readouterr().err
 
 
 def test_a_column_that_lacks_is_said_before_the_weights_are_read(exported, tmp_path, capsys):
@@ -185,17 +186,37 @@ def test_a_column_that_lacks_is_said_before_the_weights_are_read(exported, tmp_p
     (tmp_path / "run" / "classifier.safetensors").unlink()
     (tmp_path / "posts.csv").write_text("image,text,label\na.png,a heart,hateful\n")
     assert predict.main([str(tmp_path / "run"), "--table", str(tmp_path / "posts.csv")]) == 2
-    assert "the label is 'hateful'" in capsys.readouterr().err
+    assert "the label of '1' is 'hateful' (1 such posts)" in capsys.readouterr().err
     (tmp_path / "posts.csv").write_text("id,text\na,a heart\n")
     assert predict.main([str(tmp_path / "run"), "--table", str(tmp_path / "posts.csv")]) == 2
     assert "needs the image of every post; given are id, text" in capsys.readouterr().err
+    (tmp_path / "posts.csv").write_text("image,text_en,text_hi\na.png,a heart,b\n")
+    assert predict.main([str(tmp_path / "run"), "--table", str(tmp_path / "posts.csv")]) == 2
+    assert "; rename text_en or text_hi to text" in capsys.readouterr().err
+    for out, says in ((tmp_path, "is a folder"), (tmp_path / "posts.csv", "is the table itself")):
+        assert predict.main([str(exported), "--table", str(tmp_path / "posts.csv"), "--out", str(out)]) == 2
+        assert says in capsys.readouterr().err and (tmp_path / "posts.csv").read_text().startswith("image,text_en")
 
 
 def test_answers_are_shown_where_they_cannot_be_written(exported, tables, tmp_path, capsys):
-    picture = tables["test"]["image"][0]
-    assert predict.main([str(exported), "--image", picture, "--text", "a heart", "--out", str(tmp_path)]) == 2
+    picture, out = tables["test"]["image"][0], tmp_path / "file" / "answers.csv"
+    (tmp_path / "file").touch()
+    assert predict.main([str(exported), "--image", picture, "--text", "a heart", "--out", str(out)]) == 2
     shown = capsys.readouterr()
-    assert "mismatch" in shown.out and f"-> '{tmp_path}'" in shown.err
+    assert "mismatch" in shown.out and str(tmp_path / "file") in shown.err
+
+
+def test_posts_are_scored_whatever_their_ids(exported, tables, tmp_path, capsys):
+    rows, names = tables["test"].head(12), ("match", "mismatch")
+    for row in rows.itertuples():
+        shutil.copy(row.image, tmp_path / f"{row.Index}.png")
+    posts = rows[["text"]].assign(image=[f"{n}.png" for n in rows.index], label=[names[k] for k in rows["label"]])
+    shown = []
+    for ids in (posts.index, "x", ""):
+        posts.assign(id=ids).to_csv(tmp_path / "posts.csv", index=False)
+        assert predict.main([str(exported), "--table", str(tmp_path / "posts.csv")]) == 0
+        shown.append(capsys.readouterr().out.partition("12 posts with a label")[2])
+    assert "not defined" not in shown[0] and shown[0] == shown[1] == shown[2] != ""
 
 
 def test_a_reader_that_stops_early_is_no_error(exported, tables, tmp_path, monkeypatch):

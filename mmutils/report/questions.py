@@ -8,6 +8,7 @@ from mmutils import statistics
 from mmutils.report import markdown, plots, systems, tables
 from mmutils.report.page import DATA, NOTES, SCORES, Page, dot, percent, points, readable, recorded, span, tested
 from mmutils.report.results import FINER, undecided
+from mmutils.statistics.bootstrap import SMALL
 
 SYSTEMS = ("Text, English", "Text, {}", "Picture + text, English", "Picture + text, {}")  # of the_gap.ipynb
 _rounded = partial(percent, form=".0f")
@@ -123,6 +124,7 @@ def _about(page: Page, run: str) -> str:
         return f"({task})"
     val = f", {sizes['val']:,} in val" if "val" in sizes and not paired else ""
     each = "" if page.study.name == "memes" else ", each in both languages"
+    each += ", too few for intervals to mean much" if count < SMALL else ""
     return f"({task}; {count:,} examples in test{val}{each})"
 
 

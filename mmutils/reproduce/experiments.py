@@ -143,6 +143,9 @@ def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> lis
     Nor those that need one of these. ValueError where a folder is not of profile.roots or not there, or none is given.
     """
     errors = _unknown(folders, profile.roots, "--root")
+    for run in (run for run in profile.runs if run.root):
+        named = run.root.values() if isinstance(run.root, dict) else [run.root]
+        errors += _unknown(named, profile.roots, f"run {run.name}, root")
     if not folders:
         errors += [f"no folder of {name}: give --root {name}=DIR" for name in profile.roots]
     places = {name: Path(folder).expanduser() for name, folder in folders.items()}

@@ -75,6 +75,21 @@ def test_check_says_what_it_took_for_what(posts, tmp_path, capsys):
         assert line in shown
 
 
+def test_check_names_what_leaks_and_what_cannot_be_learned(posts, tmp_path, capsys):
+    posts = posts.assign(split=["train"] * 40 + ["val"] * 10 + ["test"] * 10, group=[f"g{n}" for n in range(60)])
+    posts.loc[0, "text"] = "Post 55!"  # a test post's text but for case and punctuation
+    posts.to_csv(tmp_path / "posts.csv", index=False)
+    assert main(["check", "table", "--root", str(tmp_path / "posts.csv")]) == 0
+    shown = capsys.readouterr().out
+    assert "LOOK AT: 1 texts are in train and test, such as 'post 55'; in a notebook -y" in shown
+    posts.loc[posts["split"] == "train", "label"] = "a"
+    posts.loc[posts["split"] == "val", "label"] = "b"
+    posts.to_csv(tmp_path / "posts.csv", index=False)
+    assert main(["check", "table", "--root", str(tmp_path / "posts.csv")]) == 1
+    shown = capsys.readouterr().out
+    assert "WRONG: train has no example of b, c" in shown and "WRONG: val has no example of a, c" in shown
+
+
 def test_leaks_are_dropped_from_train_alone(posts, tmp_path):
     posts = posts.assign(split=["train"] * 40 + ["val"] * 10 + ["test"] * 10, group=[f"g{n}" for n in range(60)])
     posts.loc[0, "text"] = "Post 55!"  # a test post's text but for case and punctuation

@@ -43,7 +43,7 @@ def test_a_killed_worker_loses_nothing_and_needs_are_kept(repository):
     child = repository.start("--engine", "ray")
     steps = repository.folder / "report" / "runs" / "slow" / "checkpoints" / "steps"
     while not steps.is_file() or len(steps.read_text()) < 2:
-        assert child.poll() is None, child.communicate()
+        still_runs(child)
         time.sleep(0.1)
     kernel = next(process for process in kernels(repository.folder) if "slow" in command_above(process))
     worker = kernel.parent().parent()  # kernel, papermill, worker
@@ -56,6 +56,15 @@ def test_a_killed_worker_loses_nothing_and_needs_are_kept(repository):
     assert repository.record("slow")["extra"]["word"] == "01234567"  # no step twice, none left out
 
 
+def still_runs(child) -> None:
+    """Else the test fails, or is skipped where Ray gave up starting, as it does where the machine is busy."""
+    if child.poll() is not None:
+        _, errors = child.communicate()
+        if "Ray does not start here" in errors:
+            pytest.skip(errors)
+        pytest.fail(errors)
+
+
 def command_above(process) -> str:
     """Which run a kernel belongs to, by the command of the papermill above it."""
     return " ".join(process.parent().cmdline())
@@ -65,7 +74,7 @@ def test_interrupted_it_leaves_no_kernel(repository):
     repository.experiments({"name": "hangs", "parameters": {"word": "hang"}})
     child = repository.start("--engine", "ray")
     while not kernels(repository.folder):
-        assert child.poll() is None, child.communicate()
+        still_runs(child)
         time.sleep(0.2)
     os.kill(child.pid, signal.SIGINT)
     assert "go on" in child.communicate()[1] and child.returncode == 130

@@ -457,6 +457,9 @@ def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):
     repository.experiments({"name": "one", "root": "mine"}, {"name": "two"}, roots=["toy", "mine"])
     status, output = repository.run("--root", f"mine={second}", "--list")
     assert status == 0 and "need: two" in output and "one   " in output, output
+    repository.experiments({"name": "one", "root": "mien"}, roots=["mine"])
+    status, output = repository.run("--root", f"mine={second}", "--list")
+    assert status == 2 and "run one, root: unknown 'mien'; did you mean 'mine'?" in output, output
 
 
 def test_a_run_may_need_several_folders(repository):

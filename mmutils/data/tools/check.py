@@ -14,6 +14,8 @@ from mmutils.data.tools.audit import audit_tables
 from mmutils.data.tools.loading import require_root
 from mmutils.runs.parameters import show
 
+DOUBT = "LOOK AT: "  # how a line begins that may be as it should be
+
 
 def main(options: argparse.Namespace) -> int:
     """Print the audit; 0 when nothing is wrong, 1 otherwise, 2 for a data set that is not there or cannot be read."""
@@ -36,13 +38,28 @@ def main(options: argparse.Namespace) -> int:
         show(_as_options(error))
         return 2
     problems += _audit(options, tables) if tables else []
-    show("\n" + ("\n".join(f"WRONG: {_as_options(problem)}" for problem in problems) or "nothing is wrong"))
-    return 1 if problems else 0
+    problems += _unlearnable(options, tables) if tables else []
+    lines = [_as_options(problem if problem.startswith(DOUBT) else f"WRONG: {problem}") for problem in problems]
+    show("\n" + ("\n".join(lines) or "nothing is wrong"))
+    return 0 if all(line.startswith(DOUBT) for line in lines) else 1
 
 
 def _as_options(message: object) -> str:
     """A message whose hints are options of this command."""
     return re.sub(r'\b(\w+)="(\w*)"', r"--option \1=\2", str(message))
+
+
+def _unlearnable(options: argparse.Namespace, tables: dict[str, pd.DataFrame]) -> list[str]:
+    """Classes that a labelled train split lacks, and labelled splits of one class, which cannot be scored."""
+    names, problems = classes(options.data, options.root), []
+    for split, table in tables.items():
+        there = set(table["label"]) - {-1}
+        lacking = ", ".join(name for number, name in enumerate(names) if number not in there)
+        if there and (len(there) == 1 or (split == "train" and lacking)):
+            problems.append(f"{split} has no example of {lacking}: add some, or give these rows to another class")
+        elif there and lacking:
+            problems.append(f"{DOUBT}{split} has no example of {lacking}, and says nothing about it")
+    return problems
 
 
 def _audit(options: argparse.Namespace, tables: dict[str, pd.DataFrame]) -> list[str]:
@@ -65,10 +82,12 @@ def _audit(options: argparse.Namespace, tables: dict[str, pd.DataFrame]) -> list
         problems.append(f"not the official {options.data}, but another set or a part: {'; '.join(other)}{where}")
     problems += [f"{row.split}, {row.id}: {row.error}" for row in audited["unreadable"].itertuples()]
     duplicates, leaks = (audited[name][audited[name]["values"] > 0] for name in ("duplicates", "leaks"))
-    for row in leaks[leaks["what"].isin(["id", "group"])].to_dict("records"):
-        problem = "{values:,} {what}s are in {first} and {second}, such as {example!r:.80}".format(**row)
+    for row in leaks.to_dict("records"):
+        names = {"picture": "pairs of nearly identical pictures"}.get(row["what"], f"{row['what']}s")
+        problem = f"{row['values']:,} {names} are in {row['first']} and {row['second']}, such as {row['example']!r:.80}"
         advice = '; in a notebook -y "{options: {leaks: drop}}" leaves them out of train'
-        problems.append(problem + advice * (row["first"] == "train"))
+        problem += advice * (row["first"] == "train")
+        problems.append(problem if row["what"] in ("id", "group") else DOUBT + problem)
     for note in module.notes(options.root) if hasattr(module, "notes") else ():
         show(note)
     shown = {"examples": counts, "lengths of texts": audited["text_lengths"].T}
