@@ -82,6 +82,10 @@ def test_check_names_what_leaks_and_what_cannot_be_learned(posts, tmp_path, caps
     assert main(["check", "table", "--root", str(tmp_path / "posts.csv")]) == 0
     shown = capsys.readouterr().out
     assert "LOOK AT: 1 texts are in train and test, such as 'post 55'; in a notebook -y" in shown
+    assert "references false" not in shown
+    posts.assign(text=[f"{n}x" for n in range(60)]).to_csv(tmp_path / "posts.csv", index=False)
+    assert main(["check", "table", "--root", str(tmp_path / "posts.csv")]) == 0
+    assert "LOOK AT: train has a class in fewer than 5 groups, or no word in two texts" in capsys.readouterr().out
     posts.loc[posts["split"] == "train", "label"] = "a"
     posts.loc[posts["split"] == "val", "label"] = "b"
     posts.to_csv(tmp_path / "posts.csv", index=False)
