@@ -404,7 +404,7 @@ def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
     said, _ = questions.answer(page)
     about = f"networks: {' and '.join(best['networks'])}; trained with labels: head), of all starts the best on val"
     assert f"**To use:** “{best['start']}” (reads " in said
-    assert f"{about}: AUROC on test {auroc} [" in said and f", accuracy {accuracy} %." in said
+    assert about in said and f": AUROC on test {auroc} [" in said and f", accuracy {accuracy} %." in said
 
 
 def test_every_failure_is_in_the_report_of_ones_own_runs(memes, tmp_path):
