@@ -46,7 +46,7 @@ def gap_of(
         return gap
 
     names = ((system["run"], system["system"]) for system in four)
-    return page.study.cached(("gap", split, score, *names), compute)
+    return page.study.cached(("gap", split, score, fine, *names), compute)
 
 
 def settings(page: Page) -> list[tuple[str, str, list[str], statistics.LanguageGap]]:
