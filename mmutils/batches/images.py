@@ -16,16 +16,16 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from mmutils.data.tools import pictures
+from mmutils.runs import identity
 from mmutils.runs.files import cache_dir, cached_file
-
-VERSION = 1  # part of the cache key: raise it when read_picture gives other pixels
 
 
 def decode(paths: Sequence[str | Path], size: int, pad: bool = False) -> np.ndarray:
     """The pictures as a read-only memory map, uint8 (N, size, size, 3) with row i from paths[i].
 
     The first call decodes them and writes cache_dir()/images; later calls, in any process, only open that file. They
-    are decoded again when a file changed (its name, size or times of change), and with another version of Pillow.
+    are decoded again when a file changed (its name, size or times of change), and with another version of Pillow or of
+    this code.
     pad: keep their proportions, with white beside them, instead of squashing them into the square.
     FileNotFoundError lists missing files; ValueError names one that is no picture, is cut off, or is too large.
     """
@@ -34,7 +34,9 @@ def decode(paths: Sequence[str | Path], size: int, pad: bool = False) -> np.ndar
     if missing := [os.path.abspath(path) for path in paths if not os.path.exists(path)]:
         counts, first = f"{len(missing)} of {len(paths)} picture files", "\n  ".join(missing[:3])
         raise FileNotFoundError(f"{counts} are missing, the first of them:\n  {first}")
-    digest = hashlib.sha256(f"{VERSION} {PIL.__version__} {size}{' padded' if pad else ''}".encode())
+    digest = hashlib.sha256(
+        f"{identity.of_code([__name__, pictures.__name__])} {PIL.__version__} {size}{' padded' if pad else ''}".encode()
+    )
     for path in map(os.path.abspath, paths):
         status = os.stat(path)
         digest.update(f"\0{path}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())

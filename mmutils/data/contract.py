@@ -27,7 +27,7 @@ def check(examples: pd.DataFrame, classes: Sequence[str], where: str = "") -> pd
 
 
 def require_labels(tables: dict[str, pd.DataFrame]) -> None:
-    """ValueError for a split with unknown labels or of a single class: it can neither be trained on nor scored."""
+    """ValueError for a split with unknown labels, of a single class, or with a class that train lacks."""
     for split, table in tables.items():
         unknown, classes = (table["label"] == -1).sum(), table["label"].nunique()
         if unknown:
@@ -36,6 +36,9 @@ def require_labels(tables: dict[str, pd.DataFrame]) -> None:
         if classes < 2:
             problem = f"{split} has {len(table):,} examples of {classes} class"
             raise ValueError(f"{problem}: two are needed, take more examples (limit=0 for all)")
+        if lacking := sorted({*table["label"]} - {*tables.get("train", table)["label"]}):
+            problem = f"train has no example of the labels {', '.join(map(str, lacking))}, which {split} has"
+            raise ValueError(f"{problem}: put some in train, remove these classes, or take all examples (limit=0)")
 
 
 def _problem(examples: pd.DataFrame, classes: Sequence[str]) -> str:

@@ -5,9 +5,11 @@ be split apart), and `text_<language>` for texts in several languages. Labels ar
 is pretrained on, but in no split. Pictures are named relative to the file's folder.
 
 A split that the table does not have is made: a seventh of the groups, or of those of train, stratified by label and
-drawn with a fixed seed. Without a column `group`, rows with the same text or the same picture file are one.
+drawn with a fixed seed. Without a column `group`, rows with the same text (as the audit compares it) or the same
+picture file are one.
 """
 
+import os
 import re
 import warnings
 from functools import lru_cache
@@ -21,6 +23,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from mmutils.data.contract import SPLITS, check
 from mmutils.data.tools import reading
+from mmutils.data.tools.audit import wording
 
 PARTS = 7  # equal parts of the groups; a split that is made is one of them
 SYNONYMS = {"training": "train", "dev": "val", "valid": "val", "validation": "val", "testing": "test"}
@@ -74,13 +77,13 @@ def files(root) -> list[Path]:
 
 def _examples(root, splits: tuple[str, ...], language: str, missing: str) -> pd.DataFrame:
     names, home = classes(root), Path(root).parent
-    rows = _rows(root)
-    rows = rows[rows["split"].isin(splits)]
+    rows = _rows(root).loc[lambda rows: rows["split"].isin(splits)]
     column = _text_column(rows, root, language)
     table = rows[["id", "group"]].assign(image=None, text=rows[column] if column else "")
     table["label"] = rows["label"].map({name: number for number, name in enumerate(names)}).fillna(-1)
     if "image" in rows:
-        table["image"] = [name and reading.inside(home, name, f"{root}, line {n}") for n, name in rows["image"].items()]
+        named = rows["image"].str.strip().items()
+        table["image"] = [name and reading.inside(home, name, f"{root}, line {line}") for line, name in named]
         table = reading.settle_missing(table, missing, root, f"Put them below {home}, as the column image names them")
     return check(table.reset_index(drop=True), names, str(root))
 
@@ -96,20 +99,19 @@ def _rows(root) -> pd.DataFrame:
 @lru_cache(maxsize=4)
 def _prepared(path: Path, *state: int) -> pd.DataFrame:
     rows = reading.table(path)
-    needed = "label, and text or image or both"
     if "label" not in rows or not ("image" in rows or _texts(rows)):
-        raise ValueError(f"{path} has the columns {', '.join(rows)}: it needs {needed}")
+        raise ValueError(f"{path} has the columns {', '.join(rows)}: it needs label, and text or image or both")
     rows["label"] = reading.class_names(rows["label"])
     if len(labels := set(rows["label"]) - {""}) < 2:
         problem = f"only the label {labels.pop()!r}" if labels else "no row with a label"
         raise ValueError(f"{path} has {problem}: two different labels are needed")
-    if "id" not in rows:
-        rows["id"] = [str(number) for number in range(1, len(rows) + 1)]
-    if "group" not in rows:
-        rows["group"] = _tied(rows)
-    if (wrong := rows["id"].duplicated() | (rows[["id", "group"]] == "").any(axis=1)).any():
-        problem = f"the id {rows['id'][wrong].iloc[0]!r} occurs twice, or id or group is empty"
-        raise ValueError(f"{path}, line {rows.index[wrong][0]}: {problem}")
+    rows["id"] = rows.get("id", [str(number) for number in range(1, len(rows) + 1)])
+    for column in ("id", "group"):
+        if len(empty := rows.index[rows.get(column, rows["id"]) == ""]):
+            raise ValueError(f"{path}, line {empty[0]}: no {column}: fill it in, or remove the column {column}")
+    if len(twice := rows["id"][rows["id"].duplicated(keep=False)]):
+        first, second, *_ = twice.index[twice == twice.iloc[0]]
+        raise ValueError(f"{path}, lines {first} and {second}: both have the id {twice.iloc[0]!r}: give each its own")
     made = [*SPLITS[1:]]
     if "split" in rows:
         rows["split"] = rows["split"].str.strip().str.casefold().replace(SYNONYMS)
@@ -117,17 +119,19 @@ def _prepared(path: Path, *state: int) -> pd.DataFrame:
             problem = f"{path}, line {wrong.index[0]}: the split is {wrong['split'].iloc[0]!r}"
             raise ValueError(f"{problem} ({len(wrong):,} such rows); give {', '.join(SPLITS)}, or no column split")
         made = [split for split in made if split not in set(rows["split"])]
-    rows = rows.assign(split=rows.get("split", "train"))
-    rows.loc[rows["label"] == "", "split"] = ""
+    rows["split"] = pd.Series(rows.get("split", "train"), rows.index).where(rows["label"] != "", "")
+    rows["group"] = rows["group"] if "group" in rows else _tied(rows)
     pool = rows[rows["split"] == "train"]
+    if pool.empty:
+        problem = f"no row of train with a label, only of {', '.join(sorted({*rows['split']} - {''}))}"
+        raise ValueError(f"{path} has {problem}: write train for the rows to train on, or remove the column split")
     for what, count in (("groups", pool["group"].nunique()), ("rows of a label", pool["label"].value_counts().max())):
         if made and count < PARTS:
             problem = f"{count} {what} are too few to make {' and '.join(made)} of them"
             raise ValueError(f"{path}: {problem}: at least {PARTS} are needed, or these splits in a column split")
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # a class of fewer rows than parts
         folds = StratifiedGroupKFold(PARTS, shuffle=True, random_state=0)
-        parts = folds.split(pool, pool["label"], pool["group"]) if made else ()
-        for split, (_, part) in zip(made, parts):  # noqa: B905
+        for split, (_, part) in zip(made, folds.split(pool, pool["label"], pool["group"])):  # noqa: B905
             rows.loc[pool.index[part], "split"] = split
     rows.attrs["made"] = made
     return rows
@@ -137,14 +141,15 @@ def _tied(rows: pd.DataFrame) -> pd.Series:
     """For each row the id of the first one that it shares a text or a picture with, directly or through others."""
     ends, nodes = [], len(rows)  # of the edges between rows and what they contain
     for column in [name for name in ("image", *_texts(rows)) if name in rows]:
-        values = rows[column].str.casefold().str.split().str.join(" ")
+        values = rows[column].map(lambda text: wording(text) or text.strip())  # of emoji alone nothing is left
+        if column == "image":
+            values = rows[column].str.strip().map(lambda name: name and os.path.normpath(name.replace("\\", "/")))
         codes = pd.factorize(values.where(values != ""))[0]  # -1 for none
         ends.append(np.stack([np.flatnonzero(codes >= 0), nodes + codes[codes >= 0]]))  # (2, E)
         nodes += codes.max() + 1
     ends = np.concatenate(ends, axis=1)
     graph = coo_array((np.ones(ends.shape[1]), tuple(ends)), shape=(nodes, nodes))
-    components = connected_components(graph, directed=False)[1][: len(rows)]
-    return rows["id"].groupby(components).transform("first")
+    return rows["id"].groupby(connected_components(graph, directed=False)[1][: len(rows)]).transform("first")
 
 
 def _texts(rows: pd.DataFrame) -> list[str]:

@@ -7,10 +7,19 @@ import torch
 import torch.nn.functional as F
 from timm.data import resolve_model_data_config
 from timm.models import group_parameters
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmutils.models.encoder import Encoded, Encoder, check_layers, entry
 from mmutils.models.weights import image_weights
+
+
+class _WholeMap(nn.Conv2d):
+    """VGG's layer whose kernel covers the feature map whole: as a product of matrices it is several times faster."""
+
+    def forward(self, image: Tensor) -> Tensor:  # (B, D, H, W) -> (B, K, 1, 1)
+        if image.shape[-2:] != self.kernel_size:
+            return super().forward(image)
+        return F.linear(image.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
 
 
 class ImageEncoder(Encoder):
@@ -40,6 +49,8 @@ class ImageEncoder(Encoder):
         options = {"pretrained_cfg_overlay": {"file": str(file), "custom_load": False}} if file else {}  # not as .npz
         options |= {"img_size": size} if self.fixed_size and size else {}
         self.network = timm.create_model(name, pretrained=self.source != "random", num_classes=0, **options)
+        if isinstance(layer := getattr(getattr(self.network, "pre_logits", None), "fc1", None), nn.Conv2d):
+            layer.__class__ = _WholeMap  # the same weights
         config = resolve_model_data_config(self.network)
         self.size = size or config["input_size"][-1]
         self.dim = getattr(self.network, "head_hidden_size", self.network.num_features)

@@ -2,14 +2,13 @@
 
 from collections import Counter
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from mmutils import statistics
 from mmutils.report import plots, systems
 from mmutils.report.page import NOTES, Page, percent
 from mmutils.statistics.calibrated import calibrated_error
-from mmutils.statistics.panel import probability_columns
+from mmutils.statistics.panel import panel
 from mmutils.statistics.scores import scores
 
 DRAWN = 6  # systems in the figures, at most
@@ -28,27 +27,27 @@ def each(page: Page) -> str:
 
 def _calibration(page: Page, system: dict) -> list[str]:
     """Cells: errors, as trained and scaled, temperature, Brier score, confidence, accuracy, thresholds."""
-    table, val = page.study.predictions(system), page.study.predictions(system, "val")
+    test, val = page.study.panel(system), page.study.panel(system, "val")
     temperatures = statistics.temperature(val)
-    tables = table, statistics.apply_temperature(table, temperatures)
-    errors = [f"{percent(statistics.calibration_error(t))} ({percent(calibrated_error(t))})" for t in tables]
-    confidence = percent(table[probability_columns(table)].max(axis=1).mean())
-    cells = [*errors, f"{temperatures.mean():.2f}", f"{statistics.estimate(table, 'brier'):.3f}", confidence]
-    return [*cells, percent(system["test"]["accuracy"].mean()), *_thresholds(page, system, val)]
+    both = test, panel(statistics.apply_temperature(page.study.predictions(system), temperatures))
+    errors = [f"{percent(statistics.calibration_error(p))} ({percent(calibrated_error(p))})" for p in both]
+    confidence = percent(test.probabilities.max(axis=2).mean())
+    cells = [*errors, f"{temperatures.mean():.2f}", f"{statistics.estimate(test, 'brier'):.3f}", confidence]
+    return [*cells, percent(system["test"]["accuracy"].mean()), *_thresholds(page, system)]
 
 
 def _figures(page: Page, shown: dict[str, dict]) -> dict[str, Figure]:
     """Training, confusion and reliability of systems, by title; lines of one colour differ in their dashes."""
     history, looks, used, about, by_classes = [], {}, Counter(), {}, {}
     for title, system in shown.items():
-        look, table = page.look(system), page.study.predictions(system)
+        look, test = page.look(system), page.study.panel(system)
         looks[title] = look | {"dashes": plots.DASHES[used[look["color"]] % len(plots.DASHES)]}
         used.update([look["color"]])
         epochs = page.study.records[system["run"]]["history"]
         history += [epoch | {"system": title} for epoch in epochs if epoch["system"] == system["system"]]
-        by_classes.setdefault(tuple(system["classes"]), {})[title] = table
-        error = f"{title}: error {percent(statistics.calibration_error(table))} %"
-        about[error] = statistics.reliability(table), look["color"]
+        by_classes.setdefault(tuple(system["classes"]), {})[title] = page.study.predictions(system)
+        error = f"{title}: error {percent(statistics.calibration_error(test))} %"
+        about[error] = statistics.reliability(test), look["color"]
     watched = tuple(name for name in ("loss", page.study.score) if any(name in epoch for epoch in history))
     figures = {"loss": plots.curves(history, watched, 2, {page.study.score: (0, 1)}, looks)} if watched else {}
     for number, (classes, tables) in enumerate(by_classes.items(), 1):
@@ -56,11 +55,12 @@ def _figures(page: Page, shown: dict[str, dict]) -> dict[str, Figure]:
     return figures | {"reliability": plots.reliability(about)}
 
 
-def _thresholds(page: Page, system: dict, val: pd.DataFrame) -> list[str]:
+def _thresholds(page: Page, system: dict) -> list[str]:
     """Of two classes accuracy and macro F1 of the seeds' mean at 0.5, and at the threshold that is best on val."""
     if len(system["classes"]) != 2:
         return ["–", "–"]
-    table, best, cells = page.study.averaged(system), statistics.best_threshold(val), []
+    table, cells = page.study.averaged(system), []
+    best = statistics.best_threshold(page.study.predictions(system, "val"))
     for threshold in (0.5, best):
         second = 1.0 * (table["p_1"] > threshold)
         values = scores(table.assign(p_0=1 - second, p_1=second))

@@ -11,6 +11,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from mmutils import report, runs
 from mmutils.report import chosen, diagnostics, diagrams, html, markdown, pdf, questions, systems, tables
 from mmutils.report.explorer import examples, explorer_html
@@ -138,7 +140,13 @@ def _beside(records: list[dict], tasks: int) -> Executor:
         return ThreadPoolExecutor(1)
     report.start_processes()
     count = min(tasks, os.cpu_count() or 1)
-    return ProcessPoolExecutor(count, report.PROCESSES, gc.freeze)  # no collection goes through what is imported
+    return ProcessPoolExecutor(count, report.PROCESSES, _alone)
+
+
+def _alone() -> None:
+    """For a process beside others: no collection goes through what is imported, one thread for products of matrices."""
+    gc.freeze()
+    threadpool_limits(1)
 
 
 def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: str) -> Page:

@@ -86,6 +86,11 @@ class Study:
         """The predictions of all seeds of one system on one split, ordered by seed and id."""
         return self._tables[system["run"], system["system"], split]
 
+    def panel(self, system: dict, split: str = "test") -> Panel:
+        """The predictions of one system on one split, checked once."""
+        key = "panel", split, system["run"], system["system"]
+        return self.cached(key, lambda: panel(self.predictions(system, split)))
+
     def add(self, system: dict, tables: dict[str, pd.DataFrame]) -> None:
         """Add a system whose predictions by split are made of those of others."""
         self._tables |= {(system["run"], system["system"], split): table for split, table in tables.items()}
@@ -133,7 +138,7 @@ class Study:
             keys = [table[column].to_numpy() for column in ("seed", "id", "group", "label")]
             alike = next((panels for others, panels in kinds if all(map(np.array_equal, keys, others))), None)
             if alike is None:
-                kinds.append((keys, alike := {name: panel(table)}))
+                kinds.append((keys, alike := {name: self.panel(system)}))
             else:  # in the same order, so that all but the probabilities is the same
                 first = next(iter(alike.values()))
                 values = table[probability_columns(table)].to_numpy(np.float64)

@@ -24,6 +24,14 @@ NAMES = {"str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict, "
 COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # to a terminal
 
 
+RULES = {  # of parameters that all notebooks share: what they must be, and how that is said
+    "seeds": (lambda seeds: 0 < len(set(seeds)) == len(seeds), "one or more, each once"),
+    "shares": (lambda shares: shares and all(0 < share <= 1 for share in shares), "one or more, above 0, at most 1"),
+    "precision": (lambda precision: precision in ("auto", "no", "bf16"), "auto, no or bf16"),
+    **dict.fromkeys(("epochs", "tune_epochs", "batch_size"), (lambda number: number > 0, "1 or more")),
+}
+
+
 def typed(name: str, value: Any, annotation: str) -> Any:
     """The value as the annotation says, such as "list[int]"; texts are read. ValueError names the parameter.
 
@@ -42,14 +50,20 @@ def typed(name: str, value: Any, annotation: str) -> Any:
         hint = f"; as a text: `papermill -r {name} {value}`, in YAML in quotes" if kind is str else ""
         raise ValueError(f"parameter {name} is {annotation}, given {value!r}, a {type(value).__name__}{hint}") from None
 
-
 def all_typed(values: Mapping[str, Any], declared: Mapping[str, tuple[Any, str | None]]) -> dict[str, Any]:
-    """The values, typed as their name's (default, annotation) in `declared`; ValueError lists all that are wrong."""
+    """The values, typed as their name's (default, annotation) in `declared`; ValueError lists all that are wrong.
+
+    Those that all notebooks share keep `RULES`, too.
+    """
     converted, errors = {}, []
     for name, value in values.items():
         default, annotation = declared[name]
         try:
-            converted[name] = typed(name, value, annotation or ("Any" if default is None else type(default).__name__))
+            kind = annotation or ("Any" if default is None else type(default).__name__)
+            converted[name] = value = typed(name, value, kind)
+            holds, rule = RULES.get(name, (None, ""))
+            if holds and not holds(value):
+                raise ValueError(f"parameter {name} is {value!r}: give {rule}")
         except ValueError as error:
             errors.append(str(error))
     if errors:

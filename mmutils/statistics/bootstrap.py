@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 from scipy.stats import t as student
-from statsmodels.stats.multitest import multipletests
 
 from mmutils.statistics.panel import Panel, panel, panels
 from mmutils.statistics.scores import estimate, weighted_score
@@ -111,6 +110,8 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979: https://www.jstor.org/stable/4615733
     """
+    from statsmodels.stats.multitest import multipletests  # takes a while to import
+
     values = np.asarray(p_values, np.float64)  # (M,)
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"p-values must be numbers in [0, 1], got {p_values}")
@@ -156,7 +157,7 @@ class Draws:
         generator, chunk, both, alone = np.random.default_rng(0), max(1, _CELLS // self.groups), [], []
         for start in range(0, resamples, chunk):
             count = min(chunk, resamples - start)
-            weights = _multiplicities(count, self.groups, self.groups, generator)  # (R, G)
+            weights = np.asfortranarray(_multiplicities(count, self.groups, self.groups, generator))  # (R, G)
             drawn = {  # systems with the same seeds share their draw
                 seeds: _multiplicities(count, max(1, len(seeds) - 1), len(seeds), generator)  # (R, S)
                 for seeds in dict.fromkeys(system.seeds for system in systems)

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from mmutils.statistics.calibration import BINS, binned
+from mmutils.statistics.panel import Panel
 
 
-def calibrated_error(predictions: pd.DataFrame, draws: int = 200) -> float:
+def calibrated_error(predictions: pd.DataFrame | Panel, draws: int = 200) -> float:
     """The mean calibration error in [0, 1] where predictions are right as often as they say, by simulation.
 
     It is not 0, as bins hold few examples. The same predictions give the same value. ValueError: as `panel`.

@@ -13,20 +13,20 @@ from scipy.special import logsumexp
 from statsmodels.stats.proportion import proportion_confint
 
 from mmutils.statistics.bootstrap import LEVEL
-from mmutils.statistics.panel import panel, probability_columns
+from mmutils.statistics.panel import Panel, panel, probability_columns
 
 BINS = 15  # of equal width
 LEAST = 1e-12  # a smaller probability counts as this, so that its logarithm is finite
 
 
-def calibration_error(predictions: pd.DataFrame) -> float:
+def calibration_error(predictions: pd.DataFrame | Panel) -> float:
     """Expected calibration error in [0, 1]: |accuracy - confidence| of the bins, weighted by rows, mean over seeds."""
     confidence, correct, place = binned(predictions)
     gaps = [np.bincount(p, c - r, minlength=BINS) for p, c, r in zip(place, confidence, correct, strict=True)]
     return float(np.abs(gaps).sum(axis=1).mean() / confidence.shape[1])
 
 
-def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
+def reliability(predictions: pd.DataFrame | Panel) -> pd.DataFrame:
     """The table behind a reliability diagram: one row per bin that holds examples, all seeds together.
 
     Returns:
@@ -43,7 +43,7 @@ def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def temperature(predictions: pd.DataFrame) -> pd.Series:
+def temperature(predictions: pd.DataFrame | Panel) -> pd.Series:
     """The temperature of each seed that minimises the mean negative log-likelihood (nats): give predictions on val.
 
     Returns:
@@ -79,7 +79,7 @@ def apply_temperature(predictions: pd.DataFrame, temperatures: float | Mapping |
     return predictions.assign(**dict(zip(names, scaled.T, strict=True)))
 
 
-def binned(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def binned(predictions: pd.DataFrame | Panel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Confidence, whether right, and bin (left, right] of each prediction: three times (S, N)."""
     system = panel(predictions)
     confidence = np.minimum(system.probabilities.max(axis=2), 1)

@@ -18,9 +18,9 @@ class Panel:
     seeds: tuple
 
 
-def panel(predictions: pd.DataFrame) -> Panel:
-    """The panel of one system. ValueError: as `panels`."""
-    return panels([predictions])[0]
+def panel(predictions: pd.DataFrame | Panel) -> Panel:
+    """The panel of one system; one that is a panel already is given back. ValueError: as `panels`."""
+    return predictions if isinstance(predictions, Panel) else panels([predictions])[0]
 
 
 def panels(systems: Sequence[pd.DataFrame]) -> list[Panel]:

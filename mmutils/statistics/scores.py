@@ -5,6 +5,7 @@ resamples are `weights (R, G) @ counts per group (G, ...)`. With all weights 1 t
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def weighted_score(system: Panel, score: str) -> Callable[[np.ndarray], np.ndarr
     return function
 
 
-def estimate(predictions: pd.DataFrame, score: str = "f1_macro") -> float:
+def estimate(predictions: pd.DataFrame | Panel, score: str = "f1_macro") -> float:
     """The score of predictions, computed on each seed and averaged. ValueError: as `weighted_score`."""
     system = panel(predictions)
     return float(weighted_score(system, score)(np.ones((1, len(system.group_names)))).mean())
@@ -162,7 +163,9 @@ def _area(values: np.ndarray, positive: np.ndarray, groups: np.ndarray, count: i
     between = sparse.csr_array((np.ones(len(rising), np.float32), steps), (len(levels) + 1, count))
 
     def area(weights):
-        passed = np.cumsum(between @ weights, axis=0)  # (L + 1, R) negatives up to each level, and all
+        passed = between @ weights  # (L + 1, R) negatives between two levels
+        for before, row in pairwise(passed):  # now up to each level, and all; np.cumsum takes five times as long
+            row += before
         hits = above @ weights  # (L, R)
         with np.errstate(invalid="ignore"):
             right = np.einsum("lr,lr->r", hits, passed[:-1]).astype(np.float64)

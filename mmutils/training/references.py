@@ -4,6 +4,7 @@ They cost seconds, and a small data set is often won by them. A stack (Wolpert 1
 https://doi.org/10.1016/S0893-6080(05)80023-1) learns how far to trust each part from predictions on folds of train.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -54,7 +55,8 @@ class Finetunings(Trainings):
         """Add for each start logistic regression on its standardised features, and for texts also the stack.
 
         All labels of train, without fine-tuning; the regression's C is chosen on val. Starts that have a pretraining
-        for each seed are left out. balanced: all classes weigh the same.
+        for each seed are left out; so is a stack that cannot be fitted on folds of train, with a UserWarning.
+        balanced: all classes weigh the same.
         """
         weigh = "balanced" if balanced else None
         for name, by_seed in tqdm(starts.items(), "logistic regression", delay=2):
@@ -69,8 +71,12 @@ class Finetunings(Trainings):
             about |= {"labels": len(tables["train"]), "val_labels": len(tables["val"])}
             self._add(f"{name}, logistic regression", best, about, "logistic regression on features")
             if "text" in start.description["inputs"]:
-                stacked = self._predicted(_stack(rows["train"], tables["train"], weigh), rows, tables, classes)
-                self._add(f"{name}, stack with words", stacked, about, "stack of logistic regressions")
+                try:
+                    stacked = self._predicted(_stack(rows["train"], tables["train"], weigh), rows, tables, classes)
+                except ValueError as error:  # of scikit-learn: no word in two texts, a fold of train without a class
+                    warnings.warn(f"no stack with words of {name!r}: too few texts or labels ({error})", stacklevel=2)
+                else:
+                    self._add(f"{name}, stack with words", stacked, about, "stack of logistic regressions")
 
     def _add(self, system: str, predictions: pd.DataFrame, about: dict, trained: str) -> None:
         self._predictions.append(predictions.assign(system=system, seed=0))

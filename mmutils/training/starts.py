@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 
+from mmutils.data.tools.pictures import open_picture
 from mmutils.models.encoder import CachedEncoder, Encoder
 from mmutils.models.features import batch_inputs, frozen_features
 from mmutils.models.fusion import fusion_class
@@ -66,7 +66,7 @@ def load_starts(
             encoder.max_length = text_length(encoder, tables["train"]["text"])
         if lacking and "image_size" in batch_inputs(encoder):
             problem = f"{name!r} reads pictures, which {', '.join(lacking)} do not have"
-            raise ValueError(f"{problem}: drop these, or take texts alone")
+            raise ValueError(f"{problem}: give options={{'missing': 'drop'}}, or starts of a text encoder alone")
         layers = {kind: n for kind, n in (("image", image_layers), ("text", text_layers)) if kind in _kinds(encoder)}
         if len(set(layers.values())) > 1:
             raise ValueError(f"{name!r} reads both: give the same image_layers and text_layers, not {layers}")
@@ -132,13 +132,9 @@ def _described(names: Sequence[str], encoders: Sequence[Encoder], seeds: Sequenc
 def picture_size(examples: pd.DataFrame) -> int:
     """Pixels for these pictures: the longer side of the median one of 200, within SIDES."""
     paths = examples["image"].dropna().unique()
-    if not len(paths):
-        return SIDES[1]
-    longer = []
-    for path in paths[:: -(-len(paths) // 200)]:
-        with Image.open(path) as picture:  # reads the header alone
-            longer.append(max(picture.size))
-    return int(np.clip(np.median(longer), *SIDES))
+    few = paths[:: max(1, -(-len(paths) // 200))]
+    longer = [min(SIDES[1], max(open_picture(path, (SIDES[1], SIDES[1])).size)) for path in few]
+    return max(SIDES[0], int(np.median(longer))) if longer else SIDES[1]
 
 
 def text_length(encoder: TextEncoder, texts: pd.Series) -> int:

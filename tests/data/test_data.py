@@ -173,7 +173,9 @@ def test_tables_of_all_splits_and_what_they_do_not_take():
         tables["val"], data.subset(data.dataset("emoji_topics").examples(None, "val", "hi"), 9)
     )
     assert list(tables) == list(data.SPLITS) and data.option_names("emoji_topics") == ["language"]
-    with pytest.raises(ValueError, match="emoji_memes has no missing: its options are language"):
+    with pytest.raises(
+        ValueError, match="emoji_memes has no missing: its options are language; notebooks also take leaks"
+    ):
         data.tables("emoji_memes", missing="drop")
     with pytest.raises(FileNotFoundError, match="hateful_memes is not built in"):
         data.tables("hateful_memes", language="en")
@@ -405,6 +407,9 @@ def test_labels_are_required_where_they_are_needed(own) -> None:
         data.tables("mine", labelled=True)
     own(OWN.replace("LABELS", '[0, int(split != "train"), 0, 0]'))
     with pytest.raises(ValueError, match="train has 4 examples of 1 class"):
+        data.tables("mine", labelled=True)
+    own(OWN.replace('"yes")', '"yes", "maybe")').replace("LABELS", '[0, 1, 0, 2 if split == "val" else 1]'))
+    with pytest.raises(ValueError, match="train has no example of the labels 2, which val has: put some in train, "):
         data.tables("mine", labelled=True)
 
 

@@ -82,10 +82,6 @@ def test_check_names_what_leaks_and_what_cannot_be_learned(posts, tmp_path, caps
     assert main(["check", "table", "--root", str(tmp_path / "posts.csv")]) == 0
     shown = capsys.readouterr().out
     assert "LOOK AT: 1 texts are in train and test, such as 'post 55'; in a notebook -y" in shown
-    assert "references false" not in shown
-    posts.assign(text=[f"{n}x" for n in range(60)]).to_csv(tmp_path / "posts.csv", index=False)
-    assert main(["check", "table", "--root", str(tmp_path / "posts.csv")]) == 0
-    assert "LOOK AT: train has a class in fewer than 5 groups, or no word in two texts" in capsys.readouterr().out
     posts.loc[posts["split"] == "train", "label"] = "a"
     posts.loc[posts["split"] == "val", "label"] = "b"
     posts.to_csv(tmp_path / "posts.csv", index=False)
@@ -117,11 +113,21 @@ def test_leaks_are_dropped_from_train_alone(posts, tmp_path):
         (lambda posts: posts.replace("7.png", "../secret.png"), "line 9: the path '../secret.png' leads out"),
         (lambda posts: posts.replace("7.png", "none.png"), "pictures of .*posts.csv are missing, such as .*none.png"),
         (lambda posts: posts.head(5), "4 groups are too few to make val and test of them"),
-        (lambda posts: posts.assign(id="7"), "line 3: the id '7' occurs twice"),
-        (lambda posts: posts.assign(group=[*"abcdefg", ""] + ["h"] * 52), "line 9: the id '8' .* group is empty"),
+        (lambda posts: posts.assign(id=[*range(59), 7]), "lines 9 and 61: both have the id '7': give each its own"),
+        (lambda posts: posts.assign(id=["", *range(59)]), "line 2: no id: fill it in, or remove the column id"),
+        (lambda posts: posts.assign(group=[*"abcdefg", ""] + ["h"] * 52), "line 9: no group: fill it in, or remove"),
+        (
+            lambda posts: posts.assign(split=["val", "test"] * 30),
+            "no row of train with a label, only of test, val: write",
+        ),
+        (lambda posts: posts.assign(split="test"), "no row of train with a label, only of test: write train"),
         (lambda posts: posts.assign(label="a"), "only the label 'a': two different labels are needed"),
         (lambda posts: posts.assign(label=[f"l{n}" for n in range(60)]), "1 rows of a label are too few"),
-        (lambda posts: posts.replace("7.png", ""), "1 of .* are missing, such as in a row that names none. Put"),
+        (lambda posts: posts.replace("7.png", " "), "1 of .* are missing, such as in a row that names none. Put"),
+        (
+            lambda posts: posts.replace("7.png", "8"),
+            r'give missing="drop" .*in a notebook as its parameter options: {missing: drop}',
+        ),
     ],
 )
 def test_what_is_wrong_is_said(posts, tmp_path, change, message):
@@ -148,6 +154,57 @@ def test_a_language_that_is_not_there_is_said_in_the_form_of_the_command(posts, 
     posts[["text", "label"]].rename(columns={"text": "text_en"}).to_csv(tmp_path / "posts.csv", index=False)
     assert main(["check", "table", "--root", str(tmp_path / "posts.csv")]) == 0
     assert "texts where no language is given: text_en" in capsys.readouterr().out
+
+
+def test_cells_of_every_kind_are_read(posts, tmp_path):
+    """Nullable types, categories and no value at all are text or none; lists in other columns do no harm."""
+    expected = posts.assign(id=[str(number) for number in range(60)]).drop(columns="image")
+    expected.to_csv(tmp_path / "posts.csv", index=False)
+    typed = expected.assign(text_hi=pd.NA, mood=[[1, 2]] * 60, when=pd.Timestamp("2020"), extra=[{"a": [None]}] * 60)
+    typed = typed.astype({"id": "Int64", "label": "category", "text": "string"})
+    typed = pd.concat([typed, pd.DataFrame({"id": [60], "when": [pd.NaT]})], ignore_index=True)  # a row without a label
+    typed.astype({"id": "Int64", "text": "string"}).to_parquet(tmp_path / "posts.parquet")
+    typed.to_json(tmp_path / "posts.jsonl", orient="records", lines=True)
+    for kind in ("parquet", "jsonl"):
+        for split, examples in load(tmp_path / f"posts.{kind}").items():
+            pd.testing.assert_frame_equal(examples, load(tmp_path / "posts.csv")[split])
+
+
+@pytest.mark.parametrize("column", ["id", "split", "group", "image", "label", "text", "text_hi"])
+def test_a_cell_that_is_no_text_is_refused_where_it_is_read(posts, tmp_path, column):
+    posts[column] = [*["a"] * 4, {"x": 1}, *["a"] * 55]
+    posts.to_json(tmp_path / "posts.jsonl", orient="records", lines=True)
+    with pytest.raises(ValueError, match=f"posts.jsonl, line 5: {column} is a dict: give a text or a number"):
+        load(tmp_path / "posts.jsonl")
+    for cell, kind in (([1, 2], "ndarray"), (b"x", "bytes")):
+        posts.assign(**{column: [cell] * 60}).to_parquet(tmp_path / "posts.parquet")
+        with pytest.raises(ValueError, match=f"posts.parquet, line 1: {column} is a {kind}: give a text or a number"):
+            load(tmp_path / "posts.parquet")
+
+
+def test_a_cell_may_be_long(posts, tmp_path):
+    posts.loc[3, "text"] = "long " * 100_000
+    posts.to_csv(tmp_path / "posts.csv", index=False)
+    assert max(examples["text"].str.len().max() for examples in load(tmp_path / "posts.csv").values()) == 500_000
+
+
+def test_what_ties_rows_to_a_group(posts, tmp_path):
+    """Another way of writing the same picture file, but not its case; texts as the audit compares them."""
+    (tmp_path / "img").mkdir()
+    for name in ("0.png", "A.png", "a.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "img" / name)
+    posts.loc[:5, "image"] = ["img/0.png", "./img/0.png", "img\\0.png", " img//0.png ", "img/A.png", "img/a.png"]
+    posts["text"] = [f"text {number}" for number in range(60)]
+    posts.loc[6:10, "text"] = ["A flood http://t.co/x", "RT @who: a FLOOD!", "😀", "😀", "!"]
+    given = posts.assign(split=["train"] * 20 + ["val", "test"] * 20)
+    for rows in (given, posts):
+        rows.to_csv(tmp_path / "posts.csv", index=False)
+        examples = pd.concat(load(tmp_path / "posts.csv"))
+        groups = examples.groupby("group")["id"].agg(lambda ids: sorted(ids, key=int))
+        tied = sorted(groups[groups.str.len() > 1], key=lambda ids: int(ids[0]))
+        assert tied == [["1", "2", "3", "4"], ["7", "8"], ["9", "10"]]
+    shown = examples.set_index("id")["image"]
+    assert shown["4"] == shown["1"] == str(tmp_path / "img" / "0.png")
 
 
 def test_lines_that_are_no_rows(tmp_path):

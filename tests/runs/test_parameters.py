@@ -65,3 +65,20 @@ def test_all_that_is_wrong_is_listed_and_an_annotation_may_be_missing():
 def test_a_terminal_obeys_no_text_from_data():
     assert printable("\x1b[2J\r\x9b1m\u202egnp.exe\ud800") == "\\x1b[2J\\x0d\\x9b1m\\x202egnp.exe\\xd800"
     assert printable("मदद\u200d\tok\n") == "मदद\u200d\tok\n"  # joiners are part of Hindi's writing
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("seeds", "[]", [0]),
+        ("seeds", [0, 1, 0], [0, 1]),
+        ("shares", [1.0, 0.0], [0.1, 1.0]),
+        ("precision", "fp16", "bf16"),
+        ("epochs", "0", 1),
+    ],
+)
+def test_what_all_notebooks_share_keeps_its_rule(name, wrong, right):
+    declared = {name: (right, None)}
+    with pytest.raises(ValueError, match=f"parameter {name} is .*: give "):
+        all_typed({name: wrong}, declared)
+    assert all_typed({name: right}, declared) == {name: right}

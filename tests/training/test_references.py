@@ -84,6 +84,19 @@ def test_a_mean_of_seeds_is_added_for_all_labels_only():
     assert trainings.descriptions["a, 100 %, mean of 2 seeds"]["trained"] == "head, mean of 2 seeds"
 
 
+def test_a_stack_that_cannot_be_fitted_is_left_out_and_all_else_stays(posts):
+    tables, starts = posts
+    tables["train"]["text"] = [f"{number}x" for number in range(240)]  # no word in two texts
+    trainings = Finetunings([0], select="auroc")
+    with pytest.warns(UserWarning, match="no stack with words of 'words': too few texts or labels .*no terms remain"):
+        trainings.add_logistic(starts, tables, 3)
+    assert list(trainings.descriptions) == ["words, logistic regression"]
+    assert list(trainings.predictions["system"].unique()) == ["words, logistic regression"]
+    tables["train"] = posts[0]["train"].assign(text="flood party", label=[0, 1, 2] + [0, 1] * 118 + [0])  # 2: once
+    with pytest.warns(UserWarning, match="no stack with words"):
+        Finetunings([0], select="auroc").add_logistic(starts, tables, 3)
+
+
 def test_sizes_come_from_the_data(tmp_path):
     paths = []
     for number, side in enumerate((40, 150, 160, 170, 900)):
@@ -92,6 +105,9 @@ def test_sizes_come_from_the_data(tmp_path):
     assert picture_size(pd.DataFrame({"image": paths})) == 160
     assert picture_size(pd.DataFrame({"image": paths[:1]})) == 112
     assert picture_size(pd.DataFrame({"image": paths[4:]})) == 224
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"0\.png cannot be read as a picture"):
+        picture_size(pd.DataFrame({"image": paths}))
     encoder = TextEncoder.small(["one two three four five"], width=32, layers=1, max_length=8)
     assert text_length(encoder, pd.Series(["one"])) == 8  # its own
     encoder.tokenizer.model_max_length = encoder.model.config.max_position_embeddings = 512

@@ -44,7 +44,7 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
     lengths = sizes.agg({"words": ["median", "max"], "characters": ["median", "max"], "empty": ["sum"]})
     lengths.columns = ["words_median", "words_longest", "characters_median", "characters_longest", "empty"]
     hashes, unreadable = _hashes(tables)
-    values = {split: table.assign(text=table["text"].map(_words)) for split, table in tables.items()}
+    values = {split: table.assign(text=table["text"].map(wording)) for split, table in tables.items()}
     duplicates, leaks = [], []
     for split, (files, codes) in hashes.items():
         for what in ("id", "text"):  # groups recur by design
@@ -73,7 +73,7 @@ def audit_tables(tables: dict[str, pd.DataFrame], classes) -> dict[str, pd.DataF
 def without_leaks(train: pd.DataFrame, others: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """The rows of train whose id, group, text and picture, as compared above, are in none of the others."""
     table = pd.concat(others)
-    words, held = train["text"].map(_words), set(table["text"].map(_words)) - {""}
+    words, held = train["text"].map(wording), set(table["text"].map(wording)) - {""}
     hashes, _ = _hashes({"train": train, "others": table})
     (files, codes), (_, other) = hashes["train"], hashes["others"]
     pictures = {files[i] for i, _ in near_pairs(codes, other)}
@@ -98,8 +98,8 @@ def near_pairs(first: np.ndarray, second: np.ndarray, distance: int = NEAR) -> l
     return pairs
 
 
-def _words(text: str) -> str:
-    """A text without links, mentions, punctuation and case."""
+def wording(text: str) -> str:
+    """A text without links, mentions, punctuation and case; texts that share it count as the same."""
     text = unicodedata.normalize("NFKC", re.sub(r"https?://\S+|(\bRT )?@\w+", " ", text)).casefold()
     return " ".join("".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text).split())
 

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from mmutils.data.tools.loading import require_root
 from mmutils.runs.parameters import show
 
 DOUBT = "LOOK AT: "  # how a line begins that may be as it should be
-FOLDS = 5  # of `training.references`
 
 
 def main(options: argparse.Namespace) -> int:
@@ -61,14 +59,6 @@ def _unlearnable(options: argparse.Namespace, tables: dict[str, pd.DataFrame]) -
             problems.append(f"{split} has no example of {lacking}: add some, or give these rows to another class")
         elif there and lacking:
             problems.append(f"{DOUBT}{split} has no example of {lacking}, and says nothing about it")
-    train = tables["train"][tables["train"]["label"] >= 0] if "train" in tables else pd.DataFrame()
-    if len(train):
-        words = Counter(word for text in train["text"] for word in set(re.findall(r"\w\w+", text.casefold())))
-        if max(words.values(), default=0) < 2 or train.groupby("label")["group"].nunique().min() < FOLDS:
-            few = f"a class in fewer than {FOLDS} groups, or no word in two texts"
-            problems.append(
-                f"{DOUBT}train has {few}: give Finetuning.ipynb -p references false, whose stack needs both"
-            )
     return problems
 
 

@@ -71,7 +71,7 @@ def call(name: str, function: str, root, *split: str, **options) -> pd.DataFrame
     declared, parameters = option_names(name, function), inspect.signature(getattr(module, function)).parameters
     unknown = sorted(set(options) - set(declared))
     if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        hint = '; give language="" where a data set has only one' if "language" in unknown else ""
+        hint = "; notebooks also take leaks" + '; give language="" where there is only one' * ("language" in unknown)
         raise ValueError(f"{name} has no {', '.join(unknown)}: its options are {', '.join(declared) or 'none'}{hint}")
     for option, value in options.items():
         options[option] = os.fspath(value) if isinstance(value, Path) else value

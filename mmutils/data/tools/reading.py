@@ -75,8 +75,7 @@ def table(path: str | Path) -> pd.DataFrame:
     """
     kind = Path(path).suffix.casefold()
     if kind == ".parquet":
-        rows = pd.read_parquet(path).reset_index(drop=True)
-        rows.index += 1
+        rows = pd.read_parquet(path).reset_index(drop=True).rename(index=lambda number: number + 1)
     elif kind == ".jsonl":
         objects = {number: json_object(line, f"{path}, line {number}") for number, line in lines(path)}
         rows = pd.DataFrame(list(objects.values()), index=list(objects), dtype=object)
@@ -84,17 +83,22 @@ def table(path: str | Path) -> pd.DataFrame:
         rows = _separated(path, kind)
     else:
         raise ValueError(f"{path} is no table by its name: give .csv, .tsv, .jsonl or .parquet")
-    rows.columns = [str(name).strip().casefold() for name in rows]
+    rows = rows.set_axis([str(name).strip().casefold() for name in rows], axis=1).astype(object)
     if rows.empty or not rows.columns.is_unique:
         problem = "has no rows" if rows.empty else "names a column twice"
         raise ValueError(f"{path} {problem}; its header is {', '.join(rows) or 'empty'}")
-    return rows.map(_cell)
+    read = rows.filter(regex="^(id|split|group|image|label|text|text_.*)$")
+    for line, name, value in read.melt(ignore_index=False).itertuples():
+        if not pd.api.types.is_scalar(value) or isinstance(value, bytes):
+            raise ValueError(f"{path}, line {line}: {name} is a {type(value).__name__}: give a text or a number")
+    return rows.where(rows.notna(), "").map(_cell)
 
 
 def _separated(path: str | Path, kind: str) -> pd.DataFrame:
     """The rows of a CSV file, separated by what its first line has most of (, ; tab), or of a TSV file; with quotes."""
     content, rows, line = text(path), [], 1  # line: where the row that is read next begins
     mark = "\t" if kind == ".tsv" else max(",;\t", key=content.split("\n")[0].count)
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # by default a cell has at most 131,072 characters
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=mark, strict=True)
     try:
         for row in reader:
@@ -106,8 +110,6 @@ def _separated(path: str | Path, kind: str) -> pd.DataFrame:
 
 
 def _cell(value) -> str:
-    if value is None or value != value:  # nan
-        return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -158,7 +160,8 @@ def settle_missing(table: pd.DataFrame, missing: str, file: Path, remedy: str) -
     if missing == "error" and len(lacking):
         example = max(lacking) or "in a row that names none"
         problem = f"{len(lacking)} of {len(table)} pictures of {file} are missing, such as {example}. {remedy}"
-        raise FileNotFoundError(f'{problem}, or pass missing="drop" to drop these, missing="none" for texts alone')
+        advice = 'or give missing="drop" to drop these, missing="none" for texts alone'
+        raise FileNotFoundError(f"{problem}, {advice} (in a notebook as its parameter options: {{missing: drop}})")
     if missing == "drop" and not there.any():
         raise ValueError(f'none of the {len(table)} pictures of {file} are there: missing="drop" would leave nothing')
     table = table.assign(image=table["image"].where(there, None))
