@@ -12,7 +12,7 @@ from mmutils.models import weights
 from mmutils.models.classifier import Classifier
 from mmutils.models.encoder import CachedEncoder, masked_mean
 from mmutils.models.fusion import FusedEncoder, Gated
-from mmutils.models.image import ImageEncoder
+from mmutils.models.image import ImageEncoder, _WholeMap
 from mmutils.models.text import TextEncoder
 from mmutils.models.transformer import add_prefix, lost_marks, new_model
 
@@ -72,6 +72,19 @@ def test_image_is_timm_on_normalised_pixels():
         encoded = encoder.encode({"image": image})
     torch.testing.assert_close(encoded.features, expected)
     torch.testing.assert_close(encoded.tokens.mean(dim=1), expected)  # a residual network averages its places
+
+
+def test_vggs_layer_over_the_whole_map_gives_what_a_convolution_gives():
+    with torch.device("meta"):  # 134 million parameters
+        layer = ImageEncoder("vgg16").network.pre_logits.fc1
+    assert type(layer) is _WholeMap and layer.kernel_size == (7, 7)
+    small = _WholeMap(3, 5, 4).double()
+    for side in (4, 6):  # a larger map has several places
+        image = torch.rand(2, 3, side, side, dtype=torch.float64, requires_grad=True)
+        expected = nn.functional.conv2d(image, small.weight, small.bias)
+        torch.testing.assert_close(small(image), expected)
+        gradients = [torch.autograd.grad(out.square().sum(), small.weight)[0] for out in (small(image), expected)]
+        torch.testing.assert_close(*gradients)
 
 
 def test_image_sizes():
