@@ -35,7 +35,7 @@ class Page:
     problems: list[str] = field(default_factory=list)  # what could not be shown, and why
     coloured: dict[str, int] = field(default_factory=dict)  # starts by the number of their line
     chapter: str = ""  # what is written of it, by `rendering.written`
-    answer: tuple[str, str] = ("", "")  # what it says to its question, and a figure
+    answer: tuple[str, str, str] = ("", "", "")  # its question, what it says to it, and a figure
     explorer: tuple | None = None  # as `explorer_html` takes it
 
     @property

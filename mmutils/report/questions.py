@@ -1,6 +1,7 @@
 """The two questions, in plain sentences: what pictures do to the gap between languages, and what pretraining brings."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -85,24 +86,25 @@ def gaps(page: Page) -> str:
     return f"{image}\n\n{page.table('gaps', rows)}"
 
 
-def answer(page: Page) -> tuple[str, str]:
-    """What a page whose chapter is written says to its question, and the figure of its gap; empty where it has none."""
-    said = page.guarded("answer", pretraining if page.study.name == "memes" else languages)
+def answer(page: Page) -> tuple[str, str, str]:
+    """Which question a page whose chapter is written answers, what it says, and the figure of its gap; "" for none."""
+    compared = any(system.get("baseline") for system in page.study.systems)
+    question = "languages" if page.study.name != "memes" else "pretraining" if compared else "inputs"
+    said = page.guarded("answer", QUESTIONS[question])
     figure = re.search(r"^!\[.*\]\(figures/\S*gap\.svg\)$", page.chapter, re.MULTILINE)
-    return said, figure[0] if figure else ""
+    return question, said, figure[0] if figure else ""
 
 
 def answers(pages: list[Page]) -> str:
     """Each question that pages ask: what was asked, what was found on which data, what to use; then a figure."""
     parts = []
-    for name in ("languages", "pretraining"):
-        asked = [page for page in pages if page.answer[0] and (page.study.name == "memes") == (name == "pretraining")]
-        if asked:
+    for question in QUESTIONS:
+        if asked := [page for page in pages if page.answer[0] == question and page.answer[1]]:
             classes = next(iter(asked[0].study.records.values()))["classes"] or ["the classes"]
-            parts.append(NOTES[f"asked-{name}"].format(task=_task(asked[0], classes)))
-            named = [(markdown.escape(DATA.get(page.name, page.name)), page.answer[0]) for page in asked]
+            parts.append(NOTES[f"asked-{question}"].format(task=_task(asked[0], classes), auroc=NOTES["auroc"]))
+            named = [(markdown.escape(DATA.get(page.name, page.name)), page.answer[1]) for page in asked]
             parts += [f"> **On {name}** {said}" for name, said in named]
-    return "\n\n".join([*parts, *[page.answer[1] for page in pages if page.answer[1]][:1]])
+    return "\n\n".join([*parts, *[page.answer[2] for page in pages if page.answer[2]][:1]])
 
 
 def _listed(names: list[str]) -> str:
@@ -177,23 +179,9 @@ def _where(names: list[str]) -> str:
 def pretraining(page: Page) -> str:
     """How many pretrained starts are better and worse, what the one that val picks brings, and the best system."""
     measure, tests = page.study.score, tables.tests(page, systems.finetuning)
-    started = [system for system in page.study.systems if system.get("start")]
-    if not (tuned := [system for system in started if not system.get("reference")]):
-        return ""
-    rank = partial(systems.rank, page)
-    best, pretrained = max(tuned, key=rank), {test.first["start"] for test in tests}
-    same = [s for s in started if s["run"] == best["run"] and s["system"].startswith(f"{best['system']}, mean of ")]
-    mean = "".join(f" (its seeds averaged: {percent(s['test'][measure].mean())})" for s in same)
-    use = NOTES["use-best" if best["start"] in pretrained or not tests else "use-other"].format(
-        start=_quoted(best["start"]),
-        networks=markdown.escape(readable(_listed(systems.networks(page, best)))),
-        trained=markdown.escape(readable(best["trained"])),
-        inputs=_quoted(systems.title(best)),
-        scores=f"{span(page.study.interval(best))}{mean}, accuracy {percent(best['test']['accuracy'].mean())} %",
-    )
-    about = _about(page, best["run"])
     if not tests:
-        return f"{about}: {NOTES['no-baseline']} **To use:** {use}"
+        return inputs(page)
+    rank, pretrained = partial(systems.rank, page), {test.first["start"] for test in tests}
     _, where, *pair, result = max(tests, key=lambda test: ("(other" not in test.name, *rank(test.first)))
     better, worse = ([test for test in tests if test.result.verdict == verdict] for verdict in ("better", "worse"))
     which = "; ".join(f"{_quoted(t.name.partition(' – ')[0])} with {t.where.partition(' (')[0]}" for t in better)
@@ -205,7 +193,37 @@ def pretraining(page: Page) -> str:
     values["verdict"] = "which is not clear" if result.verdict == "inconclusive" else f"clearly {result.verdict}"
     seeds = "gain-several" if (pair[0].get("pretrainings") or 1) > 1 else "gain-one"
     found = " ".join(NOTES[name].format(**values) for name in (f"gain-{kind}", "gain", seeds))
-    return f"{about}: {found} **To use:** {use}"
+    return _with_best(page, found, lambda best: "use-best" if best["start"] in pretrained else "use-other")
+
+
+def inputs(page: Page) -> str:
+    """What text, picture and both reach without a comparison of pretrainings, and the best system."""
+    best = systems.kinds(page).values() if any(system.get("start") for system in page.study.systems) else ()
+    found = [f"{_quoted(systems.title(system))}: {span(page.study.interval(system))}" for system in best]
+    tests = [t for t in tables.tests(page, systems.inputs) if t.second["inputs"] == "text"] if found else []
+    said = [NOTES[f"inputs-{test.result.verdict}"].format(gain=span(test.result.difference, points)) for test in tests]
+    return _with_best(page, " ".join([f"{'; '.join(found)}.", *said]), lambda best: "use-best")
+
+
+def _with_best(page: Page, found: str, use: Callable[[dict], str]) -> str:
+    """What was found, on which data, and the fine-tuned system that is best on val, in the note that `use` names."""
+    started = [system for system in page.study.systems if system.get("start")]
+    if not (tuned := [system for system in started if not system.get("reference")]):
+        return ""
+    best = max(tuned, key=partial(systems.rank, page))
+    same = [s for s in started if s["run"] == best["run"] and s["system"].startswith(f"{best['system']}, mean of ")]
+    mean = "".join(f" (its seeds averaged: {percent(s['test'][page.study.score].mean())})" for s in same)
+    said = NOTES[use(best)].format(
+        start=_quoted(best["start"]),
+        networks=markdown.escape(readable(_listed(systems.networks(page, best)))),
+        trained=markdown.escape(readable(best["trained"])),
+        inputs=_quoted(systems.title(best)),
+        scores=f"{span(page.study.interval(best))}{mean}, accuracy {percent(best['test']['accuracy'].mean())} %",
+    )
+    return f"{_about(page, best['run'])}: {found} **To use:** {said}"
+
+
+QUESTIONS = {"languages": languages, "pretraining": pretraining, "inputs": inputs}  # what answers each
 
 
 def _quoted(name: str) -> str:

@@ -39,7 +39,7 @@ def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
         several = max(system.get("pretrainings") or 1 for system in (test.first, test.second))
         count = difference.seeds if test.first.get("probe") else several
         seeds = f"; {count} pretrainings" if count > 1 else "; one pretraining"
-        seeds = seeds if page.study.name == "memes" else ""
+        seeds = seeds if page.study.name == "memes" and family is not systems.inputs else ""
         cells = [markdown.escape(readable(part)) for part in (test.name, test.where + seeds)]
         rows.append([*cells, tested(difference), p_value(p_holm), test.result.verdict])
         verdicts.setdefault(cells[0], []).append(test.result.verdict)

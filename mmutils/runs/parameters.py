@@ -50,6 +50,7 @@ def typed(name: str, value: Any, annotation: str) -> Any:
         hint = f"; as a text: `papermill -r {name} {value}`, in YAML in quotes" if kind is str else ""
         raise ValueError(f"parameter {name} is {annotation}, given {value!r}, a {type(value).__name__}{hint}") from None
 
+
 def all_typed(values: Mapping[str, Any], declared: Mapping[str, tuple[Any, str | None]]) -> dict[str, Any]:
     """The values, typed as their name's (default, annotation) in `declared`; ValueError lists all that are wrong.
 

@@ -21,7 +21,7 @@ from mmutils import data, runs, statistics
 from mmutils.report import answers, chosen, diagnostics, markdown, plots, questions, results, systems, tables
 from mmutils.report import rendering as report
 from mmutils.report.curves import threshold_curves
-from mmutils.report.page import Page
+from mmutils.report.page import NOTES, Page, span
 from mmutils.report.results import Study
 
 CLASSES = ["Animals & Nature", "Food & Drink", "<b>People</b>"]
@@ -393,7 +393,7 @@ def test_a_page_that_another_process_writes_is_the_same(made, monkeypatch):
     monkeypatch.setattr(report, "MANY", 0)
     [there] = report.pages_of(folder, records)
     assert (there.chapter, there.answer, there.made) == (here.chapter, here.answer, here.made)
-    assert len(here.made) > 3 and "### Chosen systems" in here.chapter and here.answer[0]
+    assert len(here.made) > 3 and "### Chosen systems" in here.chapter and here.answer[1]
 
 
 def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
@@ -401,7 +401,7 @@ def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
     tuned = [system for system in page.study.systems if system.get("share") == 1]
     best = max(tuned, key=lambda system: system["val"]["auroc"].mean())
     auroc, accuracy = (f"{100 * best['test'][score].mean():.1f}" for score in ("auroc", "accuracy"))
-    said, _ = questions.answer(page)
+    _, said, _ = questions.answer(page)
     about = f"networks: {' and '.join(best['networks'])}; trained with labels: head), of all starts the best on val"
     assert f"**To use:** “{best['start']}” (reads " in said
     assert about in said and f": AUROC on test {auroc} [" in said and f", accuracy {accuracy} %." in said
@@ -1004,6 +1004,20 @@ def test_the_question_about_own_data_names_their_classes(memes, tmp_path):
         first = questions.answers([page]).split("\n")[0]
         assert ("tell ad and news apart?" in first) == (name == "table")
         assert ("harmful memes" in first) == (name == "harmeme")
+
+
+def test_runs_without_pretraining_are_asked_what_text_picture_and_both_reach(memes):
+    page = Page(Study(memes, "memes"), draw=False)
+    for system in page.study.systems:
+        system["baseline"] = None
+    page.answer = kind, said, _ = questions.answer(page)
+    assert kind == "inputs"
+    assert questions.answers([page]).startswith("**Asked:** How well does a classifier, trained to tell whether ")
+    for system in systems.kinds(page).values():
+        assert f"“{systems.title(system)}”: {span(page.study.interval(system))}" in said
+    tests = [test for test in tables.tests(page, systems.inputs) if test.second["inputs"] == "text"]
+    assert all(NOTES[f"inputs-{test.result.verdict}"].partition(" ({")[0] in said for test in tests)
+    assert "**To use:** “" in said and "baseline" not in questions.answers([page])
 
 
 def test_views_are_a_row_for_each_picture():
