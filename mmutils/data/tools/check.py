@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import textwrap
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,12 +83,16 @@ def _audit(options: argparse.Namespace, tables: dict[str, pd.DataFrame]) -> list
         problems.append(f"not the official {options.data}, but another set or a part: {'; '.join(other)}{where}")
     problems += [f"{row.split}, {row.id}: {row.error}" for row in audited["unreadable"].itertuples()]
     duplicates, leaks = (audited[name][audited[name]["values"] > 0] for name in ("duplicates", "leaks"))
+    advice = '; in a notebook -y "{options: {leaks: drop}}" leaves all such rows out of train'
     for row in leaks.to_dict("records"):
-        names = {"picture": "pairs of nearly identical pictures"}.get(row["what"], f"{row['what']}s")
-        problem = f"{row['values']:,} {names} are in {row['first']} and {row['second']}, such as {row['example']!r:.80}"
-        advice = '; in a notebook -y "{options: {leaks: drop}}" leaves them out of train'
-        problem += advice * (row["first"] == "train")
-        problems.append(problem if row["what"] in ("id", "group") else DOUBT + problem)
+        noun = {"picture": "pair{} of nearly identical pictures"}.get(row["what"], row["what"] + "{}")
+        noun = noun.format("s" * (row["values"] > 1)) + (" are" if row["values"] > 1 else " is")
+        example = row["example"] if isinstance(row["example"], str) else " and ".join(row["example"])  # two pictures
+        example = textwrap.shorten(example, 70, placeholder=" …")
+        problem = f"{row['values']:,} {noun} in {row['first']} and {row['second']}, such as {example!r}"
+        if row["first"] == "train":
+            problem, advice = problem + advice, ""
+        problems.append(problem if row["what"] == "id" else DOUBT + problem)  # official splits have such groups
     for note in module.notes(options.root) if hasattr(module, "notes") else ():
         show(note)
     shown = {"examples": counts, "lengths of texts": audited["text_lengths"].T}
