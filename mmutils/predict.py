@@ -96,9 +96,9 @@ def _checked(posts: pd.DataFrame, inputs: set[str], size: int | None, root: str 
                 if not reading.storable(post[column]):
                     raise ValueError(f"its {column} is no text in UTF-8")
             if "image" in inputs:
-                path = post["image"] if root is None else reading.inside(root, post["image"])
-                posts.loc[number, "image"] = path
-                read_picture(path, size)
+                name = post["image"].strip()
+                posts.loc[number, "image"] = name if root is None else reading.inside(root, name)
+                read_picture(posts.loc[number, "image"], size)
         except (ValueError, OSError) as error:
             posts.loc[number, "problem"] = str(error)
     return posts
