@@ -74,7 +74,9 @@ def picture_grid(examples: pd.DataFrame, titles: list[str] | None = None, column
                 axis.imshow(pictures.on_white(pictures.open_picture(path)))
             except (OSError, ValueError):
                 axis.text(0.5, 0.5, "cannot\nbe read", ha="center", va="center", fontsize=8, color="grey")
-        lines = textwrap.fill(title, 100 // across, max_lines=3, placeholder=" …")
+        width = 100 // across
+        title = title if len(title) <= 3 * width else f"{title[: 2 * width - 4]} … {title[4 - width :]}"  # keep its end
+        lines = textwrap.fill(title, width, max_lines=3, placeholder=" …")
         axis.set_title(lines, y=-0.1, va="top", loc="center", fontsize=8)
     if mpl.__version_info__ < (3, 11) and re.search("[\u0900-\u097f]", "".join(titles)):
         advice = "install matplotlib 3.11 or newer and restart the notebook"

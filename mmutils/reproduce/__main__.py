@@ -23,22 +23,25 @@ from mmutils.runs.files import claim
 from mmutils.runs.fingerprints import ROOT
 from mmutils.runs.parameters import printable
 
+EXPERIMENTS = ROOT / "report" / "experiments.yaml"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     options = _options(arguments)
     try:
         profile = read(Path(options.experiments), options.profile)
-        out = (Path.cwd() / options.out if options.out else ROOT / profile.out).resolve()
-        all_runs = rooted(profile, dict(entry.split("=", 1) for entry in options.root))
+        usual = "report" if Path(options.experiments).resolve() == EXPERIMENTS else f"outputs/{options.profile}"
+        out = (Path.cwd() / options.out if options.out else ROOT / (profile.out or usual)).resolve()
+        all_runs, left_out = rooted(profile, dict(entry.split("=", 1) for entry in options.root))
         chosen = select(all_runs, options.only)
         if not options.list:
             claim(out / "runs", wait=0)
     except (ValueError, FileNotFoundError) as error:
         print(printable(error), file=sys.stderr)
         return 2
-    if left_out := [run.name for run in profile.runs if run.name not in {other.name for other in all_runs}]:
-        print(f"left out, as no --root gives the data they need: {', '.join(left_out)}", file=sys.stderr)
+    for name, reason in left_out.items():
+        print(f"left out: {name}, {reason}", file=sys.stderr)
     if options.list:
         runner = Runner(chosen, out / "runs")
         unreadable = runner.without_weights()
@@ -112,7 +115,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--profile", default="demo", help="profile of the experiments file (default: demo)")
     note = "a grid of your own (default: report/experiments.yaml, which describes the format)"
-    add("--experiments", metavar="FILE", default=ROOT / "report" / "experiments.yaml", help=note)
+    add("--experiments", metavar="FILE", default=EXPERIMENTS, help=note)
     add("--out", help="folder for runs and report (default: the profile's, else report)")
     add("--only", nargs="+", action="extend", metavar="NAME", help="only these runs and what they need")
     add("--list", action="store_true", help="say which runs are fresh, stale or missing, and why")

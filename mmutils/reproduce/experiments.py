@@ -36,7 +36,7 @@ class Profile:
 
     runs: list[Run]
     report: bool = True  # render it at the end
-    out: str = "report"  # folder, from the repository root
+    out: str = ""  # folder, from the repository root; "": report, or outputs/<profile> of another experiments file
     roots: tuple[str, ...] = ()  # what --root can give; runs whose own is not given are left out
     jobs: int = 1  # how many run at the same time
     defaults: dict = field(default_factory=dict)  # entries of every run
@@ -137,10 +137,11 @@ def _unknown(names: Iterable[str], allowed: Iterable[str], where: str) -> list[s
     return errors
 
 
-def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> list[Run]:
-    """The profile's runs, with the folder of their data set as the parameter `root`; without those that have none.
+def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> tuple[list[Run], dict[str, str]]:
+    """The profile's runs, with the folder of their data set as the parameter `root`; and why others are left out.
 
-    Nor those that need one of these. ValueError where a folder is not of profile.roots or not there, or none is given.
+    These have no folder, or need one of these. ValueError where a folder is not of profile.roots or not there, or no
+    run is left.
     """
     errors = _unknown(folders, profile.roots, "--root")
     for run in (run for run in profile.runs if run.root):
@@ -150,17 +151,19 @@ def rooted(profile: Profile, folders: dict[str, str], files: Disk = DISK) -> lis
         errors += [f"no folder of {name}: give --root {name}=DIR" for name in profile.roots]
     places = {name: Path(folder).expanduser() for name, folder in folders.items()}
     errors += [f"--root {name}: '{place}' is not there" for name, place in places.items() if not place.exists()]
-    if errors:
-        raise ValueError("\n".join(errors))
-    runs = []
-    for run in profile.runs:
-        if not {*run.needs} <= {other.name for other in runs}:
-            continue
+    runs, left_out = [], {}
+    for run in profile.runs if not errors else ():
         name = run.root or planned(run.notebook, run.parameters, files).get("data")
         wanted = name if isinstance(name, dict) else {"root": name}  # parameter -> name of a root
-        if places.keys() >= set(wanted.values()):
+        wanted = {parameter: root for parameter, root in wanted.items() if root in profile.roots}
+        if lacking := [root for root in wanted.values() if root not in places]:
+            left_out[run.name] = f"no --root {', '.join(lacking)}"
+        elif lacking := [other for other in run.needs if other in left_out]:
+            left_out[run.name] = f"needs {', '.join(lacking)}"
+        else:
             own = {parameter: str(places[root].resolve()) for parameter, root in wanted.items()}
             runs.append(replace(run, parameters=run.parameters | own))
-        elif not set(wanted.values()) <= set(profile.roots):
-            runs.append(run)
-    return runs
+    errors += [f"{name}: {reason}" for name, reason in left_out.items() if not runs]
+    if errors:
+        raise ValueError("\n".join(errors))
+    return runs, left_out

@@ -45,6 +45,7 @@ class Run(NamedTuple):
     def save(self, **entries) -> dict:
         """`save_record` in the folder `out`, with the values that the parameters began with; ValueError: one changed.
 
+        Beside it, of a table of one's own, split.csv: each example's split, which may have been made here.
         A warning names cells that ran with other code than the notebook's file has: the record then counts as stale.
         """
         now, before = parameters(self.notebook, self.namespace), self.values
@@ -52,6 +53,10 @@ class Run(NamedTuple):
             raise ValueError(f"{self.notebook}: {', '.join(changed)} since it began: run it again from its parameters")
         entries |= {"notebook": self.notebook, "parameters": before, "weights_before": self.weights}
         record, history = save_record(before["out"], **entries), _history()
+        if before.get("data") == "table" and (tables := self.namespace.get("tables")):
+            tables = tables if "train" in tables else next(iter(tables.values()))  # or of each language
+            splits = [table[["id"]].assign(split=split) for split, table in tables.items()]
+            write(Path(before["out"], "split.csv"), pd.concat(splits).to_csv(index=False))
         cells = fingerprints.not_run(self.notebook, history, self.cell, IMPORTED) if history else []
         if cells:
             update_record(before["out"], fingerprints=record["fingerprints"] | {"notebook": "other cells ran"})

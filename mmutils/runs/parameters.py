@@ -24,9 +24,12 @@ NAMES = {"str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict, "
 COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # to a terminal
 
 
+FUSIONS = ("concatenation", "gated", "cross_attention", "compare", "late")  # of models.fusion, which loads torch
 RULES = {  # of parameters that all notebooks share: what they must be, and how that is said
     "seeds": (lambda seeds: 0 < len(set(seeds)) == len(seeds), "one or more, each once"),
     "shares": (lambda shares: shares and all(0 < share <= 1 for share in shares), "one or more, above 0, at most 1"),
+    "fusion": (lambda fusion: fusion in FUSIONS, f"one of {', '.join(FUSIONS)}"),
+    "fusions": (lambda fusions: 0 < len({*fusions} & {*FUSIONS}) == len(fusions), f"some of {', '.join(FUSIONS)}"),
     "precision": (lambda precision: precision in ("auto", "no", "bf16"), "auto, no or bf16"),
     **dict.fromkeys(("epochs", "tune_epochs", "batch_size"), (lambda number: number > 0, "1 or more")),
 }

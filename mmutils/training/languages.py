@@ -10,6 +10,7 @@ from functools import partial
 import pandas as pd
 from torch import Tensor
 
+from mmutils import data
 from mmutils.models.encoder import CachedEncoder
 from mmutils.training.finetuning import share_of_labels
 from mmutils.training.loop import TrainConfig
@@ -17,6 +18,21 @@ from mmutils.training.supervised import Trainings, fused_classifier, join_seeds,
 
 NAMES = {"en": "English", "hi": "Hindi"}
 Features = Mapping[str, Mapping[str, Tensor]]  # by split, what Batches takes as `extra`
+
+
+def paired_tables(name: str, root: str, limit: int = 0, **options) -> dict[str, dict[str, pd.DataFrame]]:
+    """By language and split, the labelled examples that are there in both languages, in the same order.
+
+    Of rows that are left out for their text in one language (leaks="drop") those of the other one go, too.
+    Args: as `mmutils.data.tables`. ValueError: as there.
+    """
+    tables = {code: data.tables(name, root, language=code, labelled=True, **options) for code in NAMES}
+    for split, first in tables["en"].items():
+        both = {*first["id"]} & {*tables["hi"][split]["id"]}
+        for splits in tables.values():
+            kept = splits[split][splits[split]["id"].isin(both)]
+            splits[split] = data.subset(kept.reset_index(drop=True), limit)
+    return tables
 
 
 class BilingualTrainings(Trainings):

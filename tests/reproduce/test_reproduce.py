@@ -448,15 +448,15 @@ def test_the_folder_of_a_data_set_is_given_and_not_recorded(repository):
     assert state(repository.run("--root", f"toy={second}")[1], "one") == "fresh"
     repository.experiments({"name": "one"}, {"name": "two", "parameters": {"data": "other"}}, roots=["toy", "other"])
     status, output = repository.run("--root", f"other={first.parent}", "--list")
-    assert status == 0 and "left out, as no --root gives the data they need: one\n" in output, output
+    assert status == 0 and "left out: one, no --root toy\n" in output, output
     assert "two   " in output and "one   " not in output
     two = {"name": "two", "parameters": {"data": "other"}, "needs": ["one"]}
     repository.experiments({"name": "one"}, two, {"name": "three", "needs": ["two"]}, roots=["toy", "other"])
-    output = repository.run("--root", f"other={first.parent}", "--list")[1]
-    assert output.endswith("they need: one, two, three\n"), output
+    status, output = repository.run("--root", f"other={first.parent}", "--list")  # none is left
+    assert status == 2 and output == "one: no --root toy\ntwo: needs one\nthree: no --root toy\n", output
     repository.experiments({"name": "one", "root": "mine"}, {"name": "two"}, roots=["toy", "mine"])
     status, output = repository.run("--root", f"mine={second}", "--list")
-    assert status == 0 and "need: two" in output and "one   " in output, output
+    assert status == 0 and "left out: two, no --root toy" in output and "one   " in output, output
     repository.experiments({"name": "one", "root": "mien"}, roots=["mine"])
     status, output = repository.run("--root", f"mine={second}", "--list")
     assert status == 2 and "run one, root: unknown 'mien'; did you mean 'mine'?" in output, output
@@ -469,10 +469,19 @@ def test_a_run_may_need_several_folders(repository):
     for name in ("posts", "texts"):
         (repository.folder / name).mkdir()
     status, output = repository.run("--root", f"toy={repository.folder / 'posts'}", "--list")
-    assert status == 0 and "left out" in output and "one" in output.rpartition("they need")[2], output
+    assert status == 2 and output == "one: no --root texts\n", output
     folders = [f"toy={repository.folder / 'posts'}", f"texts={repository.folder / 'texts'}"]
     status, output = repository.run("--root", folders[0], "--root", folders[1])
     assert (status, state(output, "one")) == (0, "ok"), output
+
+
+def test_a_grid_of_ones_own_leaves_the_committed_report_alone(repository):
+    repository.experiments({"name": "one"})
+    (repository.folder / "report" / "experiments.yaml").rename(repository.folder / "mine.yaml")
+    status, output = repository.run("--experiments", "mine.yaml")
+    assert (status, state(output, "one")) == (0, "ok"), output
+    assert (repository.folder / "outputs" / "demo" / "runs" / "one" / "record.json").is_file()
+    assert not (repository.folder / "report" / "runs").exists()
 
 
 def test_a_reader_that_has_enough_ends_the_list_quietly(repository):

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from mmutils.runs.parameters import all_typed, printable, typed
+from mmutils.models import fusion
+from mmutils.runs.parameters import FUSIONS, all_typed, printable, typed
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,8 @@ def test_a_terminal_obeys_no_text_from_data():
         ("shares", [1.0, 0.0], [0.1, 1.0]),
         ("precision", "fp16", "bf16"),
         ("epochs", "0", 1),
+        ("fusion", "gatd", "gated"),
+        ("fusions", ["late", "gatd"], ["late", "gated"]),
     ],
 )
 def test_what_all_notebooks_share_keeps_its_rule(name, wrong, right):
@@ -82,3 +85,4 @@ def test_what_all_notebooks_share_keeps_its_rule(name, wrong, right):
     with pytest.raises(ValueError, match=f"parameter {name} is .*: give "):
         all_typed({name: wrong}, declared)
     assert all_typed({name: right}, declared) == {name: right}
+    assert set(FUSIONS) == set(fusion.FUSIONS)

@@ -8,7 +8,7 @@ import torch
 from mmutils.data import SPLITS
 from mmutils.models.encoder import CachedEncoder
 from mmutils.statistics import language_gap
-from mmutils.training.languages import BilingualTrainings
+from mmutils.training.languages import BilingualTrainings, paired_tables
 from mmutils.training.loop import TrainConfig
 
 
@@ -52,3 +52,20 @@ def test_systems_and_what_is_asked_in_the_other_language(trained):
 def test_the_gap_is_wider_where_labels_are_in_english_alone(trained):
     both, alone = language_gap(*trained.four()), language_gap(*trained.four(asked=True))
     assert alone.text.estimate > both.text.estimate + 0.1 and alone.fused.estimate < alone.text.estimate
+
+
+def test_what_leaks_in_one_language_leaves_both(tmp_path):
+    """Features are taken by row, so a row that one language lacks would give later texts another's picture."""
+    count = 30
+    posts = pd.DataFrame({"id": [f"p{n}" for n in range(count)], "group": [f"g{n}" for n in range(count)]})
+    posts["label"], posts["split"] = ["a", "b"] * 15, ["train"] * 20 + ["val"] * 5 + ["test"] * 5
+    posts["text_en"] = [f"word {n}" for n in range(count)]
+    posts["text_hi"] = [f"शब्द {n}" for n in range(count)]
+    posts.loc[3, "text_en"], posts.loc[7, "text_hi"] = posts.loc[22, "text_en"], posts.loc[27, "text_hi"]
+    posts.to_csv(tmp_path / "posts.csv", index=False)
+    for limit, rows in ((0, 18), (10, 10)):
+        tables = paired_tables("table", str(tmp_path / "posts.csv"), limit, leaks="drop")
+        assert len(tables["en"]["train"]) == rows and not {"p3", "p7"} & {*tables["hi"]["train"]["id"]}
+        for split, english in tables["en"].items():
+            assert english["id"].tolist() == tables["hi"][split]["id"].tolist()
+            assert english.index.equals(pd.RangeIndex(len(english)))
