@@ -26,8 +26,8 @@ clean:
 
 address: # of a fork, in badges and setup cells: make address REPOSITORY=owner/name
 	@echo "$(REPOSITORY)" | grep -Eq '^[^/ ]+/[^/ ]+$$' || { echo "Give the repository: make address REPOSITORY=owner/name"; exit 1; }
-	sed -i.old -E 's#(/github/|github\.com/)[^/"]+/[^/"]+(/blob/main/[a-zA-Z_/]+\.ipynb|\.git mmutils-repository)#\1$(REPOSITORY)\2#' */*.ipynb
-	@rm -f */*.ipynb.old
+	sed -i.old -E 's#(/github/|github\.com/)[^/"]+/[^/"]+(/blob/main/[a-zA-Z_/]+\.ipynb|\.git mmutils-repository)#\1$(REPOSITORY)\2#' */*.ipynb report/notebooks/*.ipynb
+	@rm -f */*.ipynb.old report/notebooks/*.ipynb.old
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

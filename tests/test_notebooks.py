@@ -1,15 +1,20 @@
-"""Notebooks: their form, and each of them end to end through the smoke profile."""
+"""Notebooks: their form, and each of them end to end through the smoke profile; a table of one's own."""
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import yaml
 
-from mmutils import runs
+from mmutils import data, runs
+from mmutils.training.languages import NAMES
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(path for path in ROOT.glob("*/*.ipynb") if path.parent.name != "outputs")
@@ -71,3 +76,38 @@ def test_smoke_profile(tmp_path: Path) -> None:
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
     second = subprocess.run([*command, "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert all(line.split()[1] == "fresh" for line in second.stdout.splitlines()), second.stdout
+
+
+@pytest.mark.timeout(900)
+def test_a_table_of_ones_own(tmp_path: Path) -> None:
+    """Three classes, two languages, no split: a grid runs on it, the report speaks of it, its classifier answers."""
+    english, hindi = (data.subset(data.examples("emoji_topics", None, "train", language=code), 84) for code in NAMES)
+    posts = english[["image", "label"]].assign(text_en=english["text"], text_hi=hindi["text"])
+    posts = posts[posts["label"] < 3]
+    (tmp_path / "img").mkdir()
+    for path in posts["image"]:
+        shutil.copy(path, tmp_path / "img")
+    posts["image"], posts["label"] = (
+        "img/" + posts["image"].map(os.path.basename),
+        posts["label"].map("abc".__getitem__),
+    )
+    posts.to_csv(tmp_path / "posts.csv", index=False)
+    shared = {"data": "table", "root": str(tmp_path / "posts.csv"), "seeds": [0, 1], "epochs": 1}
+    starts = {"both": ["tf_efficientnet_lite0", "intfloat/multilingual-e5-small"]}
+    finetuning = {"name": "posts", "notebook": "Finetuning/Finetuning.ipynb", "study": "memes"}
+    entries = [finetuning | {"parameters": {"starts": starts}}, {"name": "gap", "notebook": "notebooks/the_gap.ipynb"}]
+    grid = {"profiles": {"own": {"jobs": 2, "defaults": {"parameters": shared}, "runs": entries}}}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+    command = [sys.executable, "-m", "mmutils.reproduce", "--profile", "own", "--experiments", tmp_path / "grid.yaml"]
+    done = subprocess.run([*command, "--out", tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for record in runs.load_records(tmp_path / "runs"):
+        split = pd.read_csv(tmp_path / "runs" / record["run"] / "split.csv")
+        assert record["classes"] == ["a", "b", "c"] and len(split) == len(posts)
+        assert split["split"].value_counts().to_dict() == record["data"]["splits"]
+    report = (tmp_path / "report.md").read_text()
+    assert "On your own table (posts)** (3 classes, such as" in report and "On your own table (gap)**" in report
+    posts.rename(columns={"text_en": "text"}).drop(columns="text_hi").head(9).to_csv(tmp_path / "new.csv", index=False)
+    command = [sys.executable, "-m", "mmutils.predict", tmp_path / "runs" / "posts", "--table", tmp_path / "new.csv"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "9 posts with a label and an answer" in done.stdout, done.stdout + done.stderr

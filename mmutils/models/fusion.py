@@ -32,8 +32,8 @@ class Fusion(nn.Module):
 class Concatenation(Fusion):
     """Both side by side through an MLP (Ngiam et al. 2011, https://icml.cc/2011/papers/399_icmlpaper.pdf).
 
-    The widths are those of the crisis study that this one follows. hide: share of the examples of which one randomly
-    chosen modality is replaced by its mean in training (ModDrop, Neverova et al. 2015, https://arxiv.org/abs/1501.00102).
+    hide: share of the examples of which one randomly chosen modality is replaced by its mean in training (ModDrop,
+    Neverova et al. 2015, https://arxiv.org/abs/1501.00102).
     """
 
     def __init__(self, image_dim: int, text_dim: int, hidden=(512, 128, 32), dropout: float = 0.3, hide: float = 0.0):

@@ -191,7 +191,9 @@ def retrieval(page: Page) -> str:
                 rows.append([label, *recalls, f"{shares['candidates']:,}", level])
         queries = record["extra"].get("queries", {}) if page.study.built_in else {}
         shown = examples(page, run, "en") if queries else {}
-        for query, ids in queries.items():
+        values = record["parameters"]
+        hindi = values.get("text_encoder") or "hi" in values.get("languages", ())  # whether it has read any
+        for query, ids in ((q, i) for q, i in queries.items() if hindi or not re.search("[\u0900-\u097f]", q)):
             images = [small_picture(page, i, *shown.loc[i, ["image", "text"]]) for i in ids]
             answers.append([markdown.escape(f"{name}: {query}"), *images])
     head = markdown.table(["Text", *map(str, range(1, max(map(len, answers), default=1)))], [], slice(0))

@@ -34,6 +34,7 @@ class Page:
     made: dict[str, bytes] = field(default_factory=dict)  # pictures by the name of their file
     problems: list[str] = field(default_factory=list)  # what could not be shown, and why
     coloured: dict[str, int] = field(default_factory=dict)  # starts by the number of their line
+    ranges: dict[str, str] = field(default_factory=dict)  # by setting, of the part of its gap, as asked in several ways
     chapter: str = ""  # what is written of it, by `rendering.written`
     answer: tuple[str, str, str] = ("", "", "")  # its question, what it says to it, and a figure
     explorer: tuple | None = None  # as `explorer_html` takes it

@@ -101,7 +101,7 @@ def answers(pages: list[Page]) -> str:
     for question in QUESTIONS:
         if asked := [page for page in pages if page.answer[0] == question and page.answer[1]]:
             classes = next(iter(asked[0].study.records.values()))["classes"] or ["the classes"]
-            parts.append(NOTES[f"asked-{question}"].format(task=_task(asked[0], classes), auroc=NOTES["auroc"]))
+            parts.append(NOTES[f"asked-{question}"].format(task=_task(asked[0], classes)))
             named = [(markdown.escape(DATA.get(page.name, page.name)), page.answer[1]) for page in asked]
             parts += [f"> **On {name}** {said}" for name, said in named]
     return "\n\n".join([*parts, *[page.answer[2] for page in pages if page.answer[2]][:1]])
@@ -138,6 +138,7 @@ def languages(page: Page) -> str:
         if change in ("closes", "narrows") and abs(gap.fused.estimate) > abs(gap.text.estimate):
             change = "widens"
         values = {"text": span(gap.text, points), "fused": span(gap.fused, points), "share": span(gap.share, _rounded)}
+        values["range"] = f" ({page.ranges[name]} % where asked in other ways)" if name in page.ranges else ""
         values |= {"name": name, "scores": scores, "ahead": "English" if gap.text.estimate > 0 else "Hindi"}
         kinds = f"with-{page.study.name}", "gap-none" if 0 in gap.text else "gap-ahead", f"picture-{change}"
         setting, ahead, picture = (NOTES[kind].format(**values) for kind in kinds)
@@ -162,10 +163,16 @@ def _use(page: Page) -> str:
         verdicts = places.setdefault(test.name.rpartition(", ")[2], {})
         verdicts.setdefault(test.result.verdict, []).extend(test.where.split("; "))
     for language, verdicts in places.items():
-        for verdict in sorted(verdicts, key=("better", "worse", "inconclusive").index):
-            where = " otherwise" if verdict == "inconclusive" else f" after learning from {_where(verdicts[verdict])}"
-            where = where if len(verdicts) > 1 else ""
-            said.append(NOTES[f"use-{verdict}"].format(language=language, where=where))
+        where = {verdict: f" after learning from {_where(names)}" for verdict, names in verdicts.items()}
+        if len(verdicts) == 1:
+            where = dict.fromkeys(verdicts, "")
+        elif "worse" not in verdicts:
+            count, several = len(verdicts["better"]), sum(map(len, verdicts.values()))
+            where = {"better": f" in {count} of {several} settings ({where['better'].strip()}), clearly lower in none"}
+        elif "inconclusive" in verdicts:
+            where["inconclusive"] = " otherwise"
+        for verdict in sorted(where, key=("better", "worse", "inconclusive").index):
+            said.append(NOTES[f"use-{verdict}"].format(language=language, where=where[verdict]))
     return " ".join(said) or NOTES["use-alone"]
 
 

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from mmutils import report, runs
 from mmutils.report import chosen, diagnostics, diagrams, html, markdown, pdf, questions, systems, tables
 from mmutils.report.explorer import examples, explorer_html
-from mmutils.report.page import LANGUAGES, NOTES, Page
+from mmutils.report.page import DATA, LANGUAGES, NOTES, Page
 from mmutils.report.results import Study
 from mmutils.report.robustness import add_averages, robust
 from mmutils.runs import files
@@ -163,7 +163,9 @@ def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: s
 
 def chapter(page: Page) -> str:
     """A page's chapter, of the blocks that are not empty."""
-    parts = [f"## {markdown.escape(page.name)}: {STUDIES.get(page.study.name, 'runs')}"]
+    parts = [
+        f"## {markdown.escape(DATA.get(page.name, page.name)).capitalize()}: {STUDIES.get(page.study.name, 'runs')}"
+    ]
     for name, build in BLOCKS.items():
         block = page.guarded(name, build).strip()
         parts += [f"### {name}\n\n{block}"] if block else []

@@ -59,6 +59,7 @@ def robust(page: Page) -> str:
         values = {"name": name, "gains": gains, "clear": len(shares)}
         if shares:
             values |= {"least": whole(min(shares)), "most": whole(max(shares))}
+            page.ranges[name] = f"{values['least']} to {values['most']}"
         said.append(NOTES["robust-range" if shares else "robust-none"].format(**values))
     return "\n\n".join(filter(None, [*said, page.table("robust", rows)]))
 

@@ -15,6 +15,7 @@ from mmutils.report.results import on_val
 
 INPUTS = {"text": "Text", "image": "Picture", "image+text": "Picture + text"}
 PROBES = {"knn": "neighbours", "linear": "linear probe"}
+ORIGINS = {"package": "published", "random": "untrained"}
 BEFORE = ("random, ", "before, ")
 SETTINGS = {"none": "as published", "plain": "unchanged pictures", "two": "two views", "same": "one view"}
 Pairs = dict[tuple[str, str], tuple[dict, dict]]  # (what is compared, where) -> two systems
@@ -30,7 +31,8 @@ def description(page: Page, system: dict) -> str:
     """Its networks, what was trained, and by what each was pretrained."""
     named = "; ".join(networks(page, system))
     named = "" if named in system["system"] else f"{readable(named)}; "
-    return f"{named}trained: {system['trained']}; weights: {', '.join(dict.fromkeys(origins(page, system)))}"
+    weights = (ORIGINS.get(origin, origin) for origin in dict.fromkeys(origins(page, system)))
+    return f"{named}trained: {system['trained']}; weights: {', '.join(weights)}"
 
 
 def origins(page: Page, system: dict) -> list[str]:
@@ -98,15 +100,24 @@ def inputs(page: Page) -> Pairs:
 
 
 def choices(page: Page) -> Pairs:
-    """The best on val of each input and language against all others that read the same; not for pretraining."""
+    """The best on val against the best of each way to train, and within a way against the others; all read the same.
+
+    A way to train is what learns, and by what it was pretrained. Not for pretraining.
+    """
     pairs, keys = {}, ("inputs", "language", "labels")
     for best in kinds(page).values() if page.study.name != "memes" else ():
         alike = [s for s in page.study.systems if all(s.get(key) == best.get(key) for key in keys)]
-        names = Counter(system["system"] for system in alike)
-        for other in (system for system in alike if system is not best):
-            more = ", from scratch" if other["weights"] == "random" and "scratch" not in other["system"] else ""
-            more += f" ({other['run']})" if names[other["system"]] > 1 else ""
-            pairs[f"{best['system']} – {other['system']}{more}", title(best)] = best, other
+        alike.sort(key=lambda s: (s is best, on_val(s, page.study.score)), reverse=True)
+        names, ways = Counter(system["system"] for system in alike), {}
+        for system in alike:
+            ways.setdefault((system["trained"], *origins(page, system)), []).append(system)
+        for first, *others in ways.values():
+            against = [(best, first, "")] * (first is not best)
+            against += [(first, other, "" if first is best else f"; trained: {first['trained']}") for other in others]
+            for one, other, way in against:
+                more = ", from scratch" if other["weights"] == "random" and "scratch" not in other["system"] else ""
+                more += f" ({other['run']})" if names[other["system"]] > 1 else ""
+                pairs[f"{one['system']} – {other['system']}{more}", title(best) + way] = one, other
     return pairs
 
 

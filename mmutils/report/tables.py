@@ -47,7 +47,7 @@ def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
     if family is not systems.forms or not rows:
         return table
     said = [f"{what}: {v.count('better')} better, {v.count('worse')} worse of {len(v)}" for what, v in verdicts.items()]
-    return f"**Clear differences.** {'; '.join(said)}.\n\n{table}"
+    return f"**Clear differences, of one pretraining each.** {'; '.join(said)}.\n\n{table}"
 
 
 def chosen(page: Page) -> str:
@@ -74,8 +74,11 @@ def every(page: Page) -> str:
 
 
 def _label(page: Page, system: dict) -> str:
-    alike = [other for other in page.study.systems if other["system"] == system["system"]]
-    return readable(system["system"]) + (f" ({system['run']})" if len(alike) > 1 else "")
+    name = system["system"], systems.title(system)
+    alike = [other for other in page.study.systems if (other["system"], systems.title(other)) == name]
+    counts = [s["labels"] for s in page.study.systems if s["run"] == system["run"] and s.get("labels")]
+    where = f"{counts[0]:,} labels" if page.study.name == "gap" and counts else system["run"]
+    return readable(system["system"]) + (f" ({where})" if len(alike) > 1 else "")
 
 
 def at_chance(page: Page, system: dict) -> bool:

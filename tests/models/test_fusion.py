@@ -37,7 +37,7 @@ def test_unknown_name_lists_the_known():
         fusion.fusion_class("sum")
 
 
-def test_concatenation_has_the_published_widths():
+def test_concatenation_has_its_widths():
     layers = [module for module in fusion.Concatenation(12, 8).layers if isinstance(module, torch.nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in layers] == [(20, 512), (512, 128), (128, 32)]
 
