@@ -164,7 +164,7 @@ def test_table_holds_what_the_predictions_give(rendered):
         for _, p in rows.groupby("seed")
     ]
     text = (rendered / "report.md").read_text()
-    line = next(line for line in text.splitlines() if "| [Text, English: tuned (text-en)](runs/text-en/" in line)
+    line = next(line for line in text.splitlines() if "| [Text, English: tuned](runs/text-en/" in line)
     assert "In two splits: 7 texts. More than once in a split: nothing." in text
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[5].startswith(f"{100 * np.mean(found):.1f} ± {100 * np.std(found, ddof=1):.1f} [")
@@ -244,7 +244,7 @@ def test_two_runs_make_a_report_and_the_rest_is_not_run_yet(rendered, tmp_path):
         shutil.copytree(rendered / "runs" / name, tmp_path / "runs" / name)
     text = report.render(tmp_path).with_suffix(".md").read_text()
     assert "*Not run yet: data, text-hi, fusion-en, fusion-hi, finetuning.*" in text
-    assert "| [Text, English: tuned (text-en)](runs/text-en/record.json)" in text
+    assert "| [Text, English: tuned](runs/text-en/record.json)" in text
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -334,9 +334,9 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     for start in ("CLIP and e5", "random and e5"):
         rows = table[table["system"] == f"{start}, 100 % of labels"]
         means[start] = f"{100 * np.mean([roc_auc_score(p['label'], p['p_1']) for _, p in rows.groupby('seed')]):.1f}"
-    aurocs = f"has an AUROC of {means['CLIP and e5']}, its baseline, “random and e5”, of {means['random and e5']}"
+    aurocs = f"{means['CLIP and e5']}, its baseline {means['random and e5']}"
     first = text[: text.index("<!-- end: answers")]
-    assert f"The pretrained start that is best on val, “CLIP and e5”, {aurocs}: a difference of +" in first
+    assert f"Of the pretrained starts “CLIP and e5” is the best on val: {aurocs}, a difference of +" in first
     assert re.search(r"points with all labels, (clearly better|which is not clear)\. Each was pretrained once", first)
     assert "p =" not in first and "p <" not in first
     table = text.partition("### Pretrained or not")[2].partition("\n### ")[0]
@@ -347,7 +347,7 @@ def test_pretraining_is_compared_with_the_same_network_untrained(memes):
     assert f"> **On emoji** {about}: **Sometimes:** in {better} of {len(verdicts)} comparisons the" in first
     assert "inconclusive" in verdicts
     row = next(x for x in text.splitlines() if "CLIP and e5, 100 % of labels](runs/finetuning/record.json)" in x)
-    assert f"| {means['CLIP and e5']} ± " in row and "; weights: CLIP, package |" in row
+    assert f"| {means['CLIP and e5']} ± " in row and "; weights: CLIP, published |" in row
     assert "| CLIP and e5 – random and e5 | 10 % of the labels (120 of train, 9 of val); one pretraining |" in text
     assert "| CASS and e5 – random and e5 | all labels (1,200 of train, 90 of val); one pretraining |" in text
     assert "| CASS, ViT – random, ViT | all labels (" in text
@@ -359,12 +359,12 @@ def test_the_weights_of_a_start_say_what_pretrained_it(memes):
     page = Page(Study(memes, "memes"), draw=False)
     system = {"system": "s", "trained": "head", "start": "s", "networks": ["net"]}
     said = {
-        ("clip:image and e5", "clip/image; package e5 1.0"): "CLIP, package",
-        ("start:clip:image and e5", "random; package e5 1.0"): "random, package",
-        ("start:clip:image and e5", "package net 1.0; package e5 1.0"): "package",
-        ("random:clip:image and e5", "random; package e5 1.0"): "random, package",
-        ("start:cass-mm:cnn", "random, package e5 1.0"): "package",
-        ("net", "net: package net 1.0; e5: package e5 1.0"): "package",
+        ("clip:image and e5", "clip/image; package e5 1.0"): "CLIP, published",
+        ("start:clip:image and e5", "random; package e5 1.0"): "untrained, published",
+        ("start:clip:image and e5", "package net 1.0; package e5 1.0"): "published",
+        ("random:clip:image and e5", "random; package e5 1.0"): "untrained, published",
+        ("start:cass-mm:cnn", "random, package e5 1.0"): "published",
+        ("net", "net: package net 1.0; e5: package e5 1.0"): "published",
     }
     for (model, weights), expected in said.items():
         told = systems.description(page, system | {"model": model, "weights": weights})
@@ -382,7 +382,7 @@ def test_several_pretrainings_are_said_where_tests_stand(memes, tmp_path):
     table = tables.comparisons(page, systems.finetuning)
     assert "| all labels (1,200 of train, 90 of val); 5 pretrainings |" in table
     assert "; one pretraining |" in table and "Several: each seed has a pretraining of its own" in table
-    assert "Each was pretrained several times, and the intervals include" in questions.pretraining(page)
+    assert "Each was pretrained several times, which these intervals include" in questions.pretraining(page)
 
 
 def test_a_page_that_another_process_writes_is_the_same(made, monkeypatch):
@@ -402,9 +402,9 @@ def test_the_best_fine_tuned_system_is_named_with_its_scores(memes):
     best = max(tuned, key=lambda system: system["val"]["auroc"].mean())
     auroc, accuracy = (f"{100 * best['test'][score].mean():.1f}" for score in ("auroc", "accuracy"))
     _, said, _ = questions.answer(page)
-    about = f"networks: {' and '.join(best['networks'])}; trained with labels: head), of all starts the best on val"
-    assert f"**To use:** “{best['start']}” (reads " in said
-    assert about in said and f": AUROC on test {auroc} [" in said and f", accuracy {accuracy} %." in said
+    about = f"the best on val (“{systems.title(best)}”; {' and '.join(best['networks'])}; trained with labels: head)"
+    assert f"**To use:** “{best['start']}”, " in said
+    assert about in said and f": AUROC {auroc} [" in said and f", accuracy {accuracy} %." in said
 
 
 def test_every_failure_is_in_the_report_of_ones_own_runs(memes, tmp_path):
@@ -630,8 +630,8 @@ def test_runs_elsewhere_get_a_report_that_speaks_of_them_alone(rendered, tmp_pat
     answer = text.split("\n## ")[0]
     assert answer.count("> **") == 1
     assert re.search(r"> \*\*On emoji\*\* \(\d classes, such as [^)]*\): English is ahead", answer)
-    assert second.startswith("emoji") and "Emoji data" in second and "### The gap between the languages" in second
-    assert first.startswith("table") and "### The gap" not in first and "Emoji data" not in first
+    assert second.startswith("Emoji") and "Emoji data" in second and "### The gap between the languages" in second
+    assert first.startswith("Table") and "### The gap" not in first and "Emoji data" not in first
     assert "-own/record.json" not in second
     assert set(re.findall(r"runs/([\w-]+)/record", first)) == {"image-small-own", "text-en-own"}
     assert (tmp_path / "figures" / "1-systems.svg").exists() and (tmp_path / "figures" / "2-systems.svg").exists()
@@ -687,7 +687,7 @@ def test_gaps_are_those_of_the_predictions_and_open_both_reports(rendered, tmp_p
     shutil.copytree(rendered / "runs", tmp_path / "runs", dirs_exist_ok=True)
     whole = report.filled(tmp_path, "demo", draw=False)[0]
     assert whole.index("> **On photographs** (") < whole.index("> **On emoji** (")
-    assert whole.index("## photos: the gap between languages") < whole.index("## emoji: one input and both")
+    assert whole.index("## Photographs: the gap between languages") < whole.index("## Emoji: one input and both")
 
 
 def _wilson(hits: int, count: int) -> tuple[float, float]:
@@ -808,7 +808,7 @@ def test_readme_shows_the_answer_and_the_table_with_links_from_the_root(rendered
     markers = "# x\n<!-- begin: results -->\n<!-- end: results -->\n"
     text = report.readme(markers, (rendered / "report.md").read_text())
     assert re.search(r"\]\(report/figures/\d-gap.svg\)", text)
-    assert "| [Text, English: tuned (text-en)](report/runs/text-en/record.json)" in text
+    assert "| [Text, English: tuned](report/runs/text-en/record.json)" in text
     assert report.readme(text, (rendered / "report.md").read_text()) == text
 
 
@@ -977,11 +977,10 @@ def test_what_to_use_is_where_picture_and_text_score_better(tmp_path, monkeypatc
     monkeypatch.setattr(page.study, "compare", compare)
     use = questions.languages(page).partition("**To use:** ")[2]
     assert use == (
-        "In English, picture and text together after learning from 30 labels in English alone, or from 30 labels in "
-        "both languages: they score clearly higher than text alone. "
-        "In English, text alone otherwise: a gain from the picture is not shown. "
-        "In Hindi, picture and text together after learning from 900 labels in English alone, or from 900 labels in "
-        "both languages: they score clearly higher than text alone. "
+        "In English, picture and text together: they score clearly higher than text alone in 2 of 4 settings (after "
+        "learning from 30 labels in English alone, or from 30 labels in both languages), clearly lower in none. "
+        "In Hindi, picture and text together: they score clearly higher than text alone after learning from 900 labels "
+        "in English alone, or from 900 labels in both languages. "
         "In Hindi, text alone after learning from 30 labels in English alone: "
         "adding the picture clearly lowers the score. "
         "In Hindi, text alone otherwise: a gain from the picture is not shown."
