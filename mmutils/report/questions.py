@@ -1,7 +1,7 @@
 """The two questions, in plain sentences: what pictures do to the gap between languages, and what pretraining brings."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
@@ -200,7 +200,7 @@ def pretraining(page: Page) -> str:
     values["verdict"] = "which is not clear" if result.verdict == "inconclusive" else f"clearly {result.verdict}"
     seeds = "gain-several" if (pair[0].get("pretrainings") or 1) > 1 else "gain-one"
     found = " ".join(NOTES[name].format(**values) for name in (f"gain-{kind}", "gain", seeds))
-    return _with_best(page, found, lambda best: "use-best" if best["start"] in pretrained else "use-other")
+    return _with_best(page, found, pretrained)
 
 
 def inputs(page: Page) -> str:
@@ -209,18 +209,18 @@ def inputs(page: Page) -> str:
     found = [f"{_quoted(systems.title(system))}: {span(page.study.interval(system))}" for system in best]
     tests = [t for t in tables.tests(page, systems.inputs) if t.second["inputs"] == "text"] if found else []
     said = [NOTES[f"inputs-{test.result.verdict}"].format(gain=span(test.result.difference, points)) for test in tests]
-    return _with_best(page, " ".join([f"{'; '.join(found)}.", *said]), lambda best: "use-best")
+    return _with_best(page, " ".join([f"{'; '.join(found)}.", *said]))
 
 
-def _with_best(page: Page, found: str, use: Callable[[dict], str]) -> str:
-    """What was found, on which data, and the fine-tuned system that is best on val, in the note that `use` names."""
+def _with_best(page: Page, found: str, pretrained: Collection[str] = ()) -> str:
+    """What was found, on which data, and the fine-tuned system that is best on val; pretrained: the starts that are."""
     started = [system for system in page.study.systems if system.get("start")]
     if not (tuned := [system for system in started if not system.get("reference")]):
         return ""
     best = max(tuned, key=partial(systems.rank, page))
     same = [s for s in started if s["run"] == best["run"] and s["system"].startswith(f"{best['system']}, mean of ")]
     mean = "".join(f" (its seeds averaged: {percent(s['test'][page.study.score].mean())})" for s in same)
-    said = NOTES[use(best)].format(
+    said = NOTES["use-other" if pretrained and best["start"] not in pretrained else "use-best"].format(
         start=_quoted(best["start"]),
         networks=markdown.escape(readable(_listed(systems.networks(page, best)))),
         trained=markdown.escape(readable(best["trained"])),

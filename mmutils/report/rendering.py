@@ -163,9 +163,8 @@ def written(folder: Path, study: str, records: list[dict], draw: bool, prefix: s
 
 def chapter(page: Page) -> str:
     """A page's chapter, of the blocks that are not empty."""
-    parts = [
-        f"## {markdown.escape(DATA.get(page.name, page.name)).capitalize()}: {STUDIES.get(page.study.name, 'runs')}"
-    ]
+    title = DATA.get(page.name, page.name)
+    parts = [f"## {markdown.escape(title[:1].upper() + title[1:])}: {STUDIES.get(page.study.name, 'runs')}"]
     for name, build in BLOCKS.items():
         block = page.guarded(name, build).strip()
         parts += [f"### {name}\n\n{block}"] if block else []
