@@ -106,8 +106,9 @@ class Batches:
 
     def longest_first(self) -> Iterator[tuple[Tensor, dict]]:
         """Every row once, as (row numbers, batch), longest texts first: texts of like length need little padding."""
-        for rows in self._lengths().argsort(stable=True, descending=True).split(self.batch_size):
-            yield rows, self._batch(rows, torch.Generator())
+        order = self._lengths().argsort(stable=True, descending=True)
+        made = ((rows, self._batch(rows, torch.Generator())) for rows in order.split(self.batch_size))
+        yield from made if self.device.type == "cpu" else ahead(made)
 
     def smallest(self) -> int:
         """Examples in the smallest batch of an epoch."""

@@ -18,19 +18,22 @@ def predict(classifier: nn.Module, batches: Batches) -> pd.DataFrame:
         if getattr(batches, option):
             raise ValueError(f"predict needs every example once and unchanged: build the batches without {option}")
     modes = {module: module.training for module in classifier.modules()}
-    ids, logits = [], []
+    order, ids, logits = [], [], []
     try:
         classifier.eval()
         with batches.on(classifier), torch.inference_mode():
-            for batch in tqdm(batches.epoch(0), total=len(batches), desc="predict", delay=2, leave=False):
+            for rows, batch in tqdm(batches.longest_first(), "predict", total=len(batches), delay=2, leave=False):
+                order.append(rows)
                 ids += batch["id"]
                 logits.append(classifier(batch).float())  # (B, K)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if ids != batches.examples["id"].tolist():
+    order = torch.cat(order)
+    if ids != batches.examples["id"].iloc[order].tolist() or len(ids) != len(batches.examples):
         raise ValueError(f"the {len(ids)} rows in the batches are not the {len(batches.examples)} examples in order")
-    return predictions_table(batches.examples, torch.cat(logits).softmax(dim=1).cpu().numpy())
+    logits = torch.cat(logits).cpu()[order.argsort()]  # (N, K)
+    return predictions_table(batches.examples, logits.softmax(dim=1).numpy())
 
 
 def class_probabilities(model, rows, classes: int) -> np.ndarray:

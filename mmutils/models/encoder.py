@@ -48,8 +48,8 @@ class Encoder(nn.Module):
         raise ValueError(f"a {type(self).__name__} learns whole or not at all, not its last {layers} layers")
 
     def train_last(self, layers: int) -> "Encoder":
-        """Let only the last `layers` layers learn, and what comes after them; those below stay as if frozen."""
-        for name in self.below(layers):
+        """Let only the last `layers` layers learn, and what comes after; those below stay as if frozen. -1: all."""
+        for name in self.below(layers) if layers >= 0 else ():
             self.get_parameter(name).requires_grad_(False)
         self.last_layers = layers
         return self.train(self.training)

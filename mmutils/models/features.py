@@ -99,13 +99,26 @@ def with_last_layers(encoder: Encoder, tables: Mapping[str, pd.DataFrame], layer
     """An encoder whose last `layers` layers learn, all with -1, and by split what Batches takes as `extra` for it.
 
     With 0 layers it reads the features of the whole encoder, computed once, as "text". Else there is no extra, and
-    `batch_inputs` says what it reads. ValueError for more layers than the encoder has.
+    `batch_inputs` says what it reads; the layers below are computed for the tables' texts. ValueError for more layers
+    than the encoder has.
     """
     if not layers:
         return CachedEncoder("text", encoder.dim), cached_features(encoder, tables, "text")
     learning = copy.deepcopy(encoder).requires_grad_(True)
     learning.frozen = False
-    return learning if layers < 0 else learning.train_last(layers), {split: {} for split in tables}
+    keep_lower_layers(learning.train_last(layers), tables)
+    return learning, {split: {} for split in tables}
+
+
+def keep_lower_layers(encoder: Encoder, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Of a text encoder whose last layers learn, compute those below once for all texts of the tables."""
+    if isinstance(encoder, TextEncoder) and encoder.last_layers > 0:
+        texts = pd.concat(tables.values()).drop_duplicates("text")
+        batches = Batches(texts, 64, **batch_inputs(encoder.to(device())))
+        with batches.on(encoder):
+            made = tqdm(batches.longest_first(), "lower layers", total=len(batches), delay=2, unit="batch")
+            encoder.keep_lower(batch for _, batch in made)
+        encoder.cpu()
 
 
 def frozen_features(encoder: Encoder, examples: pd.DataFrame) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import transformers
 
 from mmutils.models.encoder import CachedEncoder, Encoded, Encoder, check_layers, entry, masked_mean
+from mmutils.models.lower import LowerLayers
 from mmutils.models.transformer import TextModel, layer_list, load_model, lost_marks, new_model, train_tokenizer
 
 PROBE = "हिन्दी में मात्राएँ: कि की कु कू कृ के कै को कौ कं कः काँ ड़ ज़"
@@ -26,6 +27,8 @@ class TextEncoder(Encoder):
         max_length: tokens, for whoever tokenizes.
         loaded: a TextModel that is there already; then `name` is only what it is called.
     """
+
+    _lower: LowerLayers | None = None
 
     def __init__(self, name: str | Path, pretrained=True, frozen=False, pooling=None, max_length=64, loaded=None):
         super().__init__()
@@ -70,11 +73,32 @@ class TextEncoder(Encoder):
         if self.fills:
             rest = (0, self.model.config.max_position_embeddings - ids.shape[1])
             ids, mask = F.pad(ids, rest, value=self.tokenizer.pad_token_id), F.pad(mask, rest)
-        output = self.model(input_ids=ids, attention_mask=None if self.fills else mask)
+        if self._lower:
+            output = self._lower.run(self.model, ids, mask)
+        else:
+            output = self.model(input_ids=ids, attention_mask=None if self.fills else mask)
         tokens, mask = output.last_hidden_state, mask.bool()  # (B, T, D), (B, T)
         if self.pooling == "own":
             return Encoded(output.pooler_output, tokens, mask)
         return Encoded(tokens[:, 0] if self.pooling == "cls" else masked_mean(tokens, mask), tokens, mask)
+
+    def train_last(self, layers: int) -> "TextEncoder":
+        """As in Encoder; with -1 the word vectors of a model by its name stay as they are.
+
+        Its vocabulary is many times that of train, whose words would move away from all others, and AdamW would spend
+        a quarter of the time on it.
+        """
+        super().train_last(layers)
+        if layers < 0 and self.source.startswith(("package", "hub", "folder")):
+            self.model.get_input_embeddings().requires_grad_(False)
+        return self
+
+    def keep_lower(self, batches: Iterable[dict]) -> None:
+        """Compute the layers below those that learn for these texts, and keep what they give for all trainings."""
+        if self.last_layers > 0 and not self.fills:
+            self._lower, training = LowerLayers(len(layer_list(self.model)[1]) - self.last_layers), self.training
+            all(self._lower.keep(self.model.eval(), batch["input_ids"], batch["attention_mask"]) for batch in batches)
+            self.train(training)
 
     def below(self, layers: int) -> list[str]:
         path, stack = layer_list(self.model)

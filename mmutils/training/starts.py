@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmutils.data.tools.pictures import open_picture
 from mmutils.models.encoder import CachedEncoder, Encoder
-from mmutils.models.features import batch_inputs, frozen_features
+from mmutils.models.features import batch_inputs, frozen_features, keep_lower_layers
 from mmutils.models.fusion import fusion_class
 from mmutils.models.saving import initial_encoder, network_names
 from mmutils.models.text import TextEncoder
@@ -71,9 +71,9 @@ def load_starts(
         if len(set(layers.values())) > 1:
             raise ValueError(f"{name!r} reads both: give the same image_layers and text_layers, not {layers}")
         [count] = set(layers.values())
-        if count > 0:
-            encoder.train_last(count)
-        elif count == 0:
+        if count:
+            keep_lower_layers(encoder.train_last(count), tables)
+        else:
             cached[name] = {split: frozen_features(encoder.freeze(), table) for split, table in tables.items()}
     loaded = {}
     for start, names in starts.items():

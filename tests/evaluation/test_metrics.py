@@ -38,10 +38,10 @@ class Rows:
     def __len__(self):
         return math.ceil(len(self.order) / self.size)
 
-    def epoch(self, number=0):
-        for start in range(0, len(self.order), self.size):
-            rows = self.order[start : start + self.size]
-            yield {"x": self.inputs[rows], "id": self.examples["id"].iloc[rows].tolist()}
+    def longest_first(self):
+        for rows in torch.arange(len(self.order)).flip(0).split(self.size):
+            real = torch.tensor(self.order)[rows]
+            yield rows, {"x": self.inputs[real], "id": self.examples["id"].iloc[real].tolist()}
 
 
 class Network(nn.Module):

@@ -1,5 +1,7 @@
 """Encoders: shapes, normalisation, what is frozen and what learns, pooling, Hindi signs, layers taken apart."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -14,7 +16,7 @@ from mmutils.models.encoder import CachedEncoder, masked_mean
 from mmutils.models.fusion import FusedEncoder, Gated
 from mmutils.models.image import ImageEncoder, _WholeMap
 from mmutils.models.text import TextEncoder
-from mmutils.models.transformer import add_prefix, lost_marks, new_model
+from mmutils.models.transformer import add_prefix, layer_list, lost_marks, new_model
 
 TEXTS = ["a grinning face", "red heart", "हँसता हुआ चेहरा", "लाल दिल और बड़ी मुस्कान"]
 
@@ -203,6 +205,47 @@ def test_the_last_layers_of_any_architecture_learn(architecture):
     learned = {name for name, parameter in whole.named_parameters() if parameter.grad is not None}
     assert learned and all(".2." in name for name in learned)
     torch.testing.assert_close(whole.eval()(batch), expected)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "electra", "modernbert", "xlm-roberta"])
+def test_layers_below_are_computed_once_for_each_text(architecture):
+    """In all batches of kept texts, modes and copies; features, gradients and names of weights stay the same."""
+    encoder = TextEncoder.small(TEXTS, architecture=architecture, width=32, layers=3, heads=2, vocabulary=300)
+    plain = copy.deepcopy(encoder.train_last(1))
+    encoder.keep_lower([tokenize(encoder, TEXTS[:2]), tokenize(encoder, TEXTS[2:3])])
+    assert encoder.training
+    computed, expected = [], None
+    layer_list(encoder.model)[1][0].register_forward_hook(lambda layer, given, _: computed.append(len(given[0])))
+    with torch.inference_mode():
+        encoder(tokenize(encoder, TEXTS[:2]))
+    for one in (encoder.eval(), copy.deepcopy(encoder).eval(), plain.eval()):
+        batches = [tokenize(one, texts) for texts in (TEXTS[:3], TEXTS[2::-1], TEXTS[:1], TEXTS)]
+        features = torch.cat([one(batch) for batch in batches])
+        features.square().sum().backward()
+        gradients = [parameter.grad for parameter in one.parameters() if parameter.requires_grad]
+        expected = expected or (features, gradients)
+        torch.testing.assert_close((features, gradients), expected)
+    assert computed == [4, 4], "only a batch with a text that was not kept"
+    assert list(encoder.state_dict()) == list(plain.state_dict())
+
+
+def test_layers_that_need_more_than_states_are_computed_in_every_epoch(text):
+    """An architecture whose first layer hands something on is seen by its other answer."""
+    encoder = copy.deepcopy(text)
+    first, *_, last = layer_list(encoder.model)[1]
+    first.register_forward_hook(lambda layer, *_: vars(last).__setitem__("scale", 2.0))
+    last.register_forward_hook(lambda layer, given, states: states * vars(layer).pop("scale", 1.0))
+    batch, expected = tokenize(encoder), encoder(tokenize(encoder))
+    encoder.train_last(1).keep_lower([batch])
+    torch.testing.assert_close(encoder(batch), expected)
+
+
+def test_word_vectors_stay_where_a_pretrained_model_learns_whole(text, tmp_path):
+    save(text, tmp_path)
+    for encoder, learn in ((copy.deepcopy(text), True), (TextEncoder(tmp_path), False)):
+        encoder.train_last(-1)
+        resting = [name for name, parameter in encoder.named_parameters() if not parameter.requires_grad]
+        assert resting == ([] if learn else ["model.embeddings.word_embeddings.weight"])
 
 
 PUBLISHED = {  # hub name: configuration as published, its parameters without a pooling layer
