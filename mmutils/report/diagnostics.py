@@ -6,7 +6,6 @@ from functools import partial
 from itertools import chain, zip_longest
 
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems
@@ -64,7 +63,7 @@ def errors(page: Page) -> str:
         rows, shares = [], {}
         for (text, picture), name in RIGHT.items():
             hits = right["both"][(right["text"] == text) & (right["picture"] == picture)]
-            ends = proportion_confint(hits.sum(), len(hits), method="wilson") if len(hits) else None
+            ends = statistics.wilson(hits.mean(), len(hits)) if len(hits) else None
             shares[name] = span(ends and statistics.Interval(hits.mean(), *ends, groups=0, seeds=0))
             rows.append([NOTES[f"right-{name}"], f"{len(hits):,}", shares[name]])
         won, lost = right.index[right["both"] & ~right["text"]], right["text"] & ~right["both"]
@@ -105,8 +104,7 @@ def _accuracy(cut: dict) -> statistics.Interval:
     """That of a part of test; Wilson's interval where all is right or all wrong: no resample then differs."""
     if cut["score"] not in (0, 1):
         return recorded(cut, "score")
-    low, high = proportion_confint(cut["score"] * cut["examples"], cut["examples"], method="wilson")
-    return statistics.Interval(cut["score"], low, high, groups=0, seeds=0)
+    return statistics.Interval(cut["score"], *statistics.wilson(cut["score"], cut["examples"]), groups=0, seeds=0)
 
 
 def failures(page: Page) -> str:

@@ -38,12 +38,11 @@ def gap_of(
 
     fine: draw more resamples where the first ones leave it `undecided`.
     """
-    tables = [page.study.predictions(system, split) for system in four]
 
     def compute() -> statistics.LanguageGap:
-        gap = statistics.language_gap(*tables, score=score, resamples=page.study.resamples)
+        gap = page.study.gap(four, split, score, page.study.resamples)
         if fine and any(undecided(side, side.p_value) for side in (gap.text, gap.fused, gap.reduction)):
-            gap = statistics.language_gap(*tables, score=score, resamples=FINER * page.study.resamples)
+            gap = page.study.gap(four, split, score, FINER * page.study.resamples)
         return gap
 
     names = ((system["run"], system["system"]) for system in four)

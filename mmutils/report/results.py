@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -118,6 +118,17 @@ class Study:
         if draws is others:
             return draws.interval(lambda means: means[..., first] - means[..., second], test=True)
         return statistics.paired_difference(*map(self.predictions, (a, b)), score, resamples=resamples)
+
+    def gap(self, four: Sequence[dict], split: str, score: str, resamples: int) -> statistics.LanguageGap:
+        """`statistics.language_gap` of text alone in both languages and of text and picture in both."""
+        if split == "test":
+            usual = (score, resamples) == (self.score, self.resamples)
+            among = None if usual else {(system["run"], system["system"]) for system in four}
+            (draws, *others), places = zip(*(self._drawn(s, score, resamples, among) for s in four), strict=True)
+            if all(other is draws for other in others):
+                return statistics.gap_of(draws, places)
+        tables = (self.predictions(system, split) for system in four)
+        return statistics.language_gap(*tables, score=score, resamples=resamples)
 
     def _drawn(self, system: dict, score: str, resamples: int, among: set | None = None) -> tuple[Draws, int]:
         """Resampled scores of a system and of all that are like it (in `among`), and its place among them.

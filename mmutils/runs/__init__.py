@@ -29,7 +29,7 @@ from mmutils.runs.storage import KEYS, NAME, SCHEMA
 RECORD, PREDICTIONS = "record.json", "predictions.parquet"
 LONGEST = 100_000_000  # bytes of a record that is read
 NETWORKS = ("torch", "torchvision", "timm", "transformers", "tokenizers", "sentencepiece", "safetensors", "accelerate")
-NUMBERS = ("scikit-learn", "scipy", "statsmodels", "numpy", "pandas", "pyarrow", "pillow", "ftfy")
+NUMBERS = ("scikit-learn", "scipy", "numpy", "pandas", "pyarrow", "pillow", "ftfy")
 _clock = {"begun": time.monotonic()}  # of the run
 
 

@@ -13,8 +13,9 @@ from mmutils.statistics.bootstrap import (
     paired_difference,
     paired_scores,
     score_by_slice,
+    wilson,
 )
 from mmutils.statistics.calibration import apply_temperature, calibration_error, reliability, temperature
-from mmutils.statistics.gap import LanguageGap, language_gap
+from mmutils.statistics.gap import LanguageGap, gap_of, language_gap
 from mmutils.statistics.modality import emap, modality_use, to_predictions
 from mmutils.statistics.scores import best_threshold, chance, estimate

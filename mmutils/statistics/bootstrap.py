@@ -110,12 +110,23 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979: https://www.jstor.org/stable/4615733
     """
-    from statsmodels.stats.multitest import multipletests  # takes a while to import
-
     values = np.asarray(p_values, np.float64)  # (M,)
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"p-values must be numbers in [0, 1], got {p_values}")
-    return multipletests(values, method="holm")[1] if len(values) else values
+    order, adjusted = values.argsort(), np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(np.arange(len(values), 0, -1) * values[order]).clip(max=1)
+    return adjusted
+
+
+def wilson(share: float | np.ndarray, count: int | np.ndarray) -> tuple:
+    """Low and high end of the 95 % interval of a share of `count` independent examples.
+
+    Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927:
+    https://doi.org/10.2307/2276774
+    """
+    z = ndtri((1 + LEVEL) / 2) ** 2 / count
+    half = np.sqrt(z * (share * (1 - share) + z / 4))
+    return (share + z / 2 - half) / (1 + z), (share + z / 2 + half) / (1 + z)
 
 
 def score_by_slice(predictions: pd.DataFrame, slices: pd.Series, *, resamples: int = 10_000) -> pd.DataFrame:

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
-from statsmodels.stats.proportion import proportion_confint
 
-from mmutils.statistics.bootstrap import LEVEL
+from mmutils.statistics.bootstrap import wilson
 from mmutils.statistics.panel import Panel, panel, probability_columns
 
 BINS = 15  # of equal width
@@ -37,7 +36,7 @@ def reliability(predictions: pd.DataFrame | Panel) -> pd.DataFrame:
     columns = {"bin": place.ravel(), "confidence": confidence.ravel(), "accuracy": correct.ravel()}
     rows = pd.DataFrame(columns).groupby("bin")
     table, examples = rows.mean(), rows.size() / len(place)
-    low, high = proportion_confint(table["accuracy"] * examples, examples, 1 - LEVEL, method="wilson")
+    low, high = wilson(table["accuracy"], examples)
     edges = {"left": table.index / BINS, "right": (table.index + 1) / BINS}
     table = table.assign(**edges, share=examples / examples.sum(), examples=examples, low=low, high=high)
     return table.reset_index(drop=True)

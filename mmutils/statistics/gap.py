@@ -6,6 +6,7 @@ of shares is unbounded (Fieller, Some Problems in Interval Estimation, 1954:
 https://doi.org/10.1111/j.2517-6161.1954.tb00159.x); elsewhere the ratio's percentile interval is Fieller's set.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,18 +32,23 @@ def language_gap(*systems: pd.DataFrame, score: str = "f1_macro", resamples: int
 
     systems: predictions on the same examples: of text alone in English and Hindi, of text and picture in both.
     """
+    if score == "brier":
+        raise ValueError("a language gap needs a score of which more is better, not 'brier'")
+    return gap_of(Draws(panels(systems), score, resamples))
 
-    def closed(means: np.ndarray) -> np.ndarray:  # (R, 4) -> (R,): reduction over text gap; infinite where that is none
-        gap = means[..., 0] - means[..., 1]
-        less = gap - (means[..., 2] - means[..., 3])
+
+def gap_of(draws: Draws, places: Sequence[int] = (0, 1, 2, 3)) -> LanguageGap:
+    """The same from resamples of these and perhaps other systems; places: of the four among them."""
+
+    def closed(means: np.ndarray) -> np.ndarray:  # (R, M) -> (R,): reduction over text gap; infinite where that is none
+        english, hindi, *fused = (means[..., place] for place in places)
+        gap = english - hindi
+        less = gap - (fused[0] - fused[1])
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(gap > 0, less / gap, np.copysign(np.inf, less))
 
-    if score == "brier":
-        raise ValueError("a language gap needs a score of which more is better, not 'brier'")
-    draws = Draws(panels(systems), score, resamples)
     text, fused, reduction = (
-        draws.interval(lambda means, contrast=contrast: means @ contrast, test=True)
+        draws.interval(lambda means, contrast=contrast: means[..., places] @ contrast, test=True)
         for contrast in np.array([[1, -1, 0, 0], [0, 0, 1, -1], [1, -1, -1, 1]])
     )
     share = replace(draws.interval(closed), p_value=reduction.p_value)  # share = 0 is the same as reduction = 0

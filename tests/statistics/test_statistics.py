@@ -10,6 +10,8 @@ import reference
 from scipy import stats
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, precision_score, recall_score, roc_auc_score
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from mmutils import statistics as st
 from mmutils.statistics import calibration
@@ -360,6 +362,15 @@ def test_p_values_of_single_models_agree_with_delong_s_and_mcnemar_s():
         area, accuracy = (st.paired_difference(*pair, name, resamples=2000).p_value for name in ("auroc", "accuracy"))
         assert reference.delong(labels, *scores).p_value == pytest.approx(area, abs=0.05)
         assert -0.02 < reference.mcnemar(labels, *guesses).p_value - accuracy < 0.1
+
+
+def test_holm_and_wilson_are_those_of_statsmodels():
+    values = np.random.default_rng(0).uniform(0, 0.2, 30).round(2)  # with ties
+    assert st.holm(values) == pytest.approx(multipletests(values, method="holm")[1])
+    hits, count = np.array([0, 3, 7.5, 20, 1]), np.array([20, 20, 20, 20, 1])
+    expected = proportion_confint(hits, count, method="wilson")
+    np.testing.assert_allclose(st.wilson(hits / count, count), expected, atol=1e-12)
+    assert st.wilson(1.0, 20) == pytest.approx(proportion_confint(20, 20, method="wilson"))
 
 
 def test_holm_by_hand():
