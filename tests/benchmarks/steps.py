@@ -32,7 +32,7 @@ from mmutils.methods import Method
 from mmutils.methods.clip import CLIP
 from mmutils.methods.dino import DINO
 from mmutils.models.encoder import CachedEncoder
-from mmutils.models.features import cached_features
+from mmutils.models.features import batch_inputs, with_last_layers
 from mmutils.models.image import ImageEncoder
 from mmutils.models.text import TextEncoder
 from mmutils.training.loop import TrainConfig, _prepared_encoders
@@ -204,7 +204,7 @@ def show_curves(name: str, theirs: Callable, method: Callable[[], Method], batch
 
 
 def text(count: int = 512) -> None:
-    """multilingual-e5-small: 10 epochs of a head on cached features, and one of the whole network."""
+    """multilingual-e5-small: 10 epochs of a head on cached features, 3 of the last 4 layers, one of all layers."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     rows = tables("emoji_topics", None, count, "en")
@@ -218,15 +218,17 @@ def text(count: int = 512) -> None:
     total = sum(map(len, tokens["input_ids"]))
 
     class WithHead(nn.Module):
-        def __init__(self, frozen: bool):
+        def __init__(self, layers: int):
             super().__init__()
-            self.encoder, self.head = TextEncoder(encoder.name, frozen=frozen), nn.Linear(encoder.dim, classes)
+            self.encoder, self.head = TextEncoder(encoder.name, frozen=not layers), nn.Linear(encoder.dim, classes)
+            for name in self.encoder.below(layers) if layers > 0 else ():
+                self.encoder.get_parameter(name).requires_grad_(False)
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict:
             logits = self.head(self.encoder({"input_ids": input_ids, "attention_mask": attention_mask}))
             return {"loss": F.cross_entropy(logits, labels), "logits": logits}
 
-    def trainer(frozen: bool, epochs: int) -> None:
+    def trainer(layers: int, epochs: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 folder,
@@ -238,26 +240,20 @@ def text(count: int = 512) -> None:
                 use_cpu=True,
             )
             collator = DataCollatorWithPadding(encoder.tokenizer)
-            Trainer(WithHead(frozen), arguments, train_dataset=dataset, data_collator=collator).train()
+            Trainer(WithHead(layers), arguments, train_dataset=dataset, data_collator=collator).train()
 
-    def own(frozen: bool, epochs: int) -> None:
+    def own(layers: int, epochs: int) -> None:
         config = TrainConfig(epochs, RATE, encoder_learning_rate=2e-5, precision="no")
         part = {"train": rows["train"], "val": rows["val"].head(32), "test": rows["test"].head(32)}
-        if frozen:
-            with tempfile.TemporaryDirectory() as cache:  # the features are computed each time
-                os.environ["MMUTILS_CACHE"] = cache
-                features = cached_features(encoder.freeze(), part, "text")
-            batches = split_batches(part, 32, features)
-            build = lambda: fused_classifier([CachedEncoder("text", encoder.dim)], "gated", classes)  # noqa: E731
-        else:
-            whole = TextEncoder(encoder.name)
-            batches = split_batches(part, 32, tokenizer=whole.tokenizer, max_length=64, by_length=True)
-            build = lambda: fused_classifier([whole], "gated", classes)  # noqa: E731
-        Trainings([0]).train("own", build, batches, config)
+        with tempfile.TemporaryDirectory() as cache:  # what is computed once is computed each time
+            os.environ["MMUTILS_CACHE"] = cache
+            start, features = with_last_layers(encoder, part, layers)
+        batches = split_batches(part, 32, features, by_length=True, **batch_inputs(start))
+        Trainings([0]).train("own", partial(fused_classifier, [start], "gated", classes), batches, config)
 
-    for name, frozen, epochs in (("head on features", True, 10), ("whole network", False, 1)):
+    for name, layers, epochs in (("head on features", 0, 10), ("last 4 layers", 4, 3), ("whole network", -1, 1)):
         print(f"{name}: {total:,} tokens an epoch, {epochs} epochs")
-        theirs, mine = (partial(work, frozen, epochs) for work in (trainer, own))
+        theirs, mine = (partial(work, layers, epochs) for work in (trainer, own))
         compare(f"multilingual-e5-small, {name}", theirs, mine, 3)
 
 
