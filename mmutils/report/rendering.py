@@ -37,6 +37,7 @@ BLOCKS = {  # by title
     "Is the picture worth adding?": partial(tables.comparisons, family=questions.worth),
     "Chosen systems": tables.chosen,
     "Text, picture and both": partial(tables.comparisons, family=systems.inputs),
+    "The same by the usual tests": tables.single,
     "Which encoder, which fusion": partial(tables.comparisons, family=systems.choices),
     "Pretrained or not": partial(tables.comparisons, family=systems.finetuning),
     "Methods against each other": partial(tables.comparisons, family=systems.methods),

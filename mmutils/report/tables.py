@@ -10,6 +10,7 @@ from mmutils import statistics
 from mmutils.report import markdown, plots, systems
 from mmutils.report.page import NOTES, SCORES, Page, dot, p_value, percent, readable, span, spread, tested
 from mmutils.report.results import on_val
+from mmutils.statistics.classical import delong, mcnemar
 
 MORE = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_weighted", "f1_weighted")
 
@@ -48,6 +49,24 @@ def comparisons(page: Page, family: Callable[[Page], systems.Pairs]) -> str:
         return table
     said = [f"{what}: {v.count('better')} better, {v.count('worse')} worse of {len(v)}" for what, v in verdicts.items()]
     return f"**Clear differences, of one pretraining each.** {'; '.join(said)}.\n\n{table}"
+
+
+def single(page: Page) -> str:
+    """The pairs of `systems.inputs`, each a mean of its seeds, by McNemar's and DeLong's tests; "" of groups."""
+    rows = []
+    for (name, _), pair in systems.inputs(page).items():
+        means = [page.study.averaged(system) for system in pair]
+        groups = page.study.predictions(pair[0]).groupby("id")["group"].first()
+        if groups.nunique() < 0.99 * len(groups):
+            continue
+        p_values = {"accuracy": mcnemar(*((mean["guess"] == mean["label"]).to_numpy() for mean in means))}
+        if "p_2" not in means[0]:
+            p_values["auroc"] = delong(means[0]["label"].to_numpy(), *(mean["p_1"].to_numpy() for mean in means))
+        tables = [mean.drop(columns="guess").assign(group=groups).reset_index() for mean in means]
+        for score, p in p_values.items():
+            difference = statistics.paired_difference(*tables, score)
+            rows.append([markdown.escape(name), SCORES[score], tested(difference), p_value(p)])
+    return page.table("single", rows)
 
 
 def chosen(page: Page) -> str:

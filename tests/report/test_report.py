@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, roc_auc_score, roc_curve
 
 from mmutils import data, runs, statistics
 from mmutils.report import answers, chosen, diagnostics, markdown, plots, questions, results, systems, tables
 from mmutils.report import rendering as report
 from mmutils.report.curves import threshold_curves
-from mmutils.report.page import NOTES, Page, span
+from mmutils.report.page import NOTES, Page, p_value, span
 from mmutils.report.results import Study
 
 CLASSES = ["Animals & Nature", "Food & Drink", "<b>People</b>"]
@@ -709,6 +710,21 @@ def test_errors_by_kind_are_those_of_the_averaged_predictions(rendered):
     for alone, hits in {"text, not the picture": both[text & ~picture], "neither": both[~text & ~picture]}.items():
         low, high = _wilson(hits.sum(), len(hits))
         assert f"| {alone} | {len(hits)} | {100 * hits.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}] |" in said
+
+
+def test_the_usual_tests_stand_beside_the_bootstrap_where_examples_are_independent(rendered):
+    page, right = Page(Study(rendered, "crisis"), draw=False), []
+    for run in ("fusion-en", "text-en"):
+        table = page.study.predictions(next(s for s in page.study.systems if s["run"] == run and s["chosen"]))
+        means = table.groupby("id")[["p_0", "p_1", "p_2", "label"]].mean()
+        right.append(means[["p_0", "p_1", "p_2"]].to_numpy().argmax(1) == means["label"])
+    only, gain = (right[0] & ~right[1]).sum(), right[0].mean() - right[1].mean()
+    p = binomtest(only, (right[0] ^ right[1]).sum()).pvalue
+    row = next(line for line in tables.single(page).splitlines() if line.startswith("| Picture + text, English – Text"))
+    assert f"| accuracy | {100 * gain:+.1f} [" in row and row.endswith(f"| {p_value(p)} |")
+    for key, table in page.study._tables.items():
+        page.study._tables[key] = table.assign(group=table["id"].str[:-1])  # ten examples to a group
+    assert tables.single(page) == ""
 
 
 def test_of_two_classes_the_best_threshold_on_val_stands_beside_one_half(memes, rendered):

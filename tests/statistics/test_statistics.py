@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from mmutils import statistics as st
-from mmutils.statistics import calibration
+from mmutils.statistics import calibration, classical
 from mmutils.statistics.bootstrap import Draws
 from mmutils.statistics.panel import panel, panels
 from mmutils.statistics.scores import scores, weighted_score
@@ -362,6 +362,17 @@ def test_p_values_of_single_models_agree_with_delong_s_and_mcnemar_s():
         area, accuracy = (st.paired_difference(*pair, name, resamples=2000).p_value for name in ("auroc", "accuracy"))
         assert reference.delong(labels, *scores).p_value == pytest.approx(area, abs=0.05)
         assert -0.02 < reference.mcnemar(labels, *guesses).p_value - accuracy < 0.1
+
+
+def test_p_values_beside_the_bootstrap_equal_other_ways_to_compute_them():
+    for number in range(10):
+        labels, scores = correlated_scores(np.random.default_rng(number), 60, shift=(0.8, 0.5))
+        scores = np.round(scores, 1)  # ties
+        right = (scores > 0.5) == labels
+        assert classical.delong(labels, *scores) == pytest.approx(reference.delong(labels, *scores).p_value)
+        assert classical.mcnemar(*right) == pytest.approx(reference.mcnemar(labels, *(scores > 0.5)).p_value)
+    assert (classical.delong(labels, scores[0], scores[0]), classical.mcnemar(right[0], right[0])) == (1, 1)
+    assert np.isnan(classical.delong(np.eye(1, 9)[0], *scores[:, :9]))
 
 
 def test_holm_and_wilson_are_those_of_statsmodels():
