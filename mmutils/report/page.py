@@ -96,12 +96,12 @@ def readable(text: str) -> str:
     return _CODE.sub(lambda match: NAMES[match[0]], text)
 
 
-def percent(value: float | None, form: str = ".1f") -> str:
-    """0.8263 -> '82.6', with a real minus sign; a dash for what could not be computed."""
+def percent(value: float | None, form: str = "z.1f") -> str:
+    """0.8263 -> '82.6', with a real minus sign, none for 0; a dash for what could not be computed."""
     return "–" if value is None or value != value else f"{100 * value:{form}}".replace("-", "−")
 
 
-points = partial(percent, form="+.1f")  # a difference with its sign: 0.047 -> '+4.7'
+points = partial(percent, form="+z.1f")  # a difference with its sign: 0.047 -> '+4.7'
 
 
 def span(value: Interval | None, show: Callable[[float], str] = percent) -> str:

@@ -12,7 +12,7 @@ from mmutils.report.results import FINER, undecided
 from mmutils.statistics.bootstrap import SMALL
 
 SYSTEMS = ("Text, English", "Text, {}", "Picture + text, English", "Picture + text, {}")  # of the_gap.ipynb
-_rounded = partial(percent, form=".0f")
+_rounded = partial(percent, form="z.0f")
 SHOWN = 4  # comparisons that are named in a sentence, at most
 PLACES = {"in both languages": "Hindi", "in English alone": "English, asked in Hindi"}  # of its labels
 

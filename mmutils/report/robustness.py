@@ -38,7 +38,7 @@ def _add_average(study: Study, both: dict, text: dict, picture: dict) -> None:
 
 def robust(page: Page) -> str:
     """The gap and what each language gains from the picture, a row for each way to ask; their range in a sentence."""
-    rows, said, whole, resamples = [], [], partial(percent, form=".0f"), page.study.resamples
+    rows, said, whole, resamples = [], [], partial(percent, form="z.0f"), page.study.resamples
     settings = questions.fours(page)[: len(questions.PLACES)]  # with most labels
     for name, four in settings:
         shares, gains = [], []
