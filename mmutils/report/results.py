@@ -3,6 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -135,10 +136,12 @@ class Study:
 
         Drawn once for all, they give the intervals and tests that `statistics` gives for one or two systems.
         """
-        name = system["run"], system["system"]
-        alike = {other: panel for other, panel in self._alike[name].items() if among is None or other in among}
-        drawn = self.cached(("drawn", score, resamples, *alike), lambda: Draws([*alike.values()], score, resamples))
-        return drawn, [*alike].index(name)
+        name, alike = (system["run"], system["system"]), self._alike[system["run"], system["system"]]
+        names, drawn = self._cache.get(key := (score, resamples, id(alike)), ([], None))
+        if new := [other for other in alike if other not in names and (among is None or other in among)]:
+            more = Draws([alike[other] for other in new], score, resamples)
+            names, drawn = self._cache[key] = names + new, _joined(drawn, more) if drawn else more
+        return drawn, names.index(name)
 
     @cached_property
     def _alike(self) -> dict[tuple[str, str], dict[tuple[str, str], Panel]]:
@@ -173,6 +176,15 @@ class Study:
         columns = probability_columns(table)
         mean = table.groupby("id")[columns].mean()
         return mean.assign(label=table.groupby("id")["label"].first(), guess=mean.to_numpy().argmax(1))
+
+
+def _joined(first: Draws, second: Draws) -> Draws:
+    """Of the systems of both, which have the same examples and seeds: their resamples are the same."""
+    both = copy(first)
+    both.systems = first.systems + second.systems
+    for name in ("means", "draws", "of_seeds"):
+        setattr(both, name, np.concatenate([getattr(first, name), getattr(second, name)], axis=-1))
+    return both
 
 
 def _holm(differences: Mapping) -> dict:
