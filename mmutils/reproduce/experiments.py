@@ -82,11 +82,15 @@ def _profile(content: dict, files: Disk) -> Profile:
             errors.append(f"names of runs must differ, given {', '.join(run.name for run in runs)}")
     if errors:
         raise ValueError("\n".join(errors))
-    try:  # those that wait for nothing more go in the order of the file
-        order = [*graphlib.TopologicalSorter({run.name: run.needs for run in runs}).static_order()]
+    try:
+        graphlib.TopologicalSorter({run.name: run.needs for run in runs}).prepare()
     except graphlib.CycleError as error:
         raise ValueError(f"these runs need each other in a circle: {' -> '.join(error.args[1])}") from None
-    return replace(profile, runs=[by_name[name] for name in order])
+    order: dict[str, Run] = {}  # that of the file, but each after those it needs
+    while rest := [run for run in runs if run.name not in order]:
+        run = next(run for run in rest if order.keys() >= {*run.needs})
+        order[run.name] = run
+    return replace(profile, runs=[*order.values()])
 
 
 def _run(entries: dict, shared: dict, files: Disk) -> Run:
