@@ -317,6 +317,14 @@ def test_jobs_overlap_keep_the_order_of_needs_and_end_together(repository):
     assert repository.run("--jobs", "0")[0] == 2
 
 
+def test_a_run_does_not_wait_for_those_behind_it_in_the_file(repository):
+    repository.experiments(
+        {"name": "last", "needs": ["one"]}, {"name": "one"}, {"name": "then", "needs": ["one"]}, {"name": "two"}
+    )
+    _, output = repository.run("--list")
+    assert [line.split()[0] for line in output.splitlines() if "toy.ipynb" in line] == ["one", "last", "then", "two"]
+
+
 def test_a_part_that_is_missing_in_the_report_is_a_failure(repository):
     render = "def render(folder, profile, problems, alone):\n    problems += ['fusion-en: \\x1b[2J its table']\n"
     package = repository.folder / "mmutils" / "report"
