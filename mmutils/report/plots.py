@@ -21,9 +21,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from sklearn.metrics import confusion_matrix
 
 from mmutils.data.tools import pictures
+from mmutils.report.results import confusion_counts
 
 FONT = Path(__file__).parent / "fonts" / "NotoSansDevanagari.ttf"
 font_manager.fontManager.addfont(FONT)
@@ -112,7 +112,10 @@ def curves(
     looks = dict(zip(names, cycle(LINES), strict=False)) | (looks or {})
     rows, legend = -(-len(columns) // across), (0.1 + 0.2 * len(names)) * (len(names) > 1)
     size = min(3.4 * across, WIDTH), 0.4 + 1.8 * rows + legend
-    distances = _distances(*size, rows, across, legend)
+    left, below, rest = 0.64, 0.46, 0.1  # inches; to find them, constrained layout takes half of a figure's time
+    panel = (size[0] - rest) / across - left, (size[1] - rest - legend) / rows - below
+    distances = {"left": left / size[0], "right": 1 - rest / size[0], "bottom": (below + legend) / size[1]}
+    distances |= {"top": 1 - rest / size[1], "wspace": left / panel[0], "hspace": below / panel[1]}
     figure, axes = new_figure(*size, nrows=rows, ncols=across, squeeze=False, gridspec_kw=distances)
     figure.set_layout_engine("none")
     for axis, column in zip_longest(axes.flat, columns):
@@ -157,12 +160,6 @@ def confusions(systems: Mapping[str, pd.DataFrame], classes: list[str]) -> Figur
         axis.tick_params(axis="y", rotation=0)
         axis.tick_params(length=0)
     return figure
-
-
-def confusion_counts(predictions: pd.DataFrame, classes: int) -> np.ndarray:
-    """Counts (K, K), rows true and columns predicted."""
-    probabilities = predictions[[f"p_{k}" for k in range(classes)]].to_numpy()
-    return confusion_matrix(predictions["label"], probabilities.argmax(1), labels=range(classes))
 
 
 def reliability(systems: Mapping[str, tuple[pd.DataFrame, str]]) -> Figure:
@@ -245,14 +242,6 @@ def _panels(titles: list[str], height: float, xlabel: str, ylabel: str) -> tuple
     figure.supxlabel(xlabel, fontsize=8.5)
     figure.supylabel(ylabel, fontsize=8.5)
     return figure, list(axes.flat[: len(titles)])
-
-
-def _distances(width: float, height: float, rows: int, across: int, legend: float) -> dict[str, float]:
-    """Of panels over a legend, sizes in inches: to find them by constrained layout takes half of a figure's time."""
-    left, below, rest = 0.64, 0.46, 0.1
-    panel = (width - rest) / across - left, (height - rest - legend) / rows - below
-    ends = {"left": left / width, "right": 1 - rest / width, "bottom": (below + legend) / height}
-    return ends | {"top": 1 - rest / height, "wspace": left / panel[0], "hspace": below / panel[1]}
 
 
 def _listed(name: str) -> str:

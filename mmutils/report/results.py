@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from mmutils import runs, statistics
 from mmutils.statistics.bootstrap import Draws
@@ -195,6 +196,12 @@ def _holm(differences: Mapping) -> dict:
 def undecided(difference: statistics.Interval, corrected: float) -> bool:
     """Whether other 2,000 resamples might turn the verdict at .05, or are too few for a p as small as this one."""
     return corrected >= 0.01 and (corrected <= 0.1 or difference.p_value <= 0.003)
+
+
+def confusion_counts(predictions: pd.DataFrame, classes: int) -> np.ndarray:
+    """Counts (K, K), rows true and columns predicted."""
+    probabilities = predictions[[f"p_{k}" for k in range(classes)]].to_numpy()
+    return confusion_matrix(predictions["label"], probabilities.argmax(1), labels=range(classes))
 
 
 def on_val(system: dict, score: str) -> float:

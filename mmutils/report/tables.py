@@ -9,7 +9,7 @@ import numpy as np
 from mmutils import statistics
 from mmutils.report import markdown, plots, systems
 from mmutils.report.page import NOTES, SCORES, Page, dot, p_value, percent, readable, span, spread, tested
-from mmutils.report.results import on_val
+from mmutils.report.results import confusion_counts, on_val
 from mmutils.statistics.classical import delong, mcnemar
 
 MORE = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_weighted", "f1_weighted")
@@ -163,7 +163,7 @@ def classes(page: Page) -> str:
     columns: dict[tuple, list] = {}
     for title, system in systems.named(page).values():
         seeds, names = page.study.predictions(system).groupby("seed"), tuple(system["classes"])
-        matrices = np.stack([plots.confusion_counts(rows, len(names)) for _, rows in seeds])  # (S, K, K)
+        matrices = np.stack([confusion_counts(rows, len(names)) for _, rows in seeds])  # (S, K, K)
         hits, both = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(1) + matrices.sum(2)
         start = [["Class", *map(markdown.escape, names)], ["Examples", *map("{:,}".format, matrices[0].sum(1))]]
         f1 = map(percent, (2 * hits / np.maximum(both, 1)).mean(0))
