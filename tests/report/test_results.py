@@ -16,3 +16,9 @@ def test_draws_shared_by_systems_give_the_intervals_and_tests_of_single_ones(mad
     pairs = {"alike": study.systems[-2:], "itself": [study.systems[0]] * 2}
     tables = {key: tuple(map(study.predictions, pair)) for key, pair in pairs.items()}
     assert study.compare(pairs) == statistics.compare_pairs(tables, study.score, resamples=50)
+    first, second = pairs["alike"]  # drawn one after the other, as for two tables
+    names = [(system["run"], system["system"]) for system in pairs["alike"]]
+    study.difference(second, second, study.score, 40, {names[1]})
+    both = study.difference(first, second, study.score, 40, set(names))
+    assert both == statistics.paired_difference(*tables["alike"], study.score, resamples=40)
+    assert both.estimate != 0
