@@ -1,6 +1,7 @@
 """The two questions, in plain sentences: what pictures do to the gap between languages, and what pretraining brings."""
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,6 @@ from mmutils.statistics.bootstrap import SMALL
 
 SYSTEMS = ("Text, English", "Text, {}", "Picture + text, English", "Picture + text, {}")  # of the_gap.ipynb
 _rounded = partial(percent, form="z.0f")
-SHOWN = 4  # comparisons that are named in a sentence, at most
 PLACES = {"in both languages": "Hindi", "in English alone": "English, asked in Hindi"}  # of its labels
 
 
@@ -96,14 +96,13 @@ def answer(page: Page) -> tuple[str, str, str]:
 
 def answers(pages: list[Page]) -> str:
     """Each question that pages ask: what was asked, what was found on which data, what to use; then a figure."""
-    parts = []
+    items = []
     for question in QUESTIONS:
         if asked := [page for page in pages if page.answer[0] == question and page.answer[1]]:
             classes = next(iter(asked[0].study.records.values()))["classes"] or ["the classes"]
-            parts.append(NOTES[f"asked-{question}"].format(task=_task(asked[0], classes)))
-            named = [(markdown.escape(DATA.get(page.name, page.name)), page.answer[1]) for page in asked]
-            parts += [f"> **On {name}** {said}" for name, said in named]
-    return "\n\n".join([*parts, *[page.answer[2] for page in pages if page.answer[2]][:1]])
+            items.append(f"- {NOTES[f'asked-{question}'].format(task=_task(asked[0], classes))}")
+            items += [f"  - **On {markdown.escape(DATA.get(p.name, p.name))}** {p.answer[1]}" for p in asked]
+    return "\n\n".join(["\n".join(items), *[page.answer[2] for page in pages if page.answer[2]][:1]])
 
 
 def _listed(names: list[str]) -> str:
@@ -115,18 +114,11 @@ def _task(page: Page, classes: list[str]) -> str:
 
 
 def _about(page: Page, run: str) -> str:
-    """What is told apart in the data of a run, and on how many examples: "(8 classes, such as a and b; 99 ...)"."""
+    """On how many examples of a run's data something was found: "(99 examples in test): "."""
     record = page.study.records[run]
-    classes = [name.replace("_", " ") for name in record["classes"]]
-    such = _listed([*map(_quoted, classes[:2])])
-    task = f"{len(classes)} classes, such as {such}" if len(classes) > 2 else _task(page, classes)
-    sizes, paired = record["data"].get("splits", {}), record["extra"].get("paired")
-    if not (count := paired or sizes.get("test")):
-        return f"({task})"
-    val = f", {sizes['val']:,} in val" if "val" in sizes and not paired else ""
-    each = "" if page.study.name == "memes" else ", each in both languages"
-    each += ", too few for intervals to mean much" if count < SMALL else ""
-    return f"({task}; {count:,} examples in test{val}{each})"
+    count = record["extra"].get("paired") or record["data"].get("splits", {}).get("test")
+    few = ", too few for intervals to mean much" if count and count < SMALL else ""
+    return f"({count:,} examples in test{few}): " if count else ""
 
 
 def languages(page: Page) -> str:
@@ -142,7 +134,7 @@ def languages(page: Page) -> str:
         kinds = f"with-{page.study.name}", "gap-none" if 0 in gap.text else "gap-ahead", f"picture-{change}"
         setting, ahead, picture = (NOTES[kind].format(**values) for kind in kinds)
         found.append(f"{setting} {ahead}{picture}".strip())
-    return f"{_about(page, rows[0][0])}: {'; '.join(found)}. **To use:** {_use(page)}" if rows else ""
+    return f"{_about(page, rows[0][0])}{'; '.join(found)}. **To use:** {_use(page)}" if rows else ""
 
 
 def worth(page: Page) -> systems.Pairs:
@@ -156,50 +148,34 @@ def worth(page: Page) -> systems.Pairs:
 
 
 def _use(page: Page) -> str:
-    """For each language where picture and text together score better than text alone, worse, and not differently."""
+    """For each language in how many settings picture and text together score clearly better and worse than text."""
     places, said = {}, []
     for test in tables.tests(page, worth):
-        verdicts = places.setdefault(test.name.rpartition(", ")[2], {})
-        verdicts.setdefault(test.result.verdict, []).extend(test.where.split("; "))
+        places.setdefault(test.name.rpartition(", ")[2], []).extend([test.result.verdict] * len(test.where.split("; ")))
     for language, verdicts in places.items():
-        where = {verdict: f" after learning from {_where(names)}" for verdict, names in verdicts.items()}
-        if len(verdicts) == 1:
-            where = dict.fromkeys(verdicts, "")
-        elif "worse" not in verdicts:
-            count, several = len(verdicts["better"]), sum(map(len, verdicts.values()))
-            where = {"better": f" in {count} of {several} settings ({where['better'].strip()}), clearly lower in none"}
-        elif "inconclusive" in verdicts:
-            where["inconclusive"] = " otherwise"
-        for verdict in sorted(where, key=("better", "worse", "inconclusive").index):
-            said.append(NOTES[f"use-{verdict}"].format(language=language, where=where[verdict]))
+        clear = [verdict for verdict in ("better", "worse") if verdict in verdicts]
+        where = {verdict: f" in {verdicts.count(verdict)} of {len(verdicts)} settings" for verdict in clear}
+        where = where if len(verdicts) > 1 else dict.fromkeys(clear, "")
+        said.append(NOTES[f"use-{'-'.join(clear) or 'none'}"].format(language=language, **where))
     return " ".join(said) or NOTES["use-alone"]
-
-
-def _where(names: list[str]) -> str:
-    """Settings in words: numbers of labels in the same language stand together."""
-    places = sorted({name.partition(" ")[2] for name in names})
-    counts = {place: [name.split()[0] for name in names[::-1] if name.endswith(place)] for place in places}
-    return ", or from ".join(f"{_listed(some).replace(' and ', ' or ')} {place}" for place, some in counts.items())
 
 
 def pretraining(page: Page) -> str:
     """How many pretrained starts are better and worse, what the one that val picks brings, and the best system."""
-    measure, tests = page.study.score, tables.tests(page, systems.finetuning)
+    tests = tables.tests(page, systems.finetuning)
     if not tests:
         return inputs(page)
     rank, pretrained = partial(systems.rank, page), {test.first["start"] for test in tests}
-    _, where, *pair, result = max(tests, key=lambda test: ("(other" not in test.name, *rank(test.first)))
-    better, worse = ([test for test in tests if test.result.verdict == verdict] for verdict in ("better", "worse"))
-    which = "; ".join(f"{_quoted(t.name.partition(' – ')[0])} with {t.where.partition(' (')[0]}" for t in better)
-    kind = "-".join(name for name, some in (("better", better), ("worse", worse)) if some) or "none"
-    values = {"counts": [len(tests), len(better), len(worse)], "which": f" ({which})" if len(better) <= SHOWN else ""}
-    values["scores"] = [percent(system["test"][measure].mean()) for system in pair]
-    values["starts"] = [_quoted(system["start"]) for system in pair]
-    values["gain"] = f"{span(result.difference, points)} points with {where.partition(' (')[0]}"
-    values["verdict"] = "which is not clear" if result.verdict == "inconclusive" else f"clearly {result.verdict}"
-    seeds = "gain-several" if (pair[0].get("pretrainings") or 1) > 1 else "gain-one"
-    found = " ".join(NOTES[name].format(**values) for name in (f"gain-{kind}", "gain", seeds))
-    return _with_best(page, found, pretrained)
+    _, where, first, _, result = max(tests, key=lambda test: ("(other" not in test.name, *rank(test.first)))
+    counts = Counter(test.result.verdict for test in tests)
+    kind = "-".join(verdict for verdict in ("better", "worse") if counts[verdict]) or "none"
+    found = f"{NOTES[f'gain-{kind}'].format(count=len(tests), **counts)} " + NOTES["gain"].format(
+        start=_quoted(first["start"]),
+        gain=f"{span(result.difference, points)} points with {where.partition(' (')[0]}",
+        clear="not clear" if result.verdict == "inconclusive" else "clear",
+    )
+    once = "" if (first.get("pretrainings") or 1) > 1 else f" {NOTES['gain-once']}"
+    return _with_best(page, f"{found}{once}", pretrained)
 
 
 def inputs(page: Page) -> str:
@@ -223,10 +199,9 @@ def _with_best(page: Page, found: str, pretrained: Collection[str] = ()) -> str:
         start=_quoted(best["start"]),
         networks=markdown.escape(readable(_listed(systems.networks(page, best)))),
         trained=markdown.escape(readable(best["trained"])),
-        inputs=_quoted(systems.title(best)),
         scores=f"{span(page.study.interval(best))}{mean}, accuracy {percent(best['test']['accuracy'].mean())} %",
     )
-    return f"{_about(page, best['run'])}: {found} **To use:** {said}"
+    return f"{_about(page, best['run'])}{found} **To use:** {said}"
 
 
 QUESTIONS = {"languages": languages, "pretraining": pretraining, "inputs": inputs}  # what answers each

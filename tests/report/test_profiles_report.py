@@ -43,7 +43,7 @@ def test_every_table_and_both_answers_are_there(profile):
     assert problems == []
     assert "Not run yet" not in text
     blocks = dict(re.findall(r"<!-- begin: ([\w-]+) -->\n(.*?)<!-- end: \1 -->", text, re.DOTALL))
-    assert blocks["answers"].count("**Asked:**") == 2 and "> **On " in blocks["answers"]
+    assert blocks["answers"].count("**Asked:") == 2 and "- **On " in blocks["answers"]
     built_in = any(run.get("data", "").startswith("emoji") for run in planned.values())
     quiet = {"real", "notebooks"} | (set() if built_in else {"emoji", "explorer"})
     assert not [name for name, content in blocks.items() if not content.strip() and name not in quiet]
