@@ -1,4 +1,4 @@
-"""The page in a browser: at the width of a phone, a tablet and a desk no element is wider than its box."""
+"""The page in a browser: on a phone, a tablet and a desk no element is wider than its box; a desk shows the answers."""
 
 import html
 import json
@@ -19,13 +19,15 @@ addEventListener("load", () => {
   const scrolls = (e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX);
   const all = () => [...document.querySelectorAll("body, body *:not(svg, svg *, math, math *)")];
   const wide = () => all().filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1 && !scrolls(e)).map(name);
+  const answers = [...document.querySelectorAll("main > ul > li > ul > li:first-child")];
+  const first = answers.map((e) => e.getBoundingClientRect().bottom);
   for (const box of document.querySelectorAll("details")) box.open = true;
   setTimeout(() => {
     const root = document.documentElement;
     const page = root.scrollWidth > root.clientWidth ? [`the page itself: ${root.scrollWidth} px`] : [];
     const facts = {
       tables: document.querySelectorAll(".scroll > table").length, cards: document.querySelectorAll(".card").length,
-      width: root.clientWidth, wide: [...page, ...wide()],
+      first, width: root.clientWidth, wide: [...page, ...wide()],
       options: [...document.querySelectorAll(".filters label:has(select)")].map((e) => [
         e.firstChild.textContent, [...e.querySelectorAll("option")].map((o) => o.textContent)]),
     };
@@ -63,4 +65,5 @@ def test_no_element_is_wider_than_its_box(which, tmp_path, request):
     read = {"Input": {"any", "Text", "Picture", "Picture + text"}, "Language": {"any", "English", "Hindi"}}
     options = [(name, set(values)) for name, values in facts[1400]["options"] if name in read]
     assert options and all(values <= read[name] for name, values in options)
+    assert len(facts[1400]["first"]) == 2 and max(facts[1400]["first"]) < 800  # both questions, answered on real data
     assert {width: said["wide"] for width, said in facts.items() if said["wide"]} == {}
