@@ -25,7 +25,7 @@ _INVISIBLE = re.compile(r"<!--.*?-->|<[!?][^>]*>|<(metadata|style).*?</\1>|\s+(?
 MANY = 4  # figures and tables; a section with more is closed until it is asked for
 _SHAPES = {"svg", "g", "defs", "use", "clipPath", "path", "rect"}  # no script, no link, no picture from elsewhere
 _JOINS = "stroke-linejoin:round;stroke-linecap:butt"  # what matplotlib says in a rule for the whole page
-_TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[<=])|(?<=[<=±]) (?=[.\d])")
+_TOGETHER = re.compile(r"(?<=[\d\]]) (?=%)|(?<=,) (?=[+−]?[\d.]+\])|(?<=\bp) (?=[<=])|(?<=[<=±]) (?=[.\d])")
 
 
 def render(text: str, pictures: dict[str, bytes], explorer: str = "") -> str:
@@ -36,7 +36,7 @@ def render(text: str, pictures: dict[str, bytes], explorer: str = "") -> str:
     tokens = parser.parse(markdown.without_comments(text, f"## Explorer\n\n{_PLACE}\n" if explorer else ""))
     contents = []
     for node in SyntaxTreeNode(tokens).walk():
-        if node.type == "text":  # a number keeps its percent sign and a comparison its sides on one line
+        if node.type == "text":  # a number keeps its percent sign, an interval its ends, a comparison its sides
             node.token.content = _TOGETHER.sub("\u00a0", node.content)
         elif node.type == "paragraph" and markdown.is_caption(node):
             node.nester_tokens.opening.attrSet("class", "caption")

@@ -822,6 +822,11 @@ def test_readme_shows_the_answer_and_the_table_with_links_from_the_root(rendered
     assert report.readme(text, (rendered / "report.md").read_text()) == text
 
 
+def test_an_interval_stays_on_one_line():
+    page = report.html.render("# x\n\n77 [41, 102] % of +5.7 [−2.3, +9.4], p < .01, [one, two]", {})
+    assert "77 [41,\u00a0102]\u00a0% of +5.7 [−2.3,\u00a0+9.4], p\u00a0<\u00a0.01, [one, two]" in html.unescape(page)
+
+
 def test_fill_names_a_marker_without_a_block():
     text = "<!-- begin: a -->\nold\n<!-- end: a -->\n"
     assert markdown.fill(text, {"a": r"new \1"}) == "<!-- begin: a -->\n\nnew \\1\n\n<!-- end: a -->\n"
