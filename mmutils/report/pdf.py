@@ -55,6 +55,11 @@ def _figures(node: SyntaxTreeNode) -> list[Token]:
     return [child.token for child in node.children if child.type == "image"] if alone else []
 
 
+def _shows(node: SyntaxTreeNode | None) -> bool:
+    """Whether a paragraph holds pictures alone."""
+    return bool(node and node.children and _figures(node.children[0]))
+
+
 def _widths(table: SyntaxTreeNode) -> list[int]:
     """About how many letters wide each column is: as its longest cell or word of its bold head, at most 26, and 2."""
     head, *rows = [[markdown.words(c.children[0].token) for c in r.children] for r in table.walk() if r.type == "tr"]
@@ -86,7 +91,7 @@ class _Writer:
                 return f"#{formula};" if kind == "math_inline" else f"#align(center, {formula})\n\n"
             case "link" if node.attrGet("href").startswith(("http://", "https://")):
                 return f"#link({_literal(node.attrGet('href'))})[{inside}]"
-            case "paragraph" if (after := node.next_sibling) and _figures((after.children or [after])[0]):
+            case "paragraph" if _shows(node.next_sibling) and not _shows(node):
                 return f"#block(sticky: true)[{inside}]\n\n"
             case "paragraph":
                 return f"#caption[{inside}]\n\n" if markdown.is_caption(node) else f"{inside}\n\n"

@@ -786,6 +786,13 @@ def test_a_picture_is_one_that_was_drawn_and_no_file(tmp_path, monkeypatch):
         assert report.pdf.render(text, {}).startswith(b"%PDF")
 
 
+def test_on_paper_a_text_stays_with_the_picture_below_and_pictures_part(monkeypatch):
+    sources = []
+    monkeypatch.setattr(report.pdf.typst, "compile", lambda source, **_: sources.append(source.decode()) or b"")
+    report.pdf.render("# T\n\nsome words\n\n![a](figures/a.svg)\n\n![b](figures/b.svg)\n\n![c](figures/c.svg)", {})
+    assert re.findall(r"#block\(sticky: true\)\[(.*)\]", sources[0]) == ['#"some words";']
+
+
 def test_the_page_allows_its_own_script_alone(rendered):
     page = (rendered / "report.html").read_text()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)[1]
