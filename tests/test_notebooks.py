@@ -106,7 +106,11 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         assert record["classes"] == ["a", "b", "c"] and len(split) == len(posts)
         assert split["split"].value_counts().to_dict() == record["data"]["splits"]
     report = (tmp_path / "report.md").read_text()
-    assert "On your own table (posts)** (3 classes, such as" in report and "On your own table (gap)**" in report
+    assert (
+        "On your own table (posts)** (" in report
+        and "trained to tell a, b and c apart" in report
+        and "On your own table (gap)**" in report
+    )
     posts.rename(columns={"text_en": "text"}).drop(columns="text_hi").head(9).to_csv(tmp_path / "new.csv", index=False)
     command = [sys.executable, "-m", "mmutils.predict", tmp_path / "runs" / "posts", "--table", tmp_path / "new.csv"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
